@@ -1,0 +1,35 @@
+"""Base class of a component's configuration, and what the planner may ask of it before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known from a configuration alone, without loading a model.
+
+    Attributes:
+        dim: width of the features that the component gives or needs; None where it does not care.
+        inputs: features needed under this configuration; None means those of the spec.
+        outputs: features given under this configuration; None means those of the spec.
+        files: config key -> file that must exist.
+    """
+
+    dim: int | None = None
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+class ComponentConfig(BaseModel):
+    """Settings of one component: strict (unknown keys are errors), immutable, every default visible."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def facts(self) -> Facts:
+        """Return what the planner can check; override where settings change it."""
+        return Facts()

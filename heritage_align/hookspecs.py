@@ -1,0 +1,66 @@
+"""What a plugin may register: the pluggy hook specifications and the description of one component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pluggy
+
+Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset"]
+KINDS: tuple[Kind, ...] = ("encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset")
+
+PROJECT = "heritage_align"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """One named component; describing it imports nothing, its target is imported on first use.
+
+    Attributes:
+        kind: the slot of the pipeline that it fills.
+        name: the name that configs use, unique within its kind.
+        target: ``"package.module:Class"``; built as ``Class(config, context)``.
+        config: ``"package.module:Model"``, a subclass of `heritage_align.config.ComponentConfig`.
+        summary: one line for ``plugins list``.
+        inputs: features that it needs, for example ``("image.global", "text.global")``.
+        outputs: features that it gives, for example ``("global", "patches", "texts")``.
+        requires: top-level modules that must be importable before the target is.
+        install: how to get them, shown when one is missing.
+    """
+
+    kind: Kind
+    name: str
+    target: str
+    config: str
+    summary: str = ""
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """One line of ``heritage-align doctor``: ``run()`` returns ``(ok, sentence)`` and must not raise."""
+
+    name: str
+    run: Callable[[], tuple[bool, str]]
+
+
+@hookspec
+def heritage_align_components() -> list[ComponentSpec]:  # type: ignore[empty-body]
+    """Return the components that this plugin offers."""
+
+
+@hookspec
+def heritage_align_health_checks() -> list[HealthCheck]:  # type: ignore[empty-body]
+    """Return checks that ``heritage-align doctor`` runs and prints."""
+
+
+@hookspec
+def heritage_align_stage_finished(stage: str, items: int, seconds: float) -> None:
+    """Observe a finished stage (``encode``, ``search``, ``rerank``, ``evaluate``): for logs and run trackers."""

@@ -1,0 +1,131 @@
+"""The verbs: the whole contract between the core and a component, in one file.
+
+A component is built as ``Class(config, context)``: `config` is the validated model that its spec names, `context`
+says where and with what it is built. Methods take and return batches. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+
+API_VERSION = 1
+"""Raised when a method below changes; additions with a default do not raise it."""
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What a component may rely on while it is built.
+
+    Attributes:
+        device: torch device string, already resolved (never ``"auto"``).
+        precision: ``"fp32"``, ``"fp16"`` or ``"bf16"``, for the models.
+        seed: the run's seed.
+        encoder: the image encoder, for components that come after it.
+        attention: settings that filters hand to the similarity, for example ``{"focal": "prob"}``.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    seed: int = 0
+    encoder: Encoder | None = None
+    attention: Mapping[str, Any] | None = None
+
+
+class EncodedImages(NamedTuple):
+    """Result of `Encoder.encode_pixels`: ``(n, dim)`` and, on request, ``(n, n_patches, dim)``, unit rows, fp32."""
+
+    global_features: Tensor
+    patches: Tensor | None
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Maps images and texts into one space of `dim` dimensions; every row has unit length."""
+
+    dim: int
+    patch_grid: tuple[int, int] | None  # (rows, columns) of the ViT's patches, None where it has none
+
+    def fingerprint(self) -> str:
+        """Name model and weights, for example ``cn_clip/ViT-B-16/sha256:1f3a...``: a store keeps it."""
+
+    def prepare(self, image: Image) -> Tensor:
+        """Turn an upright RGB image (or a crop of one) into ``(3, height, width)``; called from several threads."""
+
+    def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+        """Encode prepared images ``(n, 3, height, width)``; raises ValueError if `patches` are not to be had."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode sentences or phrases; returns ``(n, dim)`` fp32 on the encoder's device."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Finds regions of images."""
+
+    def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
+        """Return regions for every image; deterministic in the seed and the image's id, whatever the batch."""
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Masks regions, or sets how the similarity attends to them."""
+
+    attention: Mapping[str, Any]  # handed to the similarity; {} for a filter that only masks regions
+
+    def apply(self, images: Sequence[Image], regions: Sequence[Regions]) -> list[Regions]:
+        """Return regions with `keep` narrowed; a filter that would remove all regions of an image keeps all."""
+
+
+@runtime_checkable
+class Fragmenter(Protocol):
+    """Splits a text into fragments (noun phrases, words)."""
+
+    def split(self, item: TextItem) -> tuple[str, ...]:
+        """Return at least one fragment for a text that is not blank."""
+
+
+@runtime_checkable
+class Similarity(Protocol):
+    """Scores images against texts."""
+
+    def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
+        """Return fp32 ``(n_images, n_texts)``; with `candidates` ``(n_texts, k)`` int64 rows of `images`, -1 for
+        none, return ``(n_texts, k)`` and -inf for none."""
+
+    def fold(self, images: ImageFeatures) -> Tensor | None:
+        """Return ``(n_images, dim)`` such that a dot product with a text's global vector is exactly the score, or
+        None where the score depends on the text in another way."""
+
+    def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """For one image and one text return ``(n_fragments, n_regions)``: how much each region answers each
+        fragment (1 row, the whole text, for a similarity without fragments). Raises ValueError without regions."""
+
+
+@runtime_checkable
+class Index(Protocol):
+    """First-stage search over one vector an image."""
+
+    def search(self, blocks: Sequence[Tensor], queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Search `blocks`, row-wise parts ``(n_i, dim)`` of one matrix, with ``(n_queries, dim)``; returns int64
+        rows and fp32 scores, both ``(n_queries, k)``, best first, equal scores by ascending row."""
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Images, texts and which belongs to which."""
+
+    name: str
+    image_ids: tuple[str, ...]
+    texts: tuple[TextItem, ...]
+    golden: tuple[GoldenPair, ...]
+
+    def load_image(self, image_id: str) -> Image:
+        """Return an upright RGB image; raises ImageError that names the file."""

@@ -1,0 +1,1 @@
+"""First-party plugins: they use the public API alone and register through the same door as anybody else's."""
