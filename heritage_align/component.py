@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,7 +15,8 @@ class Facts:
 
     Attributes:
         dim: width of the features that the component gives or needs; None where it does not care.
-        inputs: features needed under this configuration; None means those of the spec.
+        inputs: features needed under this configuration; None means those of the spec. A name that ends in ``?`` is
+            used where it is there.
         outputs: features given under this configuration; None means those of the spec.
         files: config key -> file that must exist.
     """
@@ -33,3 +35,7 @@ class ComponentConfig(BaseModel):
     def facts(self) -> Facts:
         """Return what the planner can check; override where settings change it."""
         return Facts()
+
+    def nested(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Return components named inside this configuration: place -> (kind, their settings with ``name``)."""
+        return {}

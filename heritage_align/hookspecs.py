@@ -26,7 +26,8 @@ class ComponentSpec:
         target: ``"package.module:Class"``; built as ``Class(config, context)``.
         config: ``"package.module:Model"``, a subclass of `heritage_align.config.ComponentConfig`.
         summary: one line for ``plugins list``.
-        inputs: features that it needs, for example ``("image.global", "text.global")``.
+        inputs: features that it needs, for example ``("image.global", "text.global")``; a name that ends in ``?`` is
+            used where it is there.
         outputs: features that it gives, for example ``("global", "patches", "texts")``.
         requires: top-level modules that must be importable before the target is.
         install: how to get them, shown when one is missing.

@@ -7,7 +7,7 @@ says where and with what it is built. Methods take and return batches. Nothing h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ class BuildContext:
         seed: the run's seed.
         encoder: the image encoder, for components that come after it.
         attention: settings that filters hand to the similarity, for example ``{"focal": "prob"}``.
+        nested: components that this one's configuration names (`ComponentConfig.nested`), built, by their place.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     seed: int = 0
     encoder: Encoder | None = None
-    attention: Mapping[str, Any] | None = None
+    attention: Mapping[str, Any] = field(default_factory=dict)
+    nested: Mapping[str, Any] = field(default_factory=dict)
 
 
 class EncodedImages(NamedTuple):

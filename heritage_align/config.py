@@ -1,0 +1,287 @@
+"""Configuration: strict, versioned data. Components are named, never imported by path; every fault is reported at once.
+
+A config is YAML with one mapping a component::
+
+    version: 1
+    name: laclip
+    encoder: {name: cn_clip, model: ViT-B-16, checkpoint: clip_cn_vit-b-16.pt}
+    proposer: {name: random_crops, count: 20}
+    similarity: {name: laclip}
+
+Relative paths are relative to the working directory, as on the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from heritage_align.component import ComponentConfig
+from heritage_align.errors import ConfigError, HeritageAlignError, did_you_mean
+from heritage_align.hookspecs import ComponentSpec, Kind
+from heritage_align.plugins import Registry, default_registry
+
+CONFIG_VERSION = 1
+
+SLOTS: dict[str, Kind] = {
+    "encoder": "encoder",
+    "text_encoder": "encoder",
+    "proposer": "proposer",
+    "filters": "filter",
+    "fragmenter": "fragmenter",
+    "similarity": "similarity",
+    "index": "index",
+    "data": "dataset",
+}
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSettings(_Settings):
+    """How features are kept on disk."""
+
+    dtype: Literal["fp32", "fp16", "bf16", "int8"] = Field("fp16", description="storage of features; scores are fp32")
+    shard_images: int = Field(512, ge=1, description="images in one shard; a killed run loses at most one shard")
+
+
+class SearchSettings(_Settings):
+    """First stage and rerank."""
+
+    candidates: int = Field(100, ge=1, description="images that the first stage hands to the full similarity")
+    top_k: int = Field(10, ge=1, description="answers that are returned")
+
+
+class RuntimeSettings(_Settings):
+    """Where and how fast; nothing here changes a score beyond rounding."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="of the models")
+    batch_size: int = Field(32, ge=1, description="images encoded at once")
+    workers: int = Field(2, ge=1, description="threads that decode and prepare images")
+    seed: int = Field(0, ge=0, description="seed of everything random, crops among it")
+
+
+class _Document(_Settings):
+    version: Literal[1]
+    name: str = Field(min_length=1, description="name of the system; the tag of its runs")
+    encoder: dict[str, Any]
+    text_encoder: dict[str, Any] | None = None
+    proposer: dict[str, Any] | None = None
+    filters: list[dict[str, Any]] = []
+    fragmenter: dict[str, Any] | None = None
+    similarity: dict[str, Any]
+    index: dict[str, Any] = {"name": "exact"}
+    data: dict[str, Any] | None = None
+    store: StoreSettings = StoreSettings()
+    search: SearchSettings = SearchSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component's name resolved: its spec, its validated settings, and the components that these name."""
+
+    place: str
+    spec: ComponentSpec
+    settings: ComponentConfig
+    nested: Mapping[str, Component] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{"name": ..., **settings}`` with every default filled in, ready for YAML or JSON."""
+        return {"name": self.spec.name, **self.settings.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that validated: nothing is loaded yet, nothing is missing from it."""
+
+    name: str
+    encoder: Component
+    similarity: Component
+    index: Component
+    text_encoder: Component | None = None
+    proposer: Component | None = None
+    filters: tuple[Component, ...] = ()
+    fragmenter: Component | None = None
+    data: Component | None = None
+    store: StoreSettings = StoreSettings()
+    search: SearchSettings = SearchSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    source: str = "config"
+
+    def components(self) -> list[Component]:
+        """Return every component that is set, in the order of the pipeline."""
+        slots = [self.encoder, self.text_encoder, self.proposer, *self.filters, self.fragmenter]
+        return [c for c in [*slots, self.similarity, self.index, self.data] if c is not None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the resolved configuration with every default; loading it again gives the same Config."""
+        document: dict[str, Any] = {"version": CONFIG_VERSION, "name": self.name}
+        for slot in SLOTS:
+            value = getattr(self, slot)
+            if value is not None and value != ():
+                document[slot] = [c.as_dict() for c in value] if slot == "filters" else value.as_dict()
+        for section in ("store", "search", "runtime"):
+            document[section] = getattr(self, section).model_dump()
+        return document
+
+    def to_yaml(self) -> str:
+        """Return `as_dict` as YAML, Chinese text unescaped."""
+        return str(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=110))
+
+    def digest(self, *slots: str) -> str:
+        """Return sha256 of the given parts of the resolved configuration (of all of it without arguments)."""
+        document = self.as_dict()
+        chosen = {k: v for k, v in document.items() if not slots or k in slots}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+) -> Config:
+    """Read and validate a configuration.
+
+    Args:
+        source: a YAML file, or the document itself as a mapping.
+        overrides: ``"similarity.temperature=9"`` and the like, applied before validation; values are YAML.
+        registry: where names are looked up; the process's registry by default.
+
+    Raises:
+        ConfigError: names every fault with its place.
+    """
+    if isinstance(source, Mapping):
+        document, label = deepcopy(dict(source)), "config"
+    else:
+        document, label = _read_yaml(Path(source)), str(source)
+    for override in overrides:
+        _apply_override(document, override, label)
+    return resolve(document, registry or default_registry(), label)
+
+
+def resolve(document: Mapping[str, Any], registry: Registry, source: str = "config") -> Config:
+    """Validate a document against the component models; raises ConfigError with all faults."""
+    problems: list[str] = []
+    parsed: _Document | None = None
+    try:
+        parsed = _Document.model_validate(document)
+    except ValidationError as error:
+        problems += _located(error, "", _Document)
+    slots: dict[str, Any] = {}
+    for slot, kind in SLOTS.items():
+        raw = document.get(slot, getattr(parsed, slot, None))
+        if isinstance(raw, Mapping) and slot != "filters":
+            slots[slot] = _component(slot, kind, raw, registry, problems)
+        elif isinstance(raw, list) and slot == "filters":
+            places = [f"filters.{i}" for i in range(len(raw))]
+            found = [_component(p, kind, r, registry, problems) for p, r in zip(places, raw)]
+            slots[slot] = tuple(c for c in found if c is not None)
+    if problems or parsed is None:
+        raise ConfigError(problems, source)
+    settings = {s: getattr(parsed, s) for s in ("name", "store", "search", "runtime")}
+    return Config(**slots, **settings, source=source)
+
+
+def _component(place: str, kind: str, raw: Any, registry: Registry, problems: list[str]) -> Component | None:
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+        problems.append(f"{place}: expected a mapping with a name, for example {{name: ...}}; got {raw!r}")
+        return None
+    try:
+        spec = registry.spec(kind, raw["name"])  # type: ignore[arg-type]
+        model = registry.config_model(spec)
+    except HeritageAlignError as error:
+        problems.append(f"{place}.name: {error}")
+        return None
+    try:
+        settings = model.model_validate({k: v for k, v in raw.items() if k != "name"})
+    except ValidationError as error:
+        problems += _located(error, place, model)
+        return None
+    nested: dict[str, Component] = {}
+    for inner, (inner_kind, inner_raw) in settings.nested().items():
+        component = _component(f"{place}.{inner}", inner_kind, inner_raw, registry, problems)
+        if component is not None:
+            nested[inner] = component
+    return Component(place, spec, settings, nested)
+
+
+def _located(error: ValidationError, place: str, model: type[BaseModel]) -> list[str]:
+    problems = []
+    for fault in error.errors(include_url=False):
+        keys = [str(part) for part in fault["loc"]]
+        where = ".".join([place, *keys] if place else keys) or "document"
+        if fault["type"] == "extra_forbidden":
+            known = list(model.model_fields) if len(keys) == 1 else []
+            parent = model.model_fields.get(keys[0]) if len(keys) == 2 else None
+            if parent is not None and isinstance(parent.annotation, type) and issubclass(parent.annotation, BaseModel):
+                known = list(parent.annotation.model_fields)
+            problems.append(f"{where}: unknown key.{did_you_mean(keys[-1], known)}")
+        elif fault["type"] == "missing":
+            problems.append(f"{where}: is missing")
+        else:
+            shown = repr(fault["input"])
+            got = f" (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
+            problems.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}{got}")
+    return problems
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice; plain YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"cannot be read: {error}"], str(path)) from error
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"is not YAML: {' '.join(str(error).split())}"], str(path)) from error
+    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
+        raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], str(path))
+    return document
+
+
+def _apply_override(document: dict[str, Any], override: str, source: str) -> None:
+    path, separator, value = override.partition("=")
+    if not separator or not path:
+        raise ConfigError([f"override {override!r} is not of the form a.b=value"], source)
+    target: Any = document
+    *parents, last = path.split(".")
+    for key in parents:
+        if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+            target = target[int(key)]
+        elif isinstance(target, dict):
+            target = target.setdefault(key, {})
+        else:
+            raise ConfigError([f"override {override!r}: there is no {key!r} to set something in"], source)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"override {override!r}: the value is not YAML"], source) from error
+    if isinstance(target, list) and last.isdigit() and int(last) < len(target):
+        target[int(last)] = parsed
+    elif isinstance(target, dict):
+        target[last] = parsed
+    else:
+        raise ConfigError([f"override {override!r}: there is no {last!r} to set"], source)

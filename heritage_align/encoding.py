@@ -1,0 +1,191 @@
+"""Encode pictures and texts: decoding runs in threads while the model works on the batch before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from heritage_align.errors import ImageError
+from heritage_align.ops import Ragged, triangular_factor
+from heritage_align.protocols import Encoder, Filter, Fragmenter, Proposer
+from heritage_align.types import ImageFeatures, Regions, TextFeatures, TextItem
+
+
+class ImageSource(NamedTuple):
+    """A picture that is still to be decoded: `load` returns an upright RGB image or raises ImageError."""
+
+    id: str
+    load: Callable[[], Image]
+
+
+OnError = Callable[[str, ImageError], None]
+
+
+@dataclass(frozen=True)
+class ImageStage:
+    """The image half of a pipeline: proposer, filters, encoder.
+
+    Attributes:
+        encoder: encodes whole pictures, and crops or patches as regions.
+        proposer: None for a pipeline without regions.
+        filters: applied in their order.
+        factors: whether the regions' triangular factors are computed (focal attention uses them).
+    """
+
+    encoder: Encoder
+    proposer: Proposer | None = None
+    filters: Sequence[Filter] = ()
+    factors: bool = False
+
+    def regions(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions] | None:
+        """Propose and filter regions; None without a proposer."""
+        if self.proposer is None:
+            return None
+        regions = self.proposer.propose(images, ids)
+        for step in self.filters:
+            regions = step.apply(images, regions)
+        return regions
+
+    def encode(self, images: Sequence[Image], ids: Sequence[str], pixels: Tensor, pool: ThreadPoolExecutor,
+               batch_size: int) -> ImageFeatures:
+        """Encode pictures whose `pixels` ``(n_images, 3, height, width)`` are prepared already."""
+        regions = self.regions(images, ids)
+        if regions is None:
+            return ImageFeatures(tuple(ids), self.encoder.encode_pixels(pixels).global_features)
+        if all(r.grid is not None for r in regions):
+            encoded = self.encoder.encode_pixels(pixels, patches=True)
+            assert encoded.patches is not None
+            n, m, dim = encoded.patches.shape
+            ragged = Ragged(encoded.patches.reshape(n * m, dim), torch.arange(n + 1) * m)
+            whole = encoded.global_features
+        else:
+            whole = self.encoder.encode_pixels(pixels).global_features
+            values = self._crops(images, regions, pool, batch_size)
+            counts = torch.tensor([0, *(len(r) for r in regions)])
+            ragged = Ragged(values, counts.cumsum(0))
+        return ImageFeatures(
+            tuple(ids),
+            whole,
+            ragged,
+            boxes=_fractions(images, regions),
+            keep=_keep(regions),
+            factor=triangular_factor(ragged) if self.factors else None,
+        )
+
+    def _crops(self, images: Sequence[Image], regions: Sequence[Regions], pool: ThreadPoolExecutor,
+               batch_size: int) -> Tensor:
+        def prepared(job: tuple[Image, Sequence[float]]) -> Tensor:
+            image, box = job
+            return self.encoder.prepare(image.crop(_pixel_box(box)))
+
+        jobs = ((image, box) for image, found in zip(images, regions) for box in found.boxes.tolist())
+        parts = []
+        # One batch of crops is prepared while the one before is encoded; no more than two are alive.
+        ahead: deque[list[Future[Tensor]]] = deque()
+        while True:
+            batch = list(islice(jobs, batch_size))
+            if batch:
+                ahead.append([pool.submit(prepared, job) for job in batch])
+            if not ahead:
+                break
+            if len(ahead) == 2 or not batch:
+                stacked = torch.stack([future.result() for future in ahead.popleft()])
+                parts.append(self.encoder.encode_pixels(stacked).global_features)
+        return torch.cat(parts) if parts else torch.empty(0, self.encoder.dim)
+
+
+def encode_images(stage: ImageStage, sources: Iterable[ImageSource], *, batch_size: int, workers: int,
+                  on_error: OnError) -> Iterator[ImageFeatures]:
+    """Yield features batch by batch, in the order of the sources; bad pictures are reported and left out.
+
+    At most two batches of pictures are in memory: one being encoded, one being decoded.
+    """
+
+    def decoded(source: ImageSource) -> tuple[Image, Tensor] | ImageError:
+        try:
+            image = source.load()
+            return image, stage.encoder.prepare(image)
+        except ImageError as error:
+            return error
+
+    remaining = iter(sources)
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
+        ahead: deque[list[tuple[str, Future[tuple[Image, Tensor] | ImageError]]]] = deque()
+        while True:
+            batch = list(islice(remaining, batch_size))
+            if batch:
+                ahead.append([(source.id, pool.submit(decoded, source)) for source in batch])
+            if not ahead:
+                return
+            if len(ahead) < 2 and batch:
+                continue
+            ids, images, pixels = [], [], []
+            for image_id, future in ahead.popleft():
+                result = future.result()
+                if isinstance(result, ImageError):
+                    on_error(image_id, result)
+                    continue
+                ids.append(image_id)
+                images.append(result[0])
+                pixels.append(result[1])
+            if ids:
+                yield stage.encode(images, ids, torch.stack(pixels), pool, batch_size)
+
+
+def encode_texts(encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *,
+                 batch_size: int) -> TextFeatures:
+    """Encode texts whole, and their fragments one by one where there is a fragmenter.
+
+    Raises:
+        ValueError: names the first text that is blank or not a string.
+    """
+    for item in items:
+        if not isinstance(item.text, str) or not item.text.strip():
+            raise ValueError(f"text {item.id!r} is empty or not a string: {item.text!r}")
+    whole = _encode_strings(encoder, [item.text for item in items], batch_size)
+    ids = tuple(item.id for item in items)
+    if fragmenter is None:
+        return TextFeatures(ids, whole)
+    phrases = tuple(fragmenter.split(item) for item in items)
+    # The same phrase recurs in many captions of a collection; each is encoded once.
+    distinct = list(dict.fromkeys(p for split in phrases for p in split))
+    row = {phrase: i for i, phrase in enumerate(distinct)}
+    encoded = _encode_strings(encoder, distinct, batch_size)
+    picked = torch.tensor([row[p] for split in phrases for p in split], dtype=torch.int64)
+    offsets = torch.tensor([0, *(len(split) for split in phrases)]).cumsum(0)
+    return TextFeatures(ids, whole, Ragged(encoded[picked.to(encoded.device)], offsets), phrases)
+
+
+def _encode_strings(encoder: Encoder, texts: Sequence[str], batch_size: int) -> Tensor:
+    if not texts:
+        return torch.empty(0, encoder.dim)
+    return torch.cat([encoder.encode_texts(texts[i : i + batch_size]) for i in range(0, len(texts), batch_size)])
+
+
+def _pixel_box(box: Sequence[float]) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = box
+    left, top = int(x0), int(y0)
+    return left, top, max(left + 1, round(x1)), max(top + 1, round(y1))
+
+
+def _fractions(images: Sequence[Image], regions: Sequence[Regions]) -> Tensor:
+    parts = []
+    for image, found in zip(images, regions):
+        size = torch.tensor([image.width, image.height, image.width, image.height], dtype=torch.float32)
+        parts.append(torch.from_numpy(found.boxes.astype("float32")).reshape(-1, 4) / size)
+    return torch.cat(parts)
+
+
+def _keep(regions: Sequence[Regions]) -> Tensor | None:
+    if all(r.keep is None for r in regions):
+        return None
+    rows = [torch.ones(len(r), dtype=torch.bool) if r.keep is None else torch.from_numpy(r.keep) for r in regions]
+    return torch.cat(rows)

@@ -1,0 +1,153 @@
+"""A pipeline: plan, check, then build the components of a configuration and run images and texts through them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from heritage_align.config import Component, Config, load_config
+from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts
+from heritage_align.errors import ConfigError
+from heritage_align.planning import needs, plan
+from heritage_align.plugins import Registry, default_registry
+from heritage_align.protocols import BuildContext, Dataset, Encoder, Filter, Fragmenter, Index, Proposer, Similarity
+from heritage_align.types import ImageFeatures, TextFeatures, TextItem
+
+IMAGE_SLOTS = ("encoder", "proposer", "filters", "similarity")
+"""The parts of a configuration that shape what a store holds (a similarity may fold)."""
+
+
+class Pipeline:
+    """A configuration with its components built.
+
+    Attributes:
+        config: the resolved configuration.
+        encoder: of images, and of texts where there is no other.
+        text_encoder: of texts.
+        proposer, filters, fragmenter, similarity, index: the components, None where not configured.
+    """
+
+    def __init__(self, config: Config, registry: Registry | None = None) -> None:
+        """Check the whole plan, then build.
+
+        Raises:
+            ConfigError: everything that is wrong with the plan, before any model is loaded.
+        """
+        plan(config)
+        self.config = config
+        self._registry = registry or default_registry()
+        runtime = config.runtime
+        context = BuildContext(resolve_device(runtime.device), runtime.precision, runtime.seed)
+        self.encoder: Encoder = self._build(config.encoder, context)
+        context = replace(context, encoder=self.encoder)
+        self.text_encoder: Encoder = (
+            self._build(config.text_encoder, context) if config.text_encoder else self.encoder
+        )
+        self.proposer: Proposer | None = self._build(config.proposer, context) if config.proposer else None
+        self.filters: tuple[Filter, ...] = tuple(self._build(c, context) for c in config.filters)
+        self.fragmenter: Fragmenter | None = (
+            self._build(config.fragmenter, context) if config.fragmenter else None
+        )
+        attention: dict[str, Any] = {}
+        for step in self.filters:
+            attention.update(step.attention)
+        self.similarity: Similarity = self._build(config.similarity, replace(context, attention=attention))
+        self.index: Index = self._build(config.index, context)
+        self._stage = ImageStage(
+            self.encoder, self.proposer, self.filters, factors="image.factor?" in needs(config.similarity)
+        )
+
+    @classmethod
+    def from_config(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Pipeline:
+        """Load a configuration (file or mapping) and build it."""
+        return cls(load_config(source, overrides))
+
+    def identity(self) -> dict[str, str]:
+        """Say what made the features of a store: encoder fingerprint, digest of the image half, digest of all."""
+        return {
+            "encoder": self.encoder.fingerprint(),
+            "image_config": self.config.digest(*IMAGE_SLOTS),
+            "config": self.config.digest(),
+        }
+
+    def dataset(self) -> Dataset:
+        """Build the data set that the configuration names; raises ConfigError where it names none."""
+        if self.config.data is None:
+            raise ConfigError(["data: is missing; name a data set, for example data: {name: motifs}"], self.config.source)
+        dataset: Dataset = self._build(self.config.data, BuildContext(seed=self.config.runtime.seed))
+        return dataset
+
+    def encode_stream(self, sources: Iterable[ImageSource], *, on_error: OnError) -> Iterator[ImageFeatures]:
+        """Encode pictures batch by batch in the order of the sources, decoding the next batch meanwhile."""
+        runtime = self.config.runtime
+        stream = encode_images(
+            self._stage, sources, batch_size=runtime.batch_size, workers=runtime.workers, on_error=on_error
+        )
+        start, count = time.perf_counter(), 0
+        for features in stream:
+            count += len(features)
+            features.folded = self.similarity.fold(features)
+            yield features
+        self._finished("encode", count, time.perf_counter() - start)
+
+    def encode_images(self, images: Sequence[Image], ids: Sequence[str]) -> ImageFeatures:
+        """Encode decoded RGB pictures; returns features in their order."""
+        if len(images) != len(ids):
+            raise ValueError(f"images and ids: expected as many of both, got {len(images)} and {len(ids)}")
+        pixels = torch.stack([self.encoder.prepare(image) for image in images])
+        with ThreadPoolExecutor(self.config.runtime.workers) as pool:
+            features = self._stage.encode(images, ids, pixels, pool, self.config.runtime.batch_size)
+        features.folded = self.similarity.fold(features)
+        return features
+
+    def encode_texts(self, items: Sequence[TextItem]) -> TextFeatures:
+        """Encode texts and, with a fragmenter, their fragments; raises ValueError that names a blank text."""
+        return encode_texts(
+            self.text_encoder, self.fragmenter, items, batch_size=self.config.runtime.batch_size
+        )
+
+    def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
+        """Score with the configured similarity (see `protocols.Similarity.score`)."""
+        return self.similarity.score(images, texts, candidates)
+
+    def _build(self, component: Component, context: BuildContext) -> Any:
+        nested = {place: self._build(inner, context) for place, inner in component.nested.items()}
+        target: Callable[..., Any] = self._registry.target(component.spec)
+        return target(component.settings, replace(context, nested=nested))
+
+    def _finished(self, stage: str, items: int, seconds: float) -> None:
+        self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
+
+
+def resolve_device(name: str) -> str:
+    """Return a torch device string; ``"auto"`` takes the GPU where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for and torch has none, or the name is unknown.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError([f"runtime.device: {name!r} is not a torch device"]) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError([f"runtime.device: {name!r}, but torch {torch.__version__} finds no GPU; use cpu or auto"])
+    return str(device)
+
+
+def dataset_sources(dataset: Dataset) -> Iterator[ImageSource]:
+    """Return a data set's pictures as sources for `Pipeline.encode_stream`."""
+    for image_id in dataset.image_ids:
+        yield ImageSource(image_id, lambda image_id=image_id: dataset.load_image(image_id))  # type: ignore[misc]
+
+
+__all__ = ["ImageSource", "Pipeline", "dataset_sources", "resolve_device"]

@@ -1,0 +1,85 @@
+"""Check a whole pipeline before any model is loaded: features, dimensions, missing libraries, missing files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heritage_align.component import Facts
+from heritage_align.config import Component, Config
+from heritage_align.errors import ConfigError
+from heritage_align.plugins import missing_requirements
+
+
+def plan(config: Config) -> None:
+    """Raise ConfigError with everything that would stop this pipeline from running."""
+    problems = [*_missing_pieces(config), *_unmet_needs(config), *_dimension_clashes(config)]
+    if problems:
+        raise ConfigError(problems, config.source)
+
+
+def needs(component: Component) -> set[str]:
+    """Return the features that a component and the ones nested in it need (optional ones keep their ``?``)."""
+    own = component.settings.facts().inputs
+    wanted = set(component.spec.inputs if own is None else own)
+    return wanted.union(*(needs(inner) for inner in component.nested.values()))
+
+
+def gives(component: Component) -> set[str]:
+    """Return the features that a component gives under its settings."""
+    own = component.settings.facts().outputs
+    return set(component.spec.outputs if own is None else own)
+
+
+def _missing_pieces(config: Config) -> Iterator[str]:
+    for component in _all(config.components()):
+        missing = missing_requirements(component.spec)
+        if missing:
+            hint = f": {component.spec.install}" if component.spec.install else ""
+            yield f"{component.place}.name: {component.spec.name!r} needs {', '.join(missing)}{hint}"
+        for key, path in component.settings.facts().files.items():
+            if not path.exists():
+                yield f"{component.place}.{key}: there is no file {str(path)!r}"
+
+
+def _unmet_needs(config: Config) -> Iterator[str]:
+    encoder = gives(config.encoder)
+    name = config.similarity.spec.name
+    texts = gives(config.text_encoder) if config.text_encoder else encoder
+    if "global" not in encoder:
+        yield f"encoder.name: {config.encoder.spec.name!r} encodes no images; name it as text_encoder"
+    if "texts" not in texts:
+        yield f"text_encoder.name: {(config.text_encoder or config.encoder).spec.name!r} encodes no texts"
+    wanted = needs(config.similarity)
+    if "image.regions" in wanted and config.proposer is None:
+        yield f"proposer: is missing; similarity {name!r} compares regions"
+    if "text.fragments" in wanted and config.fragmenter is None:
+        yield f"fragmenter: is missing; similarity {name!r} compares text fragments"
+    if config.proposer is not None and "patches" in gives(config.proposer) and "patches" not in encoder:
+        yield (
+            f"proposer.name: {config.proposer.spec.name!r} needs an encoder with patch features, and "
+            f"{config.encoder.spec.name!r} has none with these settings"
+        )
+    for component in config.filters:
+        if "keep" in gives(component) and config.proposer is None:
+            yield f"{component.place}.name: {component.spec.name!r} filters regions, and there is no proposer"
+        if "attention" in gives(component) and "attention?" not in wanted:
+            yield f"{component.place}.name: {component.spec.name!r} sets attention, which {name!r} does not have"
+        if "keep" in gives(component) and "keep?" not in wanted:
+            yield f"{component.place}.name: {component.spec.name!r} masks regions, which {name!r} does not heed"
+
+
+def _dimension_clashes(config: Config) -> Iterator[str]:
+    facts: Facts = config.encoder.settings.facts()
+    for component in [c for c in (config.text_encoder, config.similarity) if c is not None]:
+        dim = component.settings.facts().dim
+        if None not in (dim, facts.dim) and dim != facts.dim:
+            yield (
+                f"{component.place}: {component.spec.name!r} works in {dim} dimensions, encoder "
+                f"{config.encoder.spec.name!r} in {facts.dim}"
+            )
+
+
+def _all(components: list[Component]) -> Iterator[Component]:
+    for component in components:
+        yield component
+        yield from _all(list(component.nested.values()))

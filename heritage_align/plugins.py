@@ -1,0 +1,309 @@
+"""Discover plugins, quarantine the broken ones, and resolve a component's name to its class.
+
+pluggy itself stops at the first bad entry point and leaves a plugin with an invalid hook registered; here every
+plugin is loaded, registered and asked for its components on its own, and rolled back if any of that fails.
+
+Environment:
+    HERITAGE_ALIGN_PLUGINS: comma-separated allow list of third-party plugins; empty for none.
+    HERITAGE_ALIGN_DISABLE_PLUGINS: comma-separated names that are not loaded, built-ins included.
+    HERITAGE_ALIGN_STRICT: ``1`` re-raises what would be quarantined.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from heritage_align import __version__, hookspecs
+from heritage_align.component import ComponentConfig
+from heritage_align.errors import MissingDependency, PluginError, did_you_mean
+from heritage_align.hookspecs import KINDS, PROJECT, ComponentSpec, Kind
+from heritage_align.protocols import API_VERSION
+
+DEFAULT_PLUGINS = (
+    "cn_clip",
+    "transformers",
+    "bert",
+    "grids",
+    "crops",
+    "faster_rcnn",
+    "sift",
+    "focal",
+    "fragments",
+    "similarities",
+    "exact_index",
+    "datasets",
+    "motifs",
+)
+BUILTIN = "heritage_align_plugins"
+State = Literal["ok", "broken", "incompatible", "disabled"]
+
+
+@dataclass
+class PluginInfo:
+    """A plugin as ``plugins list`` shows it.
+
+    Attributes:
+        name: entry point name (or the built-in's module name).
+        module: what is imported.
+        dist: ``name version`` of its distribution.
+        state: ``ok``, ``broken``, ``incompatible`` or ``disabled``.
+        reason: one line on why it is not ok.
+        trace: the full traceback, empty where it is ok.
+        error: the original exception.
+        components: what it registered.
+    """
+
+    name: str
+    module: str
+    dist: str
+    state: State = "ok"
+    reason: str = ""
+    trace: str = ""
+    error: BaseException | None = None
+    components: tuple[ComponentSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    module: str
+    load: Callable[[], ModuleType]
+    dist: Distribution | None = None
+
+
+@dataclass
+class Registry:
+    """All components by kind and name, and the plugins that they come from."""
+
+    plugins: list[PluginInfo] = field(default_factory=list)
+    _specs: dict[tuple[Kind, str], tuple[ComponentSpec, PluginInfo]] = field(default_factory=dict)
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(PROJECT))
+
+    def __post_init__(self) -> None:
+        self.manager.add_hookspecs(hookspecs)
+
+    def components(self, kind: Kind | None = None) -> list[ComponentSpec]:
+        """Return the registered components, of one kind or all, sorted by kind and name."""
+        found = [spec for (k, _), (spec, _) in self._specs.items() if kind in (None, k)]
+        return sorted(found, key=lambda s: (KINDS.index(s.kind), s.name))
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of one kind, sorted."""
+        return [spec.name for spec in self.components(kind)]
+
+    def plugin_of(self, kind: Kind, name: str) -> PluginInfo:
+        """Return the plugin that registered a component."""
+        self.spec(kind, name)
+        return self._specs[kind, name][1]
+
+    def spec(self, kind: Kind, name: str) -> ComponentSpec:
+        """Return a component's spec.
+
+        Raises:
+            PluginError: the name is unknown; the message names the nearest one, and a quarantined plugin of that
+                name with its original cause.
+        """
+        if (kind, name) in self._specs:
+            return self._specs[kind, name][0]
+        for plugin in self.plugins:
+            offered = [s.name for s in plugin.components if s.kind == kind]
+            if plugin.state != "ok" and (name in offered or plugin.name == name):
+                raise PluginError(
+                    f"{kind} {name!r}: plugin {plugin.name!r} is {plugin.state}: {plugin.reason}. "
+                    f"See: heritage-align plugins show {plugin.name}"
+                ) from plugin.error
+        known = self.names(kind)
+        message = f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}."
+        broken = [p.name for p in self.plugins if p.state in ("broken", "incompatible")]
+        if broken:
+            message += f" Not loaded: {', '.join(broken)} (heritage-align plugins list)."
+        raise PluginError(message)
+
+    def config_model(self, spec: ComponentSpec) -> type[ComponentConfig]:
+        """Import and return a component's configuration model."""
+        model = _import_target(spec, spec.config)
+        if not (isinstance(model, type) and issubclass(model, ComponentConfig)):
+            raise PluginError(f"{spec.kind} {spec.name!r}: config {spec.config!r} is not a ComponentConfig")
+        return model
+
+    def target(self, spec: ComponentSpec) -> Callable[..., Any]:
+        """Import and return a component's class.
+
+        Raises:
+            MissingDependency: a module of `spec.requires` is not installed.
+            PluginError: the target does not import; the original exception is the cause.
+        """
+        missing = missing_requirements(spec)
+        if missing:
+            hint = f": {spec.install}" if spec.install else ""
+            raise MissingDependency(f"{spec.kind} {spec.name!r} needs {', '.join(missing)}{hint}")
+        target: Callable[..., Any] = _import_target(spec, spec.target)
+        return target
+
+    def add(self, info: PluginInfo, module: object) -> None:
+        """Register one plugin's module; quarantines it on any failure."""
+        try:
+            self.manager.register(module, name=info.name)
+            caller = self.manager.subset_hook_caller(
+                "heritage_align_components",
+                [p for n, p in self.manager.list_name_plugin() if n != info.name and p is not None],
+            )
+            specs = [spec for listed in caller() for spec in listed]
+            info.components = tuple(_checked(specs))
+            self._refuse_clashes(info)
+        except Exception as error:  # a plugin may raise anything; it must not take the others down
+            self.quarantine(info, "broken", error)
+            if self.manager.get_plugin(info.name) is not None:
+                self.manager.unregister(name=info.name)
+            return
+        for spec in info.components:
+            self._specs[spec.kind, spec.name] = (spec, info)
+
+    def quarantine(self, info: PluginInfo, state: State, error: BaseException) -> None:
+        """Mark a plugin as unusable and say so once on stderr; re-raise where HERITAGE_ALIGN_STRICT=1."""
+        info.state, info.error = state, error
+        info.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        info.trace = "".join(traceback.format_exception(error))
+        if os.environ.get("HERITAGE_ALIGN_STRICT") == "1":
+            raise PluginError(f"plugin {info.name!r} is {state}: {info.reason}") from error
+        print(f"heritage-align: plugin {info.name!r} is {state}: {info.reason}", file=sys.stderr)
+
+    def _refuse_clashes(self, info: PluginInfo) -> None:
+        for spec in info.components:
+            if (spec.kind, spec.name) in self._specs:
+                other = self._specs[spec.kind, spec.name][1]
+                raise PluginError(
+                    f"{spec.kind} {spec.name!r} is already registered by plugin {other.name!r}; disable one of the "
+                    f"two with HERITAGE_ALIGN_DISABLE_PLUGINS"
+                )
+
+
+def missing_requirements(spec: ComponentSpec) -> list[str]:
+    """Return the modules of `spec.requires` that are not installed, without importing them."""
+    return [name for name in spec.requires if find_spec(name) is None]
+
+
+def discover(extra: Sequence[tuple[str, object]] = ()) -> Registry:
+    """Load the built-ins, then the entry points of group ``heritage_align`` in the order of their names.
+
+    Args:
+        extra: further ``(name, module)`` pairs, registered last; for tests and notebooks.
+    """
+    registry = Registry()
+    allowed = os.environ.get("HERITAGE_ALIGN_PLUGINS")
+    allow = None if allowed is None else _listed(allowed)
+    deny = _listed(os.environ.get("HERITAGE_ALIGN_DISABLE_PLUGINS", ""))
+    for candidate in [*_builtins(), *_third_party()]:
+        dist = candidate.dist
+        info = PluginInfo(
+            candidate.name,
+            candidate.module,
+            f"{dist.metadata['Name']} {dist.version}" if dist else f"heritage-align {__version__}",
+        )
+        registry.plugins.append(info)
+        if candidate.name in deny:
+            info.state, info.reason = "disabled", "named in HERITAGE_ALIGN_DISABLE_PLUGINS"
+        elif dist is not None and allow is not None and candidate.name not in allow:
+            info.state, info.reason = "disabled", "not named in HERITAGE_ALIGN_PLUGINS"
+        else:
+            _load(registry, info, candidate)
+    for name, module in extra:
+        info = PluginInfo(name, getattr(module, "__name__", type(module).__name__), "given in the process")
+        registry.plugins.append(info)
+        registry.add(info, module)
+    return registry
+
+
+@lru_cache(maxsize=1)
+def default_registry() -> Registry:
+    """Return the process's registry, discovered on first use (the entry-point scan takes milliseconds)."""
+    return discover()
+
+
+def _load(registry: Registry, info: PluginInfo, candidate: _Candidate) -> None:
+    wanted = _wanted_version(candidate.dist)
+    if wanted:
+        registry.quarantine(info, "incompatible", PluginError(wanted))
+        return
+    try:
+        module = candidate.load()
+        api = getattr(module, "HERITAGE_ALIGN_API", API_VERSION)
+    except Exception as error:  # importing foreign code may raise anything
+        registry.quarantine(info, "broken", error)
+        return
+    if api != API_VERSION:
+        message = f"it was written for plugin API {api}, this is API {API_VERSION}"
+        registry.quarantine(info, "incompatible", PluginError(message))
+        return
+    registry.add(info, module)
+
+
+def _wanted_version(dist: Distribution | None) -> str:
+    """Return why a distribution does not want this version of heritage-align, read before anything is imported."""
+    if dist is None:
+        return ""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    for line in dist.requires or ():
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if canonicalize_name(requirement.name) == "heritage-align" and not requirement.specifier.contains(
+            __version__, prereleases=True
+        ):
+            return f"it needs heritage-align{requirement.specifier}, this is {__version__}"
+    return ""
+
+
+def _builtins() -> Iterable[_Candidate]:
+    for name in DEFAULT_PLUGINS:
+        module = f"{BUILTIN}.{name}"
+        yield _Candidate(name, module, lambda module=module: import_module(module))  # type: ignore[misc]
+
+
+def _third_party() -> Iterable[_Candidate]:
+    points: list[EntryPoint] = sorted(entry_points(group=PROJECT), key=lambda p: (p.name, p.value))
+    for point in points:
+        yield _Candidate(point.name, point.value, point.load, point.dist)
+
+
+def _checked(specs: Sequence[ComponentSpec]) -> Sequence[ComponentSpec]:
+    seen: set[tuple[str, str]] = set()
+    for spec in specs:
+        if not isinstance(spec, ComponentSpec):
+            raise PluginError(f"heritage_align_components returned {spec!r}, expected ComponentSpec")
+        if spec.kind not in KINDS:
+            raise PluginError(f"component {spec.name!r}: unknown kind {spec.kind!r}.{did_you_mean(spec.kind, KINDS)}")
+        for label, path in (("target", spec.target), ("config", spec.config)):
+            if path.count(":") != 1:
+                raise PluginError(f"{spec.kind} {spec.name!r}: {label} {path!r} is not 'package.module:Name'")
+        if (spec.kind, spec.name) in seen:
+            raise PluginError(f"{spec.kind} {spec.name!r} is registered twice")
+        seen.add((spec.kind, spec.name))
+    return specs
+
+
+def _import_target(spec: ComponentSpec, path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except Exception as error:  # the plugin's own import may raise anything; the cause is kept
+        raise PluginError(f"{spec.kind} {spec.name!r}: cannot import {path!r}: {error}") from error
+
+
+def _listed(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}
