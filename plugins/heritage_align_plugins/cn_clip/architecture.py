@@ -1,0 +1,207 @@
+"""What a Chinese-CLIP model is made of: the five published sizes, and any other as JSON.
+
+Importing this module imports neither torch nor cn_clip, so that a plan knows a model's dimensions at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heritage_align.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from cn_clip.clip.model import CLIP
+
+FORMAT = "heritage_align.cn_clip/1"
+"""The value of ``format`` in the metadata of our safetensors checkpoints."""
+
+MOTIF_SMALL = "motif-small"
+MOTIF_SMALL_FILE = Path(__file__).parent / "weights" / "motif_small.safetensors"
+
+# A safetensors file starts with the length of its JSON header; the format itself allows 100 MB.
+_MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Settings of one model, under the names of cn_clip's own JSON files.
+
+    Attributes:
+        name: what fingerprints call the model.
+        embed_dim: width of the joint space.
+        image_resolution: side of the square input in pixels.
+        vision_layers: number of ViT blocks, or the four stages of a ResNet.
+        vision_width: width of the ViT, or of the ResNet's stem.
+        vision_patch_size: side of a ViT patch in pixels; None for a ResNet.
+        vision_head_width: width of one attention head (80 in ViT-H-14).
+        text_hidden_size: width of the BERT; the other ``text_`` settings are BERT's own.
+        context_length: tokens of a text with [CLS] and [SEP]; 52 in the published training.
+    """
+
+    name: str
+    embed_dim: int
+    image_resolution: int
+    vision_layers: int | tuple[int, int, int, int]
+    vision_width: int
+    vision_patch_size: int | None
+    vision_head_width: int = 64
+    vocab_size: int = 21128
+    text_hidden_size: int = 768
+    text_num_hidden_layers: int = 12
+    text_num_attention_heads: int = 12
+    text_intermediate_size: int = 3072
+    text_max_position_embeddings: int = 512
+    text_type_vocab_size: int = 2
+    text_hidden_act: str = "gelu"
+    text_hidden_dropout_prob: float = 0.1
+    text_attention_probs_dropout_prob: float = 0.1
+    text_initializer_range: float = 0.02
+    context_length: int = 52
+
+    @property
+    def stride(self) -> int:
+        """Pixels that the input side must be a multiple of."""
+        return self.vision_patch_size or 32
+
+    @property
+    def patch_grid(self) -> tuple[int, int] | None:
+        """``(rows, columns)`` of a ViT's patches, None for a ResNet."""
+        if self.vision_patch_size is None:
+            return None
+        side = self.image_resolution // self.vision_patch_size
+        return side, side
+
+    def at(self, image_size: int) -> Architecture:
+        """Return the same model for square inputs of another side; raises ValueError if it does not divide."""
+        if image_size < self.stride or image_size % self.stride:
+            raise ValueError(f"image_size: {self.name} needs a multiple of {self.stride}, got {image_size}")
+        return replace(self, image_resolution=image_size)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict; `architecture_from_dict` reads it back."""
+        return asdict(self)
+
+
+OFFICIAL: dict[str, Architecture] = {
+    a.name: a
+    for a in (
+        Architecture("RN50", 1024, 224, (3, 4, 6, 3), 64, None, text_num_hidden_layers=3),
+        Architecture("ViT-B-16", 512, 224, 12, 768, 16),
+        Architecture("ViT-L-14", 768, 224, 24, 1024, 14),
+        Architecture("ViT-L-14-336", 768, 336, 24, 1024, 14),
+        Architecture(
+            "ViT-H-14", 1024, 224, 32, 1280, 14, vision_head_width=80, text_hidden_size=1024,
+            text_num_hidden_layers=24, text_num_attention_heads=16, text_intermediate_size=4096,
+        ),
+    )
+}  # fmt: skip
+
+
+def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architecture:
+    """Check and build an architecture.
+
+    Args:
+        settings: the fields of `Architecture`; those with a default may be missing.
+        source: what the error calls it.
+
+    Raises:
+        CheckpointError: a field is unknown, missing, or no whole number where one is needed.
+    """
+    known = {f.name: f for f in fields(Architecture)}
+    unknown = sorted(set(settings) - set(known))
+    required = ("name", "embed_dim", "image_resolution", "vision_layers", "vision_width", "vision_patch_size")
+    missing = [name for name in required if name not in settings]
+    if unknown or missing:
+        faults = {"unknown": unknown, "missing": missing}
+        listed = "; ".join(f"{sort} {', '.join(names)}" for sort, names in faults.items() if names)
+        raise CheckpointError(f"{source}: not a model architecture: {listed}")
+    values = dict(settings)
+    if isinstance(values["vision_layers"], (list, tuple)):
+        values["vision_layers"] = tuple(values["vision_layers"])
+    for key, value in values.items():
+        if "int" in str(known[key].type) and not _whole(key, value):
+            raise CheckpointError(f"{source}: {key}: expected a positive whole number, got {value!r}")
+    architecture = Architecture(**values)
+    return architecture.at(architecture.image_resolution)
+
+
+def find_architecture(model: str) -> Architecture:
+    """Return the architecture that a configuration names.
+
+    Args:
+        model: a published size, ``motif-small``, or the path of a ``.json`` file (an architecture) or of a
+            ``.safetensors`` file (our checkpoints hold theirs).
+
+    Raises:
+        CheckpointError: the name is unknown, or the file is missing or not what it should be.
+    """
+    if model in OFFICIAL:
+        return OFFICIAL[model]
+    path = model_file(model)
+    if path is None:
+        names = ", ".join([*OFFICIAL, MOTIF_SMALL])
+        raise CheckpointError(f"unknown model {model!r}; known: {names}, or a .json or .safetensors file")
+    if path.suffix == ".safetensors":
+        return read_embedded(path)
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot read the architecture: {error}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
+    return architecture_from_dict({"name": path.stem, **settings}, str(path))
+
+
+def model_file(model: str) -> Path | None:
+    """Return the file that `model` names, None for a published size or a name that is no file's."""
+    if model == MOTIF_SMALL:
+        return MOTIF_SMALL_FILE
+    return Path(model) if model.endswith((".json", ".safetensors")) else None
+
+
+def read_embedded(path: Path) -> Architecture:
+    """Return the architecture in the header of one of our safetensors checkpoints, reading nothing else.
+
+    Raises:
+        CheckpointError: the file is missing, no safetensors file, or holds no architecture.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= _MAX_HEADER:
+                raise ValueError("not a safetensors file")
+            metadata = json.loads(file.read(length)).get("__metadata__", {})
+            form, settings = metadata.get("format"), metadata.get("architecture", "{}")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint's header: {error}") from error
+    if form != FORMAT:
+        raise CheckpointError(f"{path}: holds no architecture (format {form!r}, not {FORMAT!r})")
+    return architecture_from_dict(json.loads(settings), str(path))
+
+
+def build_model(architecture: Architecture, device: str = "cpu") -> CLIP:
+    """Build a cn_clip model with its own initialisation, fp32, in training mode.
+
+    Args:
+        architecture: the settings.
+        device: ``"meta"`` allocates nothing, for weights that are assigned afterwards.
+    """
+    import torch
+    from cn_clip.clip.model import CLIP
+
+    settings = architecture.asdict()
+    del settings["name"], settings["context_length"]
+    with torch.device(device):
+        return CLIP(**settings)
+
+
+def _whole(key: str, value: object) -> bool:
+    if key == "vision_layers" and isinstance(value, tuple):
+        return len(value) == 4 and all(_whole("", v) for v in value)
+    if key == "vision_patch_size" and value is None:
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
