@@ -139,11 +139,9 @@ class Config:
         """Return `as_dict` as YAML, Chinese text unescaped."""
         return str(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=110))
 
-    def digest(self, *slots: str) -> str:
-        """Return sha256 of the given parts of the resolved configuration (of all of it without arguments)."""
-        document = self.as_dict()
-        chosen = {k: v for k, v in document.items() if not slots or k in slots}
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    def digest(self) -> str:
+        """Return sha256 of the resolved configuration."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def load_config(
@@ -248,18 +246,23 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Parse one YAML mapping, refusing duplicate keys and anything but plain data; raises ConfigError."""
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"is not YAML: {' '.join(str(error).split())}"], source) from error
+    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
+        raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], source)
+    return document
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"cannot be read: {error}"], str(path)) from error
-    try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"is not YAML: {' '.join(str(error).split())}"], str(path)) from error
-    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], str(path))
-    return document
+    return parse_yaml(text, str(path))
 
 
 def _apply_override(document: dict[str, Any], override: str, source: str) -> None:

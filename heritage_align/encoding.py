@@ -13,7 +13,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.errors import ImageError
+from heritage_align.errors import DataError, ImageError
 from heritage_align.ops import Ragged, triangular_factor
 from heritage_align.protocols import Encoder, Filter, Fragmenter, Proposer
 from heritage_align.types import ImageFeatures, Regions, TextFeatures, TextItem
@@ -145,11 +145,11 @@ def encode_texts(encoder: Encoder, fragmenter: Fragmenter | None, items: Sequenc
     """Encode texts whole, and their fragments one by one where there is a fragmenter.
 
     Raises:
-        ValueError: names the first text that is blank or not a string.
+        DataError: names the first text that is blank or not a string.
     """
     for item in items:
         if not isinstance(item.text, str) or not item.text.strip():
-            raise ValueError(f"text {item.id!r} is empty or not a string: {item.text!r}")
+            raise DataError(f"text {item.id!r} is empty or not a string: {item.text!r}")
     whole = _encode_strings(encoder, [item.text for item in items], batch_size)
     ids = tuple(item.id for item in items)
     if fragmenter is None:

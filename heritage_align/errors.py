@@ -37,8 +37,8 @@ class ImageError(HeritageAlignError):
     """A picture cannot be decoded; the message names the file and the reason."""
 
 
-class DataError(HeritageAlignError):
-    """A data set, a caption file or a feature file is not what it should be; names file and place."""
+class DataError(HeritageAlignError, ValueError):
+    """A data set, a text, a caption file or a feature file is not what it should be; names file and place."""
 
 
 class CheckpointError(HeritageAlignError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +18,10 @@ from torch import Tensor
 from heritage_align.config import Component, Config, load_config
 from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts
 from heritage_align.errors import ConfigError
-from heritage_align.planning import needs, plan
+from heritage_align.planning import gives, needs, plan
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Dataset, Encoder, Filter, Fragmenter, Index, Proposer, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
-
-IMAGE_SLOTS = ("encoder", "proposer", "filters", "similarity")
-"""The parts of a configuration that shape what a store holds (a similarity may fold)."""
 
 
 class Pipeline:
@@ -71,11 +70,24 @@ class Pipeline:
         return cls(load_config(source, overrides))
 
     def identity(self) -> dict[str, str]:
-        """Say what made the features of a store: encoder fingerprint, digest of the image half, digest of all."""
+        """Say what made the features of a store.
+
+        Returns:
+            ``encoder``: fingerprint of model and weights; ``image_config``: digest of everything else that shapes
+            what a store holds (regions, their mask, folded vectors); ``config``: digest of the whole configuration.
+            Scores that differ only in how they compare (SCAN, BFAN, late interaction) share a store.
+        """
+        config = self.config
+        parts: dict[str, Any] = {
+            "proposer": config.proposer.as_dict() if config.proposer else None,
+            "filters": [c.as_dict() for c in config.filters if "keep" in gives(c)],
+            "folded": config.similarity.as_dict() if _folds(config.similarity) else None,
+            "seed": config.runtime.seed,
+        }
         return {
             "encoder": self.encoder.fingerprint(),
-            "image_config": self.config.digest(*IMAGE_SLOTS),
-            "config": self.config.digest(),
+            "image_config": hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+            "config": config.digest(),
         }
 
     def dataset(self) -> Dataset:
@@ -109,7 +121,7 @@ class Pipeline:
         return features
 
     def encode_texts(self, items: Sequence[TextItem]) -> TextFeatures:
-        """Encode texts and, with a fragmenter, their fragments; raises ValueError that names a blank text."""
+        """Encode texts and, with a fragmenter, their fragments; raises DataError that names a blank text."""
         return encode_texts(
             self.text_encoder, self.fragmenter, items, batch_size=self.config.runtime.batch_size
         )
@@ -125,6 +137,12 @@ class Pipeline:
 
     def _finished(self, stage: str, items: int, seconds: float) -> None:
         self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
+
+
+def _folds(similarity: Component) -> bool:
+    if similarity.nested:
+        return all(_folds(inner) for inner in similarity.nested.values())
+    return "folds" in gives(similarity)
 
 
 def resolve_device(name: str) -> str:

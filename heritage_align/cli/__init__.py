@@ -1,0 +1,69 @@
+"""The command line. ``--help`` imports click and nothing else of weight; a command's module loads when it runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from heritage_align import __version__
+
+COMMANDS = {
+    "demo": "Run the whole story on the built-in motif collection.",
+    "recipes": "Named systems as configs to start from.",
+    "config": "Check a config, fill in its defaults, print its schema.",
+    "plugins": "List, show, check and create plugins.",
+    "index": "Encode a collection into a store; verify and merge stores.",
+    "search": "Answer a text or image query from a store.",
+    "rerank": "Rescore a TREC run with the config's similarity.",
+    "evaluate": "Recall of a system on a data set, in the papers' form.",
+    "explain": "Show which region of an image answered which phrase.",
+    "bench": "Time the kernels against their peers on this machine.",
+    "doctor": "Say what is installed, built and found, and how to get the rest.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"heritage_align.cli.{name}"), "command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            from heritage_align.errors import did_you_mean
+
+            ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="heritage-align")
+def cli() -> None:
+    """Score images against texts at the level of regions and phrases.
+
+    Start with: heritage-align demo
+    """
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends in one message on stderr and exit status 2, never in a traceback."""
+    from heritage_align.errors import HeritageAlignError
+
+    try:
+        cli(standalone_mode=True)
+    except HeritageAlignError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

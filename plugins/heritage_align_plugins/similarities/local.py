@@ -1,0 +1,55 @@
+"""LACLIP and its neighbours: regions weighted by the image (folds) or by the text."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heritage_align import ops
+from heritage_align.protocols import BuildContext
+from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align_plugins.similarities.config import LaclipConfig
+from heritage_align_plugins.similarities.kept import kept_regions, masked_low, regions_of
+from heritage_align_plugins.similarities.whole import dot
+
+
+class LaclipSimilarity:
+    """Image-conditioned: ``<sum_j w_j u_j, u_T>``, ``w_j = <u_I, u_j>`` raw (LACLIP, Yuan et al. 2025, figure) or
+    softmaxed and renormalised (WCA, Li et al. 2024). Text-conditioned: ``sum_j softmax_j(s_j / t) s_j`` with
+    ``s_j = <u_j, u_T>``, ours."""
+
+    def __init__(self, config: LaclipConfig, context: BuildContext) -> None:
+        self.config = config
+
+    def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
+        """Return ``(n_images, n_texts)``, or ``(n_texts, k)`` for candidates."""
+        folded = images.folded if images.folded is not None else self.fold(images)
+        if folded is not None:
+            return dot(folded, texts.global_features, candidates)
+        return ops.patch_weighted_score(
+            texts.global_features,
+            kept_regions(images),
+            pooling="softmax",
+            temperature=self.config.temperature,
+            global_features=images.global_features if self.config.global_mix else None,
+            global_mix=self.config.global_mix,
+            candidates=candidates,
+        )
+
+    def fold(self, images: ImageFeatures) -> Tensor | None:
+        """Return ``(n_images, dim)``: the sum of weighted regions, mixed with the global vector if so configured."""
+        if self.config.conditioning == "text":
+            return None
+        local = ops.fold_patches(
+            images.global_features,
+            kept_regions(images),
+            temperature=self.config.temperature if self.config.weights == "softmax" else None,
+            renormalise=self.config.renormalise,
+        )
+        mix = self.config.global_mix
+        return local if mix == 0 else torch.lerp(local, images.global_features.to(local), mix)
+
+    def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """Return ``(1, n_regions)``: the cosine of every region with the whole text."""
+        regions = regions_of(images)
+        return masked_low(texts.global_features.float() @ regions.values.float().T, images)
