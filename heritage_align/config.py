@@ -148,6 +148,7 @@ def load_config(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
+    label: str = "config",
 ) -> Config:
     """Read and validate a configuration.
 
@@ -155,12 +156,13 @@ def load_config(
         source: a YAML file, or the document itself as a mapping.
         overrides: ``"similarity.temperature=9"`` and the like, applied before validation; values are YAML.
         registry: where names are looked up; the process's registry by default.
+        label: how errors call a document that was given as a mapping.
 
     Raises:
         ConfigError: names every fault with its place.
     """
     if isinstance(source, Mapping):
-        document, label = deepcopy(dict(source)), "config"
+        document = deepcopy(dict(source))
     else:
         document, label = _read_yaml(Path(source)), str(source)
     for override in overrides:

@@ -29,4 +29,4 @@ def recipe_summary(name: str) -> str:
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
     """Load a recipe as a validated configuration."""
-    return load_config(parse_yaml(recipe_text(name), f"recipe {name}"), overrides)
+    return load_config(parse_yaml(recipe_text(name), f"recipe {name}"), overrides, label=f"recipe {name}")
