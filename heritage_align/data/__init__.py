@@ -1,0 +1,1 @@
+"""Readers of collections, safe image decoding and the built-in motif collection."""

@@ -1,0 +1,226 @@
+"""Every kind of picture that a museum's hard disk holds decodes upright to RGB, or is refused by name."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from heritage_align.data.images import load_image
+from heritage_align.errors import ImageError
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def corners(size: tuple[int, int] = (24, 16)) -> Image.Image:
+    """A picture whose quadrants are red, green (top), blue, yellow (bottom): tells every rotation apart."""
+    width, height = size
+    image = Image.new("RGB", size)
+    for box, colour in zip(
+        [(0, 0), (width // 2, 0), (0, height // 2), (width // 2, height // 2)], ["red", "lime", "blue", "yellow"]
+    ):
+        image.paste(colour, (*box, box[0] + width // 2, box[1] + height // 2))
+    return image
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size and whose pixels are missing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM"])
+def test_common_formats_decode_to_their_colours(kind: str, tmp_path: Path) -> None:
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    options = {"lossless": True} if kind == "WEBP" else options
+    path = tmp_path / "picture"
+    path.write_bytes(encode(corners(), kind, **options))
+    image = load_image(path)
+    assert (image.mode, image.size) == ("RGB", (24, 16))
+    difference = np.abs(np.asarray(image, dtype=int) - np.asarray(corners(), dtype=int))
+    assert difference.max() <= (8 if kind == "JPEG" else 0)
+    assert load_image(path.read_bytes()).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP"])
+def test_orientation_is_applied_once_and_forgotten(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    options = {"lossless": True} if kind == "WEBP" else options
+    # The inverse of each turn: what a camera held that way writes.
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    stored = corners() if orientation == 1 else corners().transpose(Image.Transpose(back[orientation]))
+    image = load_image(encode(stored, kind, exif=exif, **options))
+    assert image.size == (24, 16)
+    assert np.abs(np.asarray(image, dtype=int) - np.asarray(corners(), dtype=int)).max() <= 8
+    assert ImageOps.exif_transpose(image).tobytes() == image.tobytes()
+    assert not image.info
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_says_nothing_against_the_pixels() -> None:
+    data = encode(corners(), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff" + b"\x00" * 9)
+    assert load_image(data).size == (24, 16)
+
+
+def test_cmyk_is_converted() -> None:
+    data = encode(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=100)
+    red, green, blue = load_image(data).getpixel((4, 4))
+    assert red < 10 and green > 245 and blue > 245
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
+    grey = np.array([[0, 257, 128 * 257, 40000, 65535]], dtype=np.uint16)
+    image = load_image(encode(Image.fromarray(grey), kind))
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 1, 128, 156, 255]
+    assert np.asarray(image)[0, :, 1].tolist() == [0, 1, 128, 156, 255]
+
+
+def test_dark_16_bit_grey_stays_dark() -> None:
+    image = load_image(encode(Image.fromarray(np.full((4, 4), 2570, dtype=np.uint16)), "PNG"))
+    assert image.getpixel((0, 0)) == (10, 10, 10)
+
+
+def test_float_and_wide_integer_pictures() -> None:
+    def levels(values: np.ndarray) -> list[int]:
+        return np.asarray(load_image(encode(Image.fromarray(values), "TIFF")))[0, :, 0].tolist()
+
+    assert levels(np.array([[0.0, 0.2, 1.0]], dtype=np.float32)) == [0, 51, 255]
+    assert levels(np.array([[-10.0, 0.0, np.nan, 10.0]], dtype=np.float32)) == [0, 128, 0, 255]
+    assert levels(np.array([[-3e38, 0.0, 3e38]], dtype=np.float32)) == [0, 128, 255]
+    assert levels(np.array([[np.nan, np.inf]], dtype=np.float32)) == [0, 0]
+    assert levels(np.array([[0, 1_000_000, 2_000_000]], dtype=np.int32)) == [0, 128, 255]
+    assert levels(np.array([[70_000, 70_000]], dtype=np.int32)) == [0, 0]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_on_white(mode: str) -> None:
+    image = Image.new(mode, (2, 1), 0)
+    image.putpixel((1, 0), (0, 0, 0, 255) if mode == "RGBA" else (0, 255))
+    decoded = load_image(encode(image, "PNG"))
+    assert [decoded.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (0, 0, 0)]
+
+
+def test_transparent_palette_entry_is_laid_on_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 0, 0])
+    image.putpixel((1, 0), 1)
+    for data in (encode(image, "PNG", transparency=0), encode(image, "GIF", transparency=0)):
+        decoded = load_image(data)
+        assert [decoded.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (200, 0, 0)]
+    opaque = load_image(encode(image, "PNG"))
+    assert opaque.getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_bilevel_and_grey() -> None:
+    assert load_image(encode(Image.new("1", (3, 3), 1), "PNG")).getpixel((1, 1)) == (255, 255, 255)
+    assert load_image(encode(Image.new("L", (3, 3), 77), "PNG")).getpixel((1, 1)) == (77, 77, 77)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_first_frame_of_an_animation(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert load_image(data).getpixel((4, 4)) == (255, 0, 0)
+
+
+def broken_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def broken_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def missing(path: Path) -> None:
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(broken_folder, "is a folder"), (broken_pipe, "not a regular file"), (missing, "no such file")],
+)
+def test_what_is_no_file_is_refused_by_name(make: Callable[[Path], None], reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "牡丹.jpg"
+    make(path)
+    with pytest.raises(ImageError, match=f"牡丹.jpg: .*{reason}"):
+        load_image(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"not a picture at all", "not a picture in a supported format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture in a supported format"),
+        (b"\x80\x04\x95\x10", "not a picture in a supported format"),
+        (encode(corners((64, 64)), "JPEG")[:-60], "truncated or broken"),
+        (encode(corners((64, 64)), "PNG")[:90], "truncated or broken"),
+        (encode(corners((64, 64)), "TIFF")[:60], "broken|not a picture"),
+        (encode(corners((64, 64)), "GIF")[:-40], "truncated or broken"),
+        (png(0, 10), "broken header|no pixels|not a picture|truncated"),
+        (png(5, 5), "truncated or broken"),
+        (b"P6 0 5 255\n", "broken header|no pixels|not a picture"),
+    ],
+    ids=["empty", "text", "eps", "pickle", "jpeg", "png", "tiff", "gif", "no-width", "no-pixels", "ppm"],
+)
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+def test_broken_bytes_are_refused_by_name(data: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "cat1.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=f"cat1.jpg: .*({reason})"):
+        load_image(path)
+    with pytest.raises(ImageError, match=f"^row 7: .*({reason})"):
+        load_image(data, name="row 7")
+
+
+def test_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.png"
+    path.write_bytes(encode(corners(), "PNG"))
+
+    def refuse(self: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root, as whom containers run tests
+    with pytest.raises(ImageError, match="locked.png: cannot be read: Permission denied"):
+        load_image(path)
+
+
+def test_too_many_pixels_are_refused_from_the_header(recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(ImageError, match=r"10000 x 10000 = 100000000 pixels exceed the limit of 89478485"):
+        load_image(png(10_000, 10_000), name="scan.png")
+    with pytest.raises(ImageError, match=r"scan.png: is too large, Pillow refuses it"):
+        load_image(png(50_000, 50_000), name="scan.png", max_pixels=10**10)
+    with pytest.raises(ImageError, match="24 x 16 = 384 pixels exceed the limit of 383"):
+        load_image(encode(corners(), "PNG"), max_pixels=383)
+    assert load_image(encode(corners(), "PNG"), max_pixels=384).size == (24, 16)
+    assert not recwarn.list
+
+
+def test_many_threads_get_the_same_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    corners((200, 100)).save(path)
+    expected = load_image(path).tobytes()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: load_image(path).tobytes(), range(64))) == {expected}
