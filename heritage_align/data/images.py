@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """Default limit: 256 MiB of RGB, the size from which Pillow warns of a decompression bomb."""
 
-# An allow list: Pillow also opens EPS by starting Ghostscript, and formats without a magic number (TGA) that take
-# any bytes for a picture.
+# An allow list: Pillow also opens EPS by starting Ghostscript, and formats without a magic number (TGA), which
+# take any bytes for a picture.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 
 _UPRIGHT = {
@@ -45,14 +45,14 @@ def load_image(
     """Decode a picture into upright RGB.
 
     The first frame of an animation is taken; EXIF and TIFF orientation is applied and then forgotten, so that
-    nobody applies it twice; transparency is laid on white; 16-bit grey is scaled by 255/65535 instead of clipped;
-    integer and float pictures of another range are stretched from their minimum to their maximum; CMYK is
-    converted without its colour profile, as every profile is ignored. Safe to call from several threads.
+    nobody applies it twice; transparency is laid on white; 16-bit grey is scaled by 255/65535 instead of
+    clipped; integer and float pictures of another range are stretched from their minimum to their maximum; CMYK
+    is converted without its colour profile, as every profile is ignored. Safe to call from several threads.
 
     Args:
         source: a path, or the encoded bytes themselves.
         max_pixels: width x height beyond which the picture is refused from its header, before any pixel is
-            decoded. Pillow's own guard stays in force: beyond ``2 * PIL.Image.MAX_IMAGE_PIXELS`` (179 million)
+            decoded. Pillow's own guard stays in force: beyond ``2 * PIL.Image.MAX_IMAGE_PIXELS``, 179 million,
             that has to be raised too.
         name: what messages call the picture; by default its path, or ``<n bytes>``.
 
@@ -60,8 +60,8 @@ def load_image(
         An image of mode RGB with at least one pixel and no metadata.
 
     Raises:
-        ImageError: the file is missing, a folder, empty, no picture of a supported format, too large, truncated
-            or broken; the message begins with `name`.
+        ImageError: the file is missing, a folder, empty, no picture of a supported format, too large,
+            truncated or broken; the message begins with `name`.
     """
     if isinstance(source, bytes):
         name = name or f"<{len(source)} bytes>"
@@ -86,14 +86,15 @@ def _decode(stream: IO[bytes], size: int, name: str, max_pixels: int) -> Image.I
     """Decode `size` bytes; every failure of a decoder becomes an ImageError."""
     if size == 0:
         raise ImageError(f"{name}: is empty (0 bytes)")
-    # Given broken bytes Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError,
-    # TypeError, OverflowError, struct.error, zlib.error ...: at this border they all mean the same.
+    # Given broken bytes Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, IndexError,
+    # KeyError, TypeError, OverflowError, struct.error, zlib.error ...: at this border they all mean the same.
     try:
         with _OPEN_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(stream, formats=_formats())
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: is not a picture in a supported format ({', '.join(_formats())})") from error
+        known = ", ".join(_formats())
+        raise ImageError(f"{name}: is not a picture in a supported format ({known})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: is too large, Pillow refuses it: {error}") from error
     except Exception as error:
@@ -101,9 +102,10 @@ def _decode(stream: IO[bytes], size: int, name: str, max_pixels: int) -> Image.I
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"{name}: has no pixels ({width} x {height})")
-    if width * height > max_pixels:
+    pixels = width * height
+    if pixels > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} = {width * height} pixels exceed the limit of {max_pixels} (max_pixels)"
+            f"{name}: {width} x {height} = {pixels} pixels exceed the limit of {max_pixels} (max_pixels)"
         )
     try:
         image.load()
@@ -151,8 +153,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bit(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     """Scale 16-bit, 32-bit and float grey ``(height, width)`` to 0..255.
 
-    Pillow reads a 16-bit PGM, and before version 10 a 16-bit PNG, as mode I with values up to 65535; hence an
-    integer picture within 0..65535 is taken for 16 bits, and a float picture within 0..1 for a fraction of white.
+    Pillow reads a 16-bit PGM as mode I with values up to 65535; hence an integer picture within 0..65535 is
+    taken for 16 bits, and a float picture within 0..1 for a fraction of white.
     """
     grey = values.astype(np.float32)
     finite = np.isfinite(grey)

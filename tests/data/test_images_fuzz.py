@@ -59,12 +59,15 @@ def corrupted(draw: st.DrawFn, data: bytes) -> bytes:
 
 def check(data: bytes) -> bool:
     """Load `data`; return whether a picture came out."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd tags
+    reason, image = "", None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd tags
+        try:
             image = load_image(data, max_pixels=LIMIT, name="fuzz")
-    except ImageError as error:
-        assert str(error).startswith("fuzz: ")
+        except ImageError as error:
+            reason = str(error)
+    if image is None:
+        assert reason.startswith("fuzz: ")
         return False
     assert image.mode == "RGB"
     assert 1 <= image.width * image.height <= LIMIT
