@@ -1,0 +1,92 @@
+"""What is installed, built and found on this machine, and how to get what is missing: the facts behind ``doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+
+from heritage_align import __version__
+from heritage_align.hookspecs import HealthCheck
+from heritage_align.plugins import Registry, missing_requirements
+
+State = Literal["ok", "missing", "broken"]
+
+LIBRARIES = ("torch", "torchvision", "cn_clip", "opencv-contrib-python", "numpy", "pillow", "safetensors", "pluggy")
+OPTIONAL = {
+    "transformers": "pip install 'heritage-align[transformers]'",
+    "matplotlib": "pip install 'heritage-align[bench]' (plots of the benchmark)",
+}
+
+
+class Finding(NamedTuple):
+    """One line: what was looked at, its state, and what was found or how to get it."""
+
+    name: str
+    state: State
+    detail: str
+
+
+def examine(registry: Registry) -> Iterator[Finding]:
+    """Yield findings: machine, libraries, kernels, plugins, and the plugins' own health checks."""
+    yield Finding("heritage-align", "ok", f"{__version__}, Python {platform.python_version()} at {sys.prefix}")
+    yield Finding("machine", "ok", f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}")
+    for name in LIBRARIES:
+        found = _version(name)
+        yield Finding(name, "ok" if found else "broken", found or f"pip install {name}")
+    for name, hint in OPTIONAL.items():
+        found = _version(name)
+        yield Finding(name, "ok" if found else "missing", found or f"optional: {hint}")
+    yield from _devices()
+    yield from _kernels()
+    yield from _plugins(registry)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding("GPU", "ok", f"{', '.join(names)}; torch {torch.__version__} with CUDA {torch.version.cuda}")
+    else:
+        yield Finding("GPU", "missing", f"torch {torch.__version__} finds none; everything runs on the CPU")
+    nvcc = shutil.which("nvcc")
+    yield Finding("nvcc", "ok" if nvcc else "missing", nvcc or "needed to build the CUDA kernels, not to run")
+
+
+def _kernels() -> Iterator[Finding]:
+    from heritage_align.ops import build_info
+
+    for name, state, detail in build_info.findings():
+        yield Finding(name, state, detail)
+
+
+def _plugins(registry: Registry) -> Iterator[Finding]:
+    for plugin in registry.plugins:
+        if plugin.state != "ok":
+            state: State = "missing" if plugin.state == "disabled" else "broken"
+            yield Finding(f"plugin {plugin.name}", state, f"{plugin.state}: {plugin.reason}")
+    working = [plugin for plugin in registry.plugins if plugin.state == "ok"]
+    count = sum(len(plugin.components) for plugin in working)
+    yield Finding("plugins", "ok", f"{len(working)} with {count} components")
+    for spec in registry.components():
+        missing = missing_requirements(spec)
+        if missing:
+            yield Finding(f"{spec.kind}.{spec.name}", "missing", f"needs {', '.join(missing)}: {spec.install}")
+    checks: list[HealthCheck] = [
+        check for listed in registry.manager.hook.heritage_align_health_checks() for check in listed
+    ]
+    for check in checks:
+        healthy, detail = check.run()
+        yield Finding(check.name, "ok" if healthy else "missing", detail)
