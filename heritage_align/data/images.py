@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """Default limit: 256 MiB of RGB, the size from which Pillow warns of a decompression bomb."""
 
-# An allow list: Pillow also opens EPS by starting Ghostscript, and formats without a magic number (TGA), which
-# take any bytes for a picture.
+# An allow list: Pillow also opens EPS, by starting Ghostscript, and formats without a magic number (TGA),
+# which take any bytes for a picture.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 
 _UPRIGHT = {
@@ -44,16 +44,16 @@ def load_image(
 ) -> Image.Image:
     """Decode a picture into upright RGB.
 
-    The first frame of an animation is taken; EXIF and TIFF orientation is applied and then forgotten, so that
-    nobody applies it twice; transparency is laid on white; 16-bit grey is scaled by 255/65535 instead of
-    clipped; integer and float pictures of another range are stretched from their minimum to their maximum; CMYK
-    is converted without its colour profile, as every profile is ignored. Safe to call from several threads.
+    The first frame of an animation is taken; EXIF and TIFF orientation is applied and then forgotten, so
+    that nobody applies it twice; transparency is laid on white; 16-bit grey is scaled by 255/65535 instead
+    of clipped; integer and float pictures of another range are stretched from their minimum to their
+    maximum; colour profiles are ignored, that of CMYK too. Safe to call from several threads.
 
     Args:
         source: a path, or the encoded bytes themselves.
         max_pixels: width x height beyond which the picture is refused from its header, before any pixel is
-            decoded. Pillow's own guard stays in force: beyond ``2 * PIL.Image.MAX_IMAGE_PIXELS``, 179 million,
-            that has to be raised too.
+            decoded. Pillow's own guard stays in force: beyond ``2 * PIL.Image.MAX_IMAGE_PIXELS`` (179
+            million) that has to be raised too.
         name: what messages call the picture; by default its path, or ``<n bytes>``.
 
     Returns:
