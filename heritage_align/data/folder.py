@@ -1,0 +1,33 @@
+"""A folder of pictures without texts: what there is to search before anybody has described it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from heritage_align.data.collection import Collection
+from heritage_align.data.pictures import FilePictures, walk_pictures
+from heritage_align.data.problems import Problems
+
+
+def read_folder(folder: Path, *, name: str | None = None) -> Collection:
+    """Read every picture below a folder; ids are the relative paths (``silk/001.jpg``), in the order of
+    names.
+
+    Args:
+        folder: is searched with its subfolders; names that begin with a dot are skipped.
+        name: of the data set; by default the folder's.
+
+    Raises:
+        DataError: no such folder, no pictures in it, or a file name that is not UTF-8.
+    """
+    problems = Problems(folder)
+    files: dict[str, Path] = {}
+    for relative, file in walk_pictures(folder):
+        try:
+            relative.encode("utf-8")
+        except UnicodeEncodeError:
+            problems.add(repr(str(file)), "has a name that is not UTF-8, so it cannot be an id; rename it")
+            continue
+        files[relative] = file
+    problems.raise_if_any()
+    return Collection(name or folder.resolve().name, FilePictures(files))

@@ -1,0 +1,210 @@
+"""A table of pictures and texts, CSV, TSV or JSON Lines: the form for everybody who has no other.
+
+One row is one text of one picture; a picture may have several rows, and in JSON Lines a row may have a list
+of texts. Columns may have any name::
+
+    {"image": "images/1.jpg", "title": "小炒鸡肝", "ingredients": ["生鸡肝", "蒜苗"]}      JSON Lines
+    image,text,phrases                                                                CSV, phrases separated
+    by | images/1.jpg,A roundel with two cranes,roundel|two cranes
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from heritage_align.data.collection import Collection
+from heritage_align.data.fields import UniqueIds, as_id, as_text, as_texts, optional, required
+from heritage_align.data.lines import Row, jsonl_rows, numbered_lines
+from heritage_align.data.pictures import FilePictures, path_below
+from heritage_align.data.problems import Problems
+from heritage_align.errors import DataError, did_you_mean
+from heritage_align.types import TextItem
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_JSONL = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns; `image` and `text` must be there.
+
+    Attributes:
+        image: path of the picture, relative to the pictures' folder; in its normal form it is the image's id.
+        text: the text; in JSON Lines also a list of texts.
+        id: the text's id; without it ``<image>#<k>``, the picture's k-th text from 0.
+        phrases: noun phrases of the text: a list in JSON Lines, separated in CSV.
+        split: ``train``, ``test`` ...
+        language: ``zh`` or ``en``.
+    """
+
+    image: str = "image"
+    text: str = "text"
+    id: str = "id"
+    phrases: str = "phrases"
+    split: str = "split"
+    language: str = "language"
+
+
+def read_table(
+    path: Path,
+    *,
+    images: Path | None = None,
+    columns: Columns = Columns(),
+    split: str | None = None,
+    language: str | None = None,
+    separator: str = "|",
+    name: str | None = None,
+) -> Collection:
+    """Read a table of pictures and texts.
+
+    Args:
+        path: ``.csv``, ``.tsv``, ``.tab`` (first line: the columns' names) or ``.jsonl``, ``.ndjson``.
+        images: the folder that picture paths are relative to and must not leave; by default the table's own.
+        columns: their names. A column that is renamed must be there.
+        split: take the rows whose split column says this; None takes all.
+        language: of rows without a language column.
+        separator: between phrases in a CSV or TSV.
+        name: of the data set; by default the file's name and the split.
+
+    Raises:
+        DataError: the file cannot be read, or rows are at fault: each is named by its line.
+    """
+    problems = Problems(path)
+    root = path.parent if images is None else images
+    rows = _Selected(path, columns, split, problems)
+    unique = UniqueIds("text id", problems)
+    files: dict[str, Path] = {}
+    counts: dict[str, int] = {}
+    items: list[TextItem] = []
+    for place, row in rows:
+        try:
+            image_id, file = path_below(root, required(row, columns.image, as_text))
+            texts = _texts(row, columns.text)
+            item = TextItem(
+                id=optional(row, columns.id, as_id, ""),
+                text="",
+                image_ids=(image_id,),
+                phrases=_phrases(row, columns.phrases, separator),
+                language=optional(row, columns.language, as_text, language or "") or None,
+            )
+        except ValueError as error:
+            problems.add(place, str(error))
+            continue
+        files[image_id] = file
+        for position, text in enumerate(texts):
+            number = counts.get(image_id, 0)
+            counts[image_id] = number + 1
+            if not item.id:
+                text_id = f"{image_id}#{number}"
+            else:
+                text_id = item.id if len(texts) == 1 else f"{item.id}#{position}"
+            if unique.add(text_id, place):
+                items.append(replace(item, id=text_id, text=text))
+    rows.check()
+    problems.raise_if_any()
+    return Collection(name or (f"{path.stem}/{split}" if split else path.stem), FilePictures(files), items)
+
+
+class _Selected:
+    """The rows of one split, remembering which columns and splits occurred."""
+
+    def __init__(self, path: Path, columns: Columns, split: str | None, problems: Problems) -> None:
+        self._path, self._columns, self._split, self._problems = path, columns, split, problems
+        self._seen: dict[str, None] = {}
+        self._splits: dict[str, None] = {}
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in _rows(self._path, self._problems):
+            self._seen.update(dict.fromkeys(row.fields))
+            if self._split is not None:
+                try:
+                    split = required(row.fields, self._columns.split, as_text)
+                except ValueError as error:
+                    self._problems.add(row.place, str(error))
+                    continue
+                self._splits[split] = None
+                if split != self._split:
+                    continue
+            self._count += 1
+            yield row
+
+    def check(self) -> None:
+        """Raise DataError for a needed column that no row has, or a split that no row belongs to.
+
+        Only the columns that were renamed or cannot be missed are needed. Said once, before the problems that
+        each row has with it.
+        """
+        problems = Problems(self._path)
+        for field in fields(self._columns):
+            column = getattr(self._columns, field.name)
+            needed = (
+                column != field.default
+                or field.name in ("image", "text")
+                or (field.name == "split" and self._split is not None)
+            )
+            if needed and self._seen and column not in self._seen:
+                there = ", ".join(map(repr, self._seen))
+                hint = did_you_mean(column, list(self._seen))
+                problems.add(f"column {column!r} for {field.name}", f"is not there, only {there}.{hint}")
+        if not self._count and not self._problems.count:
+            splits = f" of split {self._split!r}; splits: {', '.join(self._splits)}" if self._splits else ""
+            problems.add(str(self._path), f"has no rows{splits}")
+        problems.raise_if_any()
+
+
+def _rows(path: Path, problems: Problems) -> Iterator[Row]:
+    suffix = path.suffix.lower()
+    if suffix in _JSONL:
+        return jsonl_rows(path, problems)
+    if suffix in _DELIMITERS:
+        return _csv_rows(path, _DELIMITERS[suffix], problems)
+    raise DataError(f"{path}: is not {', '.join([*_DELIMITERS, *_JSONL[:-1]])} or {_JSONL[-1]}")
+
+
+def _csv_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[Row]:
+    number = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal number  # the reader's own count would leave out the lines that are not UTF-8
+        for number, line in numbered_lines(path, problems):  # noqa: B007
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for record in reader:
+            place = f"{path}:{number}"
+            if not any(record):
+                continue
+            if header is None:
+                header = [column.strip() for column in record]
+                for column in header:
+                    if header.count(column) > 1:
+                        raise DataError(f"{place}: column {column!r} occurs twice")
+            elif len(record) != len(header):
+                problems.add(place, f"has {len(record)} fields, the header has {len(header)}")
+            else:
+                # An empty cell says that there is no value, as a missing key does in JSON.
+                yield Row(place, {column: cell or None for column, cell in zip(header, record)})
+    except csv.Error as error:
+        problems.add(f"{path}:{number}", str(error))
+
+
+def _texts(row: dict[str, Any], column: str) -> tuple[str, ...]:
+    if not isinstance(row.get(column), list):
+        return (required(row, column, as_text),)
+    texts = required(row, column, as_texts)
+    if not texts:
+        raise ValueError(f"{column!r} is an empty list")
+    return texts
+
+
+def _phrases(row: dict[str, Any], column: str, separator: str) -> tuple[str, ...]:
+    if isinstance(row.get(column), str):
+        return tuple(part.strip() for part in row[column].split(separator) if part.strip())
+    return optional(row, column, as_texts, ())
