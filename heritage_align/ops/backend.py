@@ -1,0 +1,83 @@
+"""Which implementation runs: the compiled CPU or CUDA kernels, or the reference where they are not built."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from . import checks
+from .build_info import build_info
+
+BACKENDS = ("auto", "reference", "cpu", "cuda")
+LIBRARY = Path(__file__).with_name("_kernels.so")
+NAMESPACE = "heritage_align"
+
+
+@lru_cache(maxsize=1)
+def load_library() -> str | None:
+    """Load the compiled ops once and register what Python adds to them; return why that failed, or None."""
+    if not LIBRARY.exists():
+        return build_info().reason or "the extension has not been built: run `python setup.py build_ext --inplace`"
+    try:
+        torch.ops.load_library(str(LIBRARY))
+    except OSError as error:
+        return f"{LIBRARY.name} does not load with torch {torch.__version__}: {error}"
+    from . import registration
+
+    registration.register_all()
+    return None
+
+
+@lru_cache(maxsize=2)
+def missing(backend: str) -> str | None:
+    """Why ``"cpu"`` or ``"cuda"`` kernels cannot run here, or None where they can."""
+    reason = load_library()
+    if reason is not None:
+        return reason
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::focal_attention", backend.upper()):
+        return build_info().cuda_reason or f"the library was built without {backend} kernels"
+    return None
+
+
+@lru_cache(maxsize=2)
+def _say_once(device: str, reason: str) -> None:
+    warnings.warn(
+        f"heritage_align.ops: no compiled {device} kernels, the slow reference runs instead: {reason}",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> str:
+    """Resolve ``backend`` for inputs on ``device`` to "reference", "cpu" or "cuda".
+
+    "auto" takes the kernels of the device if they are built (saying once that they are not) and the reference for
+    float64, which the kernels do not store.
+
+    Raises:
+        ValueError: for an unknown backend, or one that cannot serve these inputs.
+    """
+    checks.choice("backend", backend, BACKENDS)
+    if backend == "reference":
+        return "reference"
+    wide = torch.float64 in dtypes
+    if backend == "auto":
+        if wide or device.type not in ("cpu", "cuda"):
+            return "reference"
+        reason = missing(device.type)
+        if reason is None:
+            return device.type
+        if not torch.compiler.is_compiling():
+            _say_once(device.type, reason)
+        return "reference"
+    if device.type != backend:
+        raise ValueError(f"backend {backend!r} needs inputs on {backend}; they are on {device}")
+    if wide:
+        raise ValueError(f"backend {backend!r} stores float32, float16, bfloat16 or int8; got float64")
+    reason = missing(backend)
+    if reason is not None:
+        raise ValueError(f"backend {backend!r} is not available: {reason}")
+    return backend

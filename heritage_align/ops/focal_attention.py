@@ -1,0 +1,137 @@
+"""Focal attention: SCAN, BFAN and their filtered relatives as one fused score of an image and a text."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import checks, codes, inputs, reference
+from .backend import pick
+from .candidates import check_candidates, pairs_by_image
+from .factor import triangular_factor
+from .planner import text_bins
+from .ragged import Ragged
+
+
+def focal_attention_score(
+    images: Ragged,
+    texts: Ragged,
+    *,
+    direction: str = "t2i",
+    rectifier: str = "leaky_relu",
+    normalise: str = "l2",
+    temperature: float = 9.0,
+    focal: str | None = None,
+    keep: Tensor | None = None,
+    aggregate: str = "lse",
+    lse_scale: float = 6.0,
+    image_factor: Tensor | None = None,
+    text_factor: Tensor | None = None,
+    candidates: Tensor | None = None,
+    backend: str = "auto",
+    check_finite: bool = False,
+) -> Tensor:
+    """Score images against texts by cross attention between regions and fragments.
+
+    Each word attends to the regions ("t2i": ``softmax(temperature * normalised(rectified(cosine)))``, Lee et al. 2018,
+    SCAN, eqs 1-6), optionally through the focal filter of BFAN (Liu et al. 2019) or of Sheng et al. 2021 (eqs 13-15), and
+    contributes its cosine with what it attends to; "i2t" swaps the roles; "both" adds the two aggregated scores.
+    The attended vectors are never built: their length is ``|R a|`` with the triangular factor R of the regions.
+
+    Args:
+        images: regions, rows ``(total_regions, dim)``, of unit length as a rule (they are not normalised here).
+        texts: words or phrases, rows ``(total_words, dim)``.
+        direction: "t2i", "i2t" or "both".
+        rectifier: "leaky_relu" (slope 0.1, as the code of SCAN and BFAN), "relu" or "none".
+        normalise: over the query axis: "l2", "softmax" or "none".
+        temperature: the factor of the softmax over contexts (lambda of SCAN), 0 or greater.
+        focal: None, "equal" or "prob" (BFAN: keep ``F > 0``), or "sheng" (keep ``F >= 0``); in both directions. Masked
+            regions count as weight 0 in F. Where no fragment survives, the step is skipped for that query.
+        keep: ``(total_regions,)`` bool; a False region gets no weight in t2i. An image that would keep none keeps all.
+        aggregate: over the queries: "lse" (``log(sum exp(lse_scale r)) / lse_scale``), "mean", "max" or "sum".
+        lse_scale: greater than 0.
+        image_factor: packed factors of ``images`` (:func:`triangular_factor`), used by t2i; computed where absent.
+        text_factor: the same of ``texts``, used by i2t.
+        candidates: ``(n_texts, k)`` image ids, -1 for none; all pairs where absent. On a GPU the ids are looked at only
+            with ``check_finite``, because that waits for the device; an id out of range scores -inf there.
+        backend: "auto", "reference", "cpu" or "cuda".
+        check_finite: raise where an input holds NaN or infinity.
+
+    Returns:
+        float32 ``(n_images, n_texts)``, or ``(n_texts, k)`` with candidates. An image or text without fragments, and a
+        candidate -1, score -inf.
+
+    Raises:
+        ValueError: if an argument does not fit; the message names it.
+    """
+    refused = (getattr(images, "values", None), getattr(texts, "values", None), keep, candidates)
+    checks.refuse_vmap("focal_attention_score", *refused)
+    inputs.ragged("images", images)
+    inputs.ragged("texts", texts)
+    inputs.same_space("images", images, "texts", texts)
+    checks.choice("direction", direction, tuple(codes.DIRECTIONS))
+    checks.choice("rectifier", rectifier, tuple(codes.RECTIFIERS))
+    checks.choice("normalise", normalise, tuple(codes.NORMALISERS))
+    checks.choice("focal", focal, tuple(codes.FOCALS))
+    checks.choice("aggregate", aggregate, tuple(codes.AGGREGATES))
+    temperature = checks.number("temperature", temperature)
+    lse_scale = checks.number("lse_scale", lse_scale, positive=True)
+    if keep is not None:
+        checks.tensor("keep", keep, shape=(images.total,), dtypes=(torch.bool,), device=images.device)
+    image_factor = inputs.factor("image_factor", image_factor, images)
+    text_factor = inputs.factor("text_factor", text_factor, texts)
+    candidates = check_candidates(
+        candidates, len(texts), len(images), images.device, read=check_finite or images.device.type == "cpu"
+    )
+    if check_finite:
+        checks.finite("images.values", images.values)
+        checks.finite("texts.values", texts.values)
+    chosen = pick(backend, images.device, (images.dtype, texts.dtype))
+    if chosen == "reference":
+        return reference.focal_attention_score(
+            images,
+            texts,
+            direction=direction,
+            rectifier=rectifier,
+            normalise=normalise,
+            temperature=temperature,
+            focal=focal,
+            keep=keep,
+            aggregate=aggregate,
+            lse_scale=lse_scale,
+            candidates=candidates,
+        ).float()
+    with torch.no_grad():
+        if direction != "i2t" and image_factor is None and chosen == "cuda":
+            image_factor = triangular_factor(images)
+        if direction != "t2i" and text_factor is None and chosen == "cuda":
+            text_factor = triangular_factor(texts)
+    on_gpu = chosen == "cuda"
+    bins = text_bins(texts) if on_gpu and candidates is None else (None, None)
+    pairs = pairs_by_image(candidates, len(images)) if on_gpu and candidates is not None else (None, None)
+    scores: Tensor = torch.ops.heritage_align.focal_attention(
+        images.values,
+        images.scales,
+        images.offsets,
+        texts.values,
+        texts.scales,
+        texts.offsets,
+        keep,
+        image_factor,
+        None if image_factor is None else images.factor_offsets,
+        text_factor,
+        None if text_factor is None else texts.factor_offsets,
+        candidates,
+        *pairs,
+        *bins,
+        codes.DIRECTIONS[direction],
+        codes.RECTIFIERS[rectifier],
+        codes.NORMALISERS[normalise],
+        codes.FOCALS[focal],
+        codes.AGGREGATES[aggregate],
+        temperature,
+        lse_scale,
+        images.max_length if on_gpu else -1,
+        texts.max_length if on_gpu else -1,
+    )
+    return scores
