@@ -1,0 +1,121 @@
+"""Evaluate a pipeline on a data set: encode both sides, score all pairs, rank in both directions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heritage_align.errors import DataError, ImageError
+from heritage_align.evaluation.metrics import EvaluationResult, evaluate_scores
+from heritage_align.features import concat_images
+from heritage_align.pipeline import Pipeline, dataset_sources
+from heritage_align.protocols import Dataset
+from heritage_align.types import ImageFeatures, Run, TextFeatures, TextItem
+
+MAX_SCORES = 2**29
+"""Scores held at once, 2 GiB of fp32; a larger evaluation goes through a store, search and rerank."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """A data set's features, and what it took to make them.
+
+    Attributes:
+        images: features of the pictures that could be read.
+        texts: features of the texts.
+        items: the texts.
+        skipped: ``(image id, reason)`` of pictures that could not be read.
+        seconds: wall time of encoding both sides, decoding included.
+    """
+
+    images: ImageFeatures
+    texts: TextFeatures
+    items: tuple[TextItem, ...]
+    skipped: tuple[tuple[str, str], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SystemEvaluation:
+    """One system on one data set.
+
+    Attributes:
+        result: recall and ranks in both directions.
+        scores: ``(n_images, n_texts)`` fp32.
+        seconds: wall time of scoring all pairs.
+    """
+
+    result: EvaluationResult
+    scores: Tensor
+    seconds: float
+
+
+def encode_dataset(pipeline: Pipeline, dataset: Dataset, progress: Progress | None = None) -> EncodedDataset:
+    """Encode pictures and texts of a data set; bad pictures are skipped and named in the result.
+
+    Args:
+        progress: called with the number of pictures done since the last call.
+
+    Raises:
+        DataError: no picture could be read, or there is no text.
+    """
+    if not dataset.texts:
+        raise DataError(f"data set {dataset.name!r} has no texts to evaluate with")
+    start = time.perf_counter()
+    skipped: list[tuple[str, str]] = []
+
+    def on_error(image_id: str, error: ImageError) -> None:
+        skipped.append((image_id, str(error)))
+        if progress is not None:
+            progress(1)
+
+    parts = []
+    for features in pipeline.encode_stream(dataset_sources(dataset), on_error=on_error):
+        parts.append(features)
+        if progress is not None:
+            progress(len(features))
+    if not parts:
+        first = f", the first: {skipped[0][1]}" if skipped else ""
+        raise DataError(f"data set {dataset.name!r}: none of its {len(dataset.image_ids)} pictures can be read{first}")
+    texts = pipeline.encode_texts(dataset.texts)
+    return EncodedDataset(
+        concat_images(parts), texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start
+    )
+
+
+def evaluate_system(pipeline: Pipeline, encoded: EncodedDataset, ks: Sequence[int] = (1, 5, 10)) -> SystemEvaluation:
+    """Score all pairs of an encoded data set and rank them in both directions.
+
+    Raises:
+        DataError: the score matrix would be larger than `MAX_SCORES`.
+    """
+    count = len(encoded.images) * len(encoded.texts)
+    if count > MAX_SCORES:
+        raise DataError(
+            f"{len(encoded.images)} images x {len(encoded.texts)} texts are {count:,} scores, more than {MAX_SCORES:,}; "
+            "build a store and use search and rerank"
+        )
+    start = time.perf_counter()
+    with torch.inference_mode():
+        scores = pipeline.score(encoded.images, encoded.texts).float().cpu()
+    seconds = time.perf_counter() - start
+    result = evaluate_scores(scores, encoded.images.ids, encoded.items, ks=ks, system=pipeline.config.name)
+    return SystemEvaluation(result, scores, seconds)
+
+
+def ranked_run(evaluation: SystemEvaluation, encoded: EncodedDataset, depth: int = 100) -> Run:
+    """Return the text-to-image run of an evaluation, `depth` answers a query; ties keep the order of the images."""
+    scores, rows = evaluation.scores.T.sort(dim=1, descending=True, stable=True)
+    ids = encoded.images.ids
+    return Run(
+        encoded.texts.ids,
+        [[ids[row] for row in line] for line in rows[:, :depth].tolist()],
+        scores[:, :depth].tolist(),
+        tag=evaluation.result.system,
+    )
