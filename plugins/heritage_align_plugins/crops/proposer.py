@@ -14,7 +14,7 @@ from heritage_align_plugins.crops.config import RandomCropsConfig
 
 
 class RandomCrops:
-    """Crops of side ``int(U(low, high) * min(height, width))`` at a uniform place (code of WCA, Li et al. 2024).
+    """Crops of side ``int(U(low, high) * min(height, width))`` at a uniform place (Li et al. 2024, code).
 
     The draws depend on the run's seed and the picture's id alone, neither on the batch nor on its order. The
     first k crops are the same whatever the count, so that a larger count extends a smaller one.
