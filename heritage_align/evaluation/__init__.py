@@ -1,0 +1,1 @@
+"""Recall tables, significance tests and how they are printed."""

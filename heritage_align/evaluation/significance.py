@@ -1,0 +1,222 @@
+"""Is one system better than another, or were it the queries? Paired tests over queries.
+
+Both systems answer the same queries, so the tests look at the difference per query. The papers of the field
+compare recalls by eye; with 1,145 queries one standard error of R@1 near 25 % is 1.3 points.
+
+- Randomisation (Fisher; Smucker, Allan and Carterette 2007): were the systems exchangeable, each difference
+could as
+  well have the other sign. p is the share of sign patterns with a mean difference at least as large, either
+  way.
+- Bootstrap (Efron and Tibshirani 1993, section 16.4): queries are drawn again with replacement; the interval
+holds
+  the central part of the resampled means, p comes from the resampled means shifted to a true difference of 0.
+
+Captions of one image are no independent queries: name their images as `groups` and whole groups are flipped
+or drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heritage_align.evaluation.metrics import Direction, EvaluationResult
+
+Array = npt.NDArray[np.float64]
+RESAMPLES = 10_000
+_BLOCK = 4 * 2**20  # random numbers held at once: 32 MiB of int64
+_TOLERANCE = 1e-12  # sums of the same differences in another order are the same value
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Result of a paired test.
+
+    Attributes:
+        difference: mean of b minus mean of a, in the values' unit.
+        p_value: two-sided, in (0, 1]; never 0 from random resamples, whose number limits what can be said.
+        low: lower end of the confidence interval of `difference`; None for the randomisation test, which has
+            none.
+        high: its upper end.
+        n: units that were drawn or flipped: groups, or queries where there are none.
+        method: ``"bootstrap"``, ``"randomisation"``, or ``"randomisation (exact)"``.
+    """
+
+    difference: float
+    p_value: float
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+
+
+def paired_randomisation(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairedTest:
+    """Sign-flip test of the mean difference; exact where all sign patterns are at most `resamples`.
+
+    Args:
+        a: ``(n_queries,)`` values of one system, for example hits at 10.
+        b: ``(n_queries,)`` values of the other for the same queries in the same order.
+        groups: ``n_queries`` labels of queries that belong together, for example their image ids.
+        resamples: random sign patterns.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: lengths that differ, no queries, values that are not finite, or no resamples.
+    """
+    sums, sizes = _group(*_checked(a, b, resamples), groups)
+    total = sums.sum()
+    # A difference of 0 has no sign to flip.
+    flipped = sums[sums != 0]
+    limit = abs(total) - _TOLERANCE * np.abs(sums).sum()
+    exact = len(flipped) < 60 and 2 ** len(flipped) <= resamples
+    if exact:
+        patterns = np.arange(2 ** len(flipped))[:, None] >> np.arange(len(flipped)) & 1
+        p_value = float(np.mean(np.abs((2 * patterns - 1) @ flipped) >= limit))
+    else:
+        rng, extreme = np.random.default_rng(seed), 0
+        for count in _blocks(resamples, len(flipped)):
+            signs = rng.integers(0, 2, (count, len(flipped)), dtype=np.int8) * 2.0 - 1.0
+            extreme += int(np.count_nonzero(np.abs(signs @ flipped) >= limit))
+        # The observed pattern is one of those that could have come (Phipson and Smyth 2010).
+        p_value = (extreme + 1) / (resamples + 1)
+    method = "randomisation (exact)" if exact else "randomisation"
+    return PairedTest(float(total / sizes.sum()), p_value, None, None, len(sums), method)
+
+
+def paired_bootstrap(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> PairedTest:
+    """Percentile interval and shifted-bootstrap p-value of the mean difference.
+
+    Args:
+        a: ``(n_queries,)`` values of one system.
+        b: ``(n_queries,)`` values of the other for the same queries in the same order.
+        groups: ``n_queries`` labels of queries that belong together.
+        resamples: draws.
+        seed: of the random numbers.
+        confidence: of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: lengths that differ, no queries, values that are not finite, no resamples, or a
+            `confidence` outside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
+    sums, sizes = _group(*_checked(a, b, resamples), groups)
+    difference = float(sums.sum() / sizes.sum())
+    rng = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+            for drawn in (
+                rng.integers(0, len(sums), (count, len(sums))) for count in _blocks(resamples, len(sums))
+            )
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    limit = abs(difference) - _TOLERANCE * np.abs(sums).sum() / sizes.sum()
+    extreme = np.count_nonzero(np.abs(means - difference) >= limit)
+    return PairedTest(
+        difference, float((extreme + 1) / (resamples + 1)), float(low), float(high), len(sums), "bootstrap"
+    )
+
+
+def compare(
+    a: EvaluationResult,
+    b: EvaluationResult,
+    *,
+    groups: Mapping[str, Hashable] | None = None,
+    test: Callable[..., PairedTest] = paired_randomisation,
+    **settings: Any,
+) -> dict[str, dict[str, PairedTest]]:
+    """Test every recall of two systems, and its mean, in the directions that both have.
+
+    Args:
+        a: one system.
+        b: the other, on the same queries.
+        groups: query id -> group (`Dataset` texts of one image belong together); a query without one is its
+            own.
+        test: `paired_randomisation` or `paired_bootstrap`.
+        settings: for the test: resamples, seed, confidence.
+
+    Returns:
+        ``{"t2i": {"R@1": PairedTest, ..., "mean_recall": PairedTest}, ...}``, differences in percentage
+        points. The tests of one table are several looks at the same data: no correction is made for that.
+
+    Raises:
+        ValueError: no common direction, other queries, or other cut-offs.
+    """
+    directions = [name for name in a.directions if name in b.directions]
+    if not directions:
+        raise ValueError(f"{a.system!r} and {b.system!r} have no direction in common")
+    results: dict[str, dict[str, PairedTest]] = {}
+    for name in directions:
+        one, two = a.directions[name], b.directions[name]
+        if one.ks != two.ks:
+            raise ValueError(f"{name}: cut-offs differ, {list(one.ks)} and {list(two.ks)}")
+        if set(one.ranks.query_ids) != set(two.ranks.query_ids):
+            raise ValueError(f"{name}: {a.system!r} and {b.system!r} were not evaluated on the same queries")
+        labels = None if groups is None else [groups.get(q, (q,)) for q in one.ranks.query_ids]
+        rows = {query: row for row, query in enumerate(two.ranks.query_ids)}
+        order = np.array([rows[query] for query in one.ranks.query_ids])
+        first, second = _percentages(one), {k: v[order] for k, v in _percentages(two).items()}
+        results[name] = {key: test(first[key], second[key], groups=labels, **settings) for key in first}
+    return results
+
+
+def _percentages(direction: Direction) -> dict[str, Array]:
+    hits = {f"R@{k}": 100 * direction.ranks.hits(k) for k in direction.ks}
+    return {**hits, "mean_recall": np.mean(list(hits.values()), axis=0)}
+
+
+def _checked(a: npt.ArrayLike, b: npt.ArrayLike, resamples: int) -> tuple[Array, Array]:
+    one, two = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if one.ndim != 1 or one.shape != two.shape or not len(one):
+        raise ValueError(
+            f"a, b: expected (n_queries,) of equal length above 0, got {one.shape} and {two.shape}"
+        )
+    for name, values in (("a", one), ("b", two)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(values))} values are not finite")
+    if resamples < 1:
+        raise ValueError(f"resamples: expected at least 1, got {resamples}")
+    return one, two
+
+
+def _group(a: Array, b: Array, groups: Sequence[Hashable] | None) -> tuple[Array, Array]:
+    """Return the sum of the differences ``(n_groups,)`` and the number of queries of every group."""
+    differences = b - a
+    if groups is None:
+        return differences, np.ones(len(differences))
+    if len(groups) != len(differences):
+        raise ValueError(f"groups: expected one label per query, {len(differences)}, got {len(groups)}")
+    numbers: dict[Hashable, int] = {}
+    labels = np.array([numbers.setdefault(label, len(numbers)) for label in groups])
+    sums: Array = np.bincount(labels, weights=differences).astype(np.float64)
+    sizes: Array = np.bincount(labels).astype(np.float64)
+    return sums, sizes
+
+
+def _blocks(resamples: int, n: int) -> Iterator[int]:
+    """Split `resamples` into counts whose ``count * n`` random numbers fit a block."""
+    step = max(1, _BLOCK // max(1, n))
+    for begin in range(0, resamples, step):
+        yield min(step, resamples - begin)
