@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from heritage_align.hookspecs import Kind
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -36,6 +38,10 @@ class ComponentConfig(BaseModel):
         """Return what the planner can check; override where settings change it."""
         return Facts()
 
-    def nested(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return components named inside this configuration: place -> (kind, their settings with ``name``)."""
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return components named inside this configuration: place -> (kind, their settings with ``name``).
+
+        A place is the dotted path of those settings in this configuration, for example
+        ``terms.0.similarity``; the resolved configuration shows them there with every default filled in.
+        """
         return {}

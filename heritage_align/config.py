@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heritage_align.component import ComponentConfig
+from heritage_align.document import apply_overrides, read_yaml, set_at
 from heritage_align.errors import ConfigError, HeritageAlignError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
 from heritage_align.plugins import Registry, default_registry
@@ -98,7 +99,10 @@ class Component:
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``{"name": ..., **settings}`` with every default filled in, ready for YAML or JSON."""
-        return {"name": self.spec.name, **self.settings.model_dump(mode="json")}
+        settings = self.settings.model_dump(mode="json")
+        for place, component in self.nested.items():
+            set_at(settings, place, component.as_dict())
+        return {"name": self.spec.name, **settings}
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Config:
     store: StoreSettings = StoreSettings()
     search: SearchSettings = SearchSettings()
     runtime: RuntimeSettings = RuntimeSettings()
-    source: str = "config"
+    source: str = field(default="config", compare=False)
 
     def components(self) -> list[Component]:
         """Return every component that is set, in the order of the pipeline."""
@@ -164,49 +168,68 @@ def load_config(
     if isinstance(source, Mapping):
         document = deepcopy(dict(source))
     else:
-        document, label = _read_yaml(Path(source)), str(source)
-    for override in overrides:
-        _apply_override(document, override, label)
+        document, label = read_yaml(Path(source)), str(source)
+    apply_overrides(document, overrides, label)
     return resolve(document, registry or default_registry(), label)
 
 
 def resolve(document: Mapping[str, Any], registry: Registry, source: str = "config") -> Config:
     """Validate a document against the component models; raises ConfigError with all faults."""
-    problems: list[str] = []
+    problems = _Problems()
     parsed: _Document | None = None
     try:
         parsed = _Document.model_validate(document)
     except ValidationError as error:
-        problems += _located(error, "", _Document)
+        problems.sentences += _located(error, "", _Document)
     slots: dict[str, Any] = {}
     for slot, kind in SLOTS.items():
         raw = document.get(slot, getattr(parsed, slot, None))
         if isinstance(raw, Mapping) and slot != "filters":
             slots[slot] = _component(slot, kind, raw, registry, problems)
         elif isinstance(raw, list) and slot == "filters":
-            places = [f"filters.{i}" for i in range(len(raw))]
-            found = [_component(p, kind, r, registry, problems) for p, r in zip(places, raw)]
+            # Items that are no mappings are among the document's faults already.
+            listed = [(f"filters.{i}", r) for i, r in enumerate(raw) if isinstance(r, Mapping)]
+            found = [_component(p, kind, r, registry, problems) for p, r in listed]
             slots[slot] = tuple(c for c in found if c is not None)
-    if problems or parsed is None:
-        raise ConfigError(problems, source)
+    if problems.sentences or parsed is None:
+        raise ConfigError(problems.sentences, source) from problems.cause
     settings = {s: getattr(parsed, s) for s in ("name", "store", "search", "runtime")}
     return Config(**slots, **settings, source=source)
 
 
-def _component(place: str, kind: str, raw: Any, registry: Registry, problems: list[str]) -> Component | None:
+@dataclass
+class _Problems:
+    """Faults found so far; `cause` is the first plugin error among them, for whoever wants its traceback."""
+
+    sentences: list[str] = field(default_factory=list)
+    cause: HeritageAlignError | None = None
+
+
+def resolve_component(kind: Kind, raw: Mapping[str, Any], registry: Registry, place: str = "") -> Component:
+    """Validate one component, ``{"name": ..., **settings}``; raises ConfigError with all faults."""
+    problems = _Problems()
+    component = _component(place or kind, kind, raw, registry, problems)
+    if problems.sentences or component is None:
+        raise ConfigError(problems.sentences) from problems.cause
+    return component
+
+
+def _component(place: str, kind: Kind, raw: Any, registry: Registry, problems: _Problems) -> Component | None:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-        problems.append(f"{place}: expected a mapping with a name, for example {{name: ...}}; got {raw!r}")
+        expected = "expected a mapping with a name, for example {name: ...}"
+        problems.sentences.append(f"{place}: {expected}; got {raw!r}")
         return None
     try:
-        spec = registry.spec(kind, raw["name"])  # type: ignore[arg-type]
+        spec = registry.spec(kind, raw["name"])
         model = registry.config_model(spec)
     except HeritageAlignError as error:
-        problems.append(f"{place}.name: {error}")
+        problems.sentences.append(f"{place}.name: {error}")
+        problems.cause = problems.cause or error
         return None
     try:
         settings = model.model_validate({k: v for k, v in raw.items() if k != "name"})
     except ValidationError as error:
-        problems += _located(error, place, model)
+        problems.sentences += _located(error, place, model)
         return None
     nested: dict[str, Component] = {}
     for inner, (inner_kind, inner_raw) in settings.nested().items():
@@ -222,11 +245,7 @@ def _located(error: ValidationError, place: str, model: type[BaseModel]) -> list
         keys = [str(part) for part in fault["loc"]]
         where = ".".join([place, *keys] if place else keys) or "document"
         if fault["type"] == "extra_forbidden":
-            known = list(model.model_fields) if len(keys) == 1 else []
-            parent = model.model_fields.get(keys[0]) if len(keys) == 2 else None
-            if parent is not None and isinstance(parent.annotation, type) and issubclass(parent.annotation, BaseModel):
-                known = list(parent.annotation.model_fields)
-            problems.append(f"{where}: unknown key.{did_you_mean(keys[-1], known)}")
+            problems.append(f"{where}: unknown key.{did_you_mean(keys[-1], _keys_at(model, keys[:-1]))}")
         elif fault["type"] == "missing":
             problems.append(f"{where}: is missing")
         else:
@@ -236,57 +255,18 @@ def _located(error: ValidationError, place: str, model: type[BaseModel]) -> list
     return problems
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice; plain YAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Return the keys that are allowed at a place; list positions and union tags are passed over."""
+    models = [model]
+    for key in path:
+        fields = [m.model_fields[key] for m in models if key in m.model_fields]
+        if fields:
+            models = [inner for info in fields for inner in _models_in(info.annotation)]
+    return [key for m in models for key in m.model_fields]
 
 
-def parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """Parse one YAML mapping, refusing duplicate keys and anything but plain data; raises ConfigError."""
-    try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"is not YAML: {' '.join(str(error).split())}"], source) from error
-    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], source)
-    return document
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"cannot be read: {error}"], str(path)) from error
-    return parse_yaml(text, str(path))
-
-
-def _apply_override(document: dict[str, Any], override: str, source: str) -> None:
-    path, separator, value = override.partition("=")
-    if not separator or not path:
-        raise ConfigError([f"override {override!r} is not of the form a.b=value"], source)
-    target: Any = document
-    *parents, last = path.split(".")
-    for key in parents:
-        if isinstance(target, list) and key.isdigit() and int(key) < len(target):
-            target = target[int(key)]
-        elif isinstance(target, dict):
-            target = target.setdefault(key, {})
-        else:
-            raise ConfigError([f"override {override!r}: there is no {key!r} to set something in"], source)
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"override {override!r}: the value is not YAML"], source) from error
-    if isinstance(target, list) and last.isdigit() and int(last) < len(target):
-        target[int(last)] = parsed
-    elif isinstance(target, dict):
-        target[last] = parsed
-    else:
-        raise ConfigError([f"override {override!r}: there is no {last!r} to set"], source)
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

@@ -126,9 +126,11 @@ class Registry:
                 ) from plugin.error
         known = self.names(kind)
         message = f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}."
-        broken = [p.name for p in self.plugins if p.state in ("broken", "incompatible")]
-        if broken:
-            message += f" Not loaded: {', '.join(broken)} (heritage-align plugins list)."
+        absent = [p for p in self.plugins if p.state != "ok"]
+        if absent:
+            # What a plugin would have offered is unknown where its import failed, so every reason is given.
+            reasons = "; ".join(f"{p.name} is {p.state}: {p.reason}" for p in absent)
+            message += f" Not loaded: {reasons} (heritage-align plugins list)."
         raise PluginError(message)
 
     def config_model(self, spec: ComponentSpec) -> type[ComponentConfig]:
@@ -153,9 +155,14 @@ class Registry:
         return target
 
     def add(self, info: PluginInfo, module: object) -> None:
-        """Register one plugin's module; quarantines it on any failure."""
+        """Register one plugin's module; on any failure quarantine it and leave nothing of it registered."""
+        if self.manager.has_plugin(info.name):
+            # pluggy would refuse too, but rolling back by name would then remove the other plugin.
+            self.quarantine(info, "broken", PluginError(f"another plugin is named {info.name!r} already"))
+            return
         try:
             self.manager.register(module, name=info.name)
+            self.manager.check_pending()  # a misspelt hook would otherwise register nothing and say nothing
             caller = self.manager.subset_hook_caller(
                 "heritage_align_components",
                 [p for n, p in self.manager.list_name_plugin() if n != info.name and p is not None],
@@ -163,10 +170,10 @@ class Registry:
             specs = [spec for listed in caller() for spec in listed]
             info.components = tuple(_checked(specs))
             self._refuse_clashes(info)
-        except Exception as error:  # a plugin may raise anything; it must not take the others down
-            self.quarantine(info, "broken", error)
-            if self.manager.get_plugin(info.name) is not None:
+        except (Exception, SystemExit) as error:  # whatever it raises, it must not take the others down
+            if self.manager.has_plugin(info.name):
                 self.manager.unregister(name=info.name)
+            self.quarantine(info, "broken", error)
             return
         for spec in info.components:
             self._specs[spec.kind, spec.name] = (spec, info)
@@ -174,7 +181,7 @@ class Registry:
     def quarantine(self, info: PluginInfo, state: State, error: BaseException) -> None:
         """Mark a plugin as unusable and say so once on stderr; re-raise where HERITAGE_ALIGN_STRICT=1."""
         info.state, info.error = state, error
-        info.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        info.reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         info.trace = "".join(traceback.format_exception(error))
         if os.environ.get("HERITAGE_ALIGN_STRICT") == "1":
             raise PluginError(f"plugin {info.name!r} is {state}: {info.reason}") from error
@@ -192,7 +199,14 @@ class Registry:
 
 def missing_requirements(spec: ComponentSpec) -> list[str]:
     """Return the modules of `spec.requires` that are not installed, without importing them."""
-    return [name for name in spec.requires if find_spec(name) is None]
+    return [name for name in spec.requires if not _installed(name)]
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a dotted name's parent is missing; a stub in sys.modules has no spec
+        return False
 
 
 def discover(extra: Sequence[tuple[str, object]] = ()) -> Registry:
@@ -207,11 +221,8 @@ def discover(extra: Sequence[tuple[str, object]] = ()) -> Registry:
     deny = _listed(os.environ.get("HERITAGE_ALIGN_DISABLE_PLUGINS", ""))
     for candidate in [*_builtins(), *_third_party()]:
         dist = candidate.dist
-        info = PluginInfo(
-            candidate.name,
-            candidate.module,
-            f"{dist.metadata['Name']} {dist.version}" if dist else f"heritage-align {__version__}",
-        )
+        label = _label(dist) if dist else f"heritage-align {__version__}"
+        info = PluginInfo(candidate.name, candidate.module, label)
         registry.plugins.append(info)
         if candidate.name in deny:
             info.state, info.reason = "disabled", "named in HERITAGE_ALIGN_DISABLE_PLUGINS"
@@ -240,7 +251,7 @@ def _load(registry: Registry, info: PluginInfo, candidate: _Candidate) -> None:
     try:
         module = candidate.load()
         api = getattr(module, "HERITAGE_ALIGN_API", API_VERSION)
-    except Exception as error:  # importing foreign code may raise anything
+    except (Exception, SystemExit) as error:  # importing foreign code may raise anything
         registry.quarantine(info, "broken", error)
         return
     if api != API_VERSION:
@@ -262,9 +273,11 @@ def _wanted_version(dist: Distribution | None) -> str:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if canonicalize_name(requirement.name) == "heritage-align" and not requirement.specifier.contains(
-            __version__, prereleases=True
-        ):
+        if canonicalize_name(requirement.name) != "heritage-align":
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue  # asked for by an extra or another platform only
+        if not requirement.specifier.contains(__version__, prereleases=True):
             return f"it needs heritage-align{requirement.specifier}, this is {__version__}"
     return ""
 
@@ -279,6 +292,14 @@ def _third_party() -> Iterable[_Candidate]:
     points: list[EntryPoint] = sorted(entry_points(group=PROJECT), key=lambda p: (p.name, p.value))
     for point in points:
         yield _Candidate(point.name, point.value, point.load, point.dist)
+
+
+def _label(dist: Distribution) -> str:
+    try:
+        name, version = dist.metadata["Name"], dist.version
+    except Exception:  # metadata that is missing or not text must not stop the scan
+        name = version = None
+    return f"{name or 'unnamed-distribution'} {version or '(no version)'}"
 
 
 def _checked(specs: Sequence[ComponentSpec]) -> Sequence[ComponentSpec]:
@@ -301,7 +322,7 @@ def _import_target(spec: ComponentSpec, path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)
-    except Exception as error:  # the plugin's own import may raise anything; the cause is kept
+    except (Exception, SystemExit) as error:  # the plugin's own import may raise anything; the cause is kept
         raise PluginError(f"{spec.kind} {spec.name!r}: cannot import {path!r}: {error}") from error
 
 

@@ -26,7 +26,8 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None) 
         overrides: ``key=value`` settings, applied in their order.
         data: a collection given on the command line (`data_slot`), replacing the config's own.
     """
-    from heritage_align.config import load_config, parse_yaml
+    from heritage_align.config import load_config
+    from heritage_align.document import parse_yaml
     from heritage_align.errors import ConfigError
     from heritage_align.recipes import recipe_names, recipe_text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from heritage_align.config import Config, load_config, parse_yaml
+from heritage_align.config import Config, load_config
+from heritage_align.document import parse_yaml
 from heritage_align.errors import ConfigError, did_you_mean
 
 

@@ -1,0 +1,117 @@
+"""Read a configuration's YAML as plain data, and change values in it from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heritage_align.errors import ConfigError
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice; plain YAML silently keeps the last."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._checked: list[yaml.MappingNode] = []
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Merging (<<) rewrites a node in place, with the merged keys in front of its own. So a node is looked
+        # at once, before that: later its overridden keys would look like keys given twice.
+        if not any(node is checked for checked in self._checked):
+            self._checked.append(node)
+            seen: set[str] = set()
+            for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+                if key.value in seen:
+                    fault = f"key {key.value!r} twice"
+                    raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
+                seen.add(key.value)
+        super().flatten_mapping(node)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Parse one YAML mapping, refusing duplicate keys and anything but plain data; raises ConfigError."""
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"is not YAML: {' '.join(str(error).split())}"], source) from error
+    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
+        raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], source)
+    return document
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read and parse a UTF-8 file; raises ConfigError that names it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"cannot be read: {error}"], str(path)) from error
+    return parse_yaml(text, str(path))
+
+
+def apply_overrides(document: dict[str, Any], overrides: Sequence[str], source: str) -> None:
+    """Set values in place from ``"similarity.temperature=9"`` and the like; values are YAML, later ones win.
+
+    Raises:
+        ConfigError: every override that does not fit.
+    """
+    problems = [f"override {text!r}: {fault}" for text in overrides if (fault := _override(document, text))]
+    if problems:
+        raise ConfigError(problems, source)
+
+
+def _override(document: dict[str, Any], override: str) -> str:
+    """Apply one override; return what is wrong with it, or ``""``."""
+    path, separator, text = override.partition("=")
+    keys = path.split(".")
+    if not separator or not all(keys):
+        return "is not of the form a.b=value"
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError:
+        return "the value is not YAML"
+    target: Any = document
+    for key in keys[:-1]:
+        if isinstance(target, dict):
+            target = target.setdefault(key, {})
+        elif isinstance(target, list) and _is_index(key, target):
+            target = target[int(key)]
+        else:
+            return f"there is no {key!r} to set something in"
+    if isinstance(target, dict):
+        target[keys[-1]] = value
+    elif isinstance(target, list) and _is_index(keys[-1], target):
+        target[int(keys[-1])] = value
+    else:
+        return f"there is no {keys[-1]!r} to set"
+    return ""
+
+
+def _is_index(key: str, items: Sequence[Any]) -> bool:
+    return key.isdecimal() and int(key) < len(items)
+
+
+def set_at(document: Any, place: str, value: Any) -> None:
+    """Set what stands at a dotted place, for example ``terms.0.similarity``; raises KeyError if it is new."""
+    *parents, last = place.split(".")
+    for key in parents:
+        document = document[_step(document, key)]
+    document[_step(document, last)] = value
+
+
+def get_at(document: Any, place: str) -> Any:
+    """Return what stands at a dotted place; raises KeyError if there is nothing."""
+    for key in place.split("."):
+        document = document[_step(document, key)]
+    return document
+
+
+def _step(container: Any, key: str) -> Any:
+    if isinstance(container, Mapping) and key in container:
+        return key
+    if isinstance(container, list) and _is_index(key, container):
+        return int(key)
+    raise KeyError(key)
