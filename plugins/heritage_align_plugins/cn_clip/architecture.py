@@ -22,6 +22,11 @@ FORMAT = "heritage_align.cn_clip/1"
 MOTIF_SMALL = "motif-small"
 MOTIF_SMALL_FILE = Path(__file__).parent / "weights" / "motif_small.safetensors"
 
+ACTIVATIONS = ("gelu", "relu", "swish", "gelu_new")
+"""The activations that cn_clip's BERT knows."""
+
+_DIVIDED = (("vision_width", "vision_head_width"), ("text_hidden_size", "text_num_attention_heads"))
+
 # A safetensors file starts with the length of its JSON header; the format itself allows 100 MB.
 _MAX_HEADER = 100_000_000
 
@@ -76,7 +81,7 @@ class Architecture:
         return side, side
 
     def at(self, image_size: int) -> Architecture:
-        """Return the same model for square inputs of another side; raises ValueError if it does not divide."""
+        """Return the same model for another input side; raises ValueError if patches do not divide it."""
         if image_size < self.stride or image_size % self.stride:
             raise ValueError(f"image_size: {self.name} needs a multiple of {self.stride}, got {image_size}")
         return replace(self, image_resolution=image_size)
@@ -109,7 +114,8 @@ def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architec
         source: what the error calls it.
 
     Raises:
-        CheckpointError: a field is unknown, missing, or no whole number where one is needed.
+        CheckpointError: a field is unknown, missing, no whole number where one is needed, or does not divide
+            what it must.
     """
     known = {f.name: f for f in fields(Architecture)}
     unknown = sorted(set(settings) - set(known))
@@ -126,7 +132,15 @@ def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architec
         if "int" in str(known[key].type) and not _whole(key, value):
             raise CheckpointError(f"{source}: {key}: expected a positive whole number, got {value!r}")
     architecture = Architecture(**values)
-    return architecture.at(architecture.image_resolution)
+    if architecture.text_hidden_act not in ACTIVATIONS:
+        acts, act = ", ".join(ACTIVATIONS), architecture.text_hidden_act
+        raise CheckpointError(f"{source}: text_hidden_act: expected one of {acts}, got {act!r}")
+    for whole, part in _DIVIDED:
+        if getattr(architecture, whole) % getattr(architecture, part):
+            raise CheckpointError(f"{source}: {part} does not divide {whole}")
+    if architecture.image_resolution % architecture.stride:
+        raise CheckpointError(f"{source}: image_resolution: expected a multiple of {architecture.stride}")
+    return architecture
 
 
 def find_architecture(model: str) -> Architecture:

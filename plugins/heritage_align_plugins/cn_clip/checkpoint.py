@@ -158,11 +158,11 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, because it is damaged or holds objects other than tensors, which could run code; "
-            f"save its state dict alone ({str(error).splitlines()[0]})"
+            f"{path}: refused, because it is damaged or holds objects that could run code, not only tensors; "
+            f"save its state dict alone ({_first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {_first_line(error)}") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         found = f"keys {list(loaded)[:5]}" if isinstance(loaded, Mapping) else type(loaded).__name__
@@ -170,12 +170,16 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _real(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
     return dtype if tensor.is_floating_point() else tensor.dtype
 
 
 def _split_flash_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the renaming of cn_clip's --use-flash-attention: one Wqkv for q, k, v; out_proj in the attention."""
+    """Undo the renaming of cn_clip's --use-flash-attention (one Wqkv for q, k and v)."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         if key.startswith("visual.") and ".attn.Wqkv." in key:

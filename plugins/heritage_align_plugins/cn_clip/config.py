@@ -1,0 +1,87 @@
+"""Settings of the Chinese-CLIP encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from heritage_align.component import ComponentConfig, Facts
+from heritage_align.errors import did_you_mean
+from heritage_align_plugins.cn_clip.architecture import (
+    MOTIF_SMALL,
+    OFFICIAL,
+    Architecture,
+    find_architecture,
+    model_file,
+)
+
+RANDOM = "random"
+RecipeName = Literal["plain", "clearclip", "naclip"]
+
+
+class CnClipConfig(ComponentConfig):
+    """A Chinese-CLIP model, its weights, and how its patch features are taken."""
+
+    model: str = Field(
+        MOTIF_SMALL,
+        description="RN50, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14; motif-small, which is shipped; or a "
+        ".json architecture or a .safetensors checkpoint that holds its own",
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="weights: a file of the Chinese-CLIP project (.pt) or .safetensors; 'random' for "
+        "untrained ones; may be left out where the model is motif-small or a .safetensors file",
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="side of the square input in pixels; position embeddings are interpolated"
+    )
+    context_length: int | None = Field(
+        None, ge=3, description="tokens of a text that are read, [CLS] and [SEP] included; 52 in the training"
+    )
+    patch_features: RecipeName = Field(
+        "clearclip",
+        description="last block for patches: plain (as trained), clearclip (query-query attention alone), "
+        "naclip (key-key attention that favours neighbours)",
+    )
+    naclip_sigma: float = Field(5.0, gt=0, description="reach of naclip's neighbourhood, in patches")
+
+    @model_validator(mode="after")
+    def _weights_are_named(self) -> CnClipConfig:
+        file = model_file(self.model)
+        if file is None and self.model not in OFFICIAL:
+            known = [*OFFICIAL, MOTIF_SMALL]
+            raise ValueError(
+                f"model: there is no {self.model!r}.{did_you_mean(self.model, known)} Known: "
+                f"{', '.join(known)}, or the path of a .json or .safetensors file"
+            )
+        if self.checkpoint is None and (file is None or file.suffix == ".json"):
+            raise ValueError(
+                f"checkpoint: {self.model} needs weights, and none are shipped: name a file, for example "
+                "clip_cn_vit-b-16.pt of the Chinese-CLIP project, or 'random' for untrained ones"
+            )
+        return self
+
+    def architecture(self) -> Architecture:
+        """Return the model's settings at its own input size; raises CheckpointError if its file is unfit."""
+        return find_architecture(self.model)
+
+    def weights_file(self) -> Path | None:
+        """Return the checkpoint, None for random weights."""
+        if self.checkpoint == RANDOM:
+            return None
+        return Path(self.checkpoint) if self.checkpoint is not None else model_file(self.model)
+
+    def facts(self) -> Facts:
+        """Return dimensions and files; a model without patches does not give them."""
+        weights = self.weights_file() if self.checkpoint is not None else None
+        named = {"model": model_file(self.model), "checkpoint": weights}
+        files = {key: path for key, path in named.items() if path is not None}
+        if "model" in files and not files["model"].is_file():
+            return Facts(files=files)
+        architecture = self.architecture()
+        if self.image_size is not None:
+            architecture = architecture.at(self.image_size)
+        patches = ("patches",) if architecture.patch_grid else ()
+        return Facts(dim=architecture.embed_dim, outputs=("global", "texts", *patches), files=files)
