@@ -77,18 +77,23 @@ class Pipeline:
             what a store holds (regions, their mask, folded vectors); ``config``: digest of the whole configuration.
             Scores that differ only in how they compare (SCAN, BFAN, late interaction) share a store.
         """
-        config = self.config
-        parts: dict[str, Any] = {
-            "proposer": config.proposer.as_dict() if config.proposer else None,
-            "filters": [c.as_dict() for c in config.filters if "keep" in gives(c)],
-            "folded": config.similarity.as_dict() if _folds(config.similarity) else None,
-            "seed": config.runtime.seed,
-        }
+        folded = self.config.similarity.as_dict() if _folds(self.config.similarity) else None
         return {
             "encoder": self.encoder.fingerprint(),
-            "image_config": hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
-            "config": config.digest(),
+            "image_config": _digest({"features": self.features_key(), "folded": folded}),
+            "config": self.config.digest(),
         }
+
+    def features_key(self) -> str:
+        """Return a digest of what shapes the features of images before any score: encoder, regions, mask, seed."""
+        config = self.config
+        parts = {
+            "encoder": self.encoder.fingerprint(),
+            "proposer": config.proposer.as_dict() if config.proposer else None,
+            "filters": [c.as_dict() for c in config.filters if "keep" in gives(c)],
+            "seed": config.runtime.seed,
+        }
+        return _digest(parts)
 
     def dataset(self) -> Dataset:
         """Build the data set that the configuration names; raises ConfigError where it names none."""
@@ -137,6 +142,10 @@ class Pipeline:
 
     def _finished(self, stage: str, items: int, seconds: float) -> None:
         self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _folds(similarity: Component) -> bool:
