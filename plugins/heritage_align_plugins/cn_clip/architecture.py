@@ -25,8 +25,6 @@ MOTIF_SMALL_FILE = Path(__file__).parent / "weights" / "motif_small.safetensors"
 ACTIVATIONS = ("gelu", "relu", "swish", "gelu_new")
 """The activations that cn_clip's BERT knows."""
 
-_DIVIDED = (("vision_width", "vision_head_width"), ("text_hidden_size", "text_num_attention_heads"))
-
 # A safetensors file starts with the length of its JSON header; the format itself allows 100 MB.
 _MAX_HEADER = 100_000_000
 
@@ -135,9 +133,12 @@ def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architec
     if architecture.text_hidden_act not in ACTIVATIONS:
         acts, act = ", ".join(ACTIVATIONS), architecture.text_hidden_act
         raise CheckpointError(f"{source}: text_hidden_act: expected one of {acts}, got {act!r}")
-    for whole, part in _DIVIDED:
-        if getattr(architecture, whole) % getattr(architecture, part):
-            raise CheckpointError(f"{source}: {part} does not divide {whole}")
+    # A ResNet's attention pool is 32 times as wide as its stem.
+    pooled = architecture.vision_width * (1 if architecture.vision_patch_size else 32)
+    if pooled % architecture.vision_head_width:
+        raise CheckpointError(f"{source}: vision_head_width does not divide vision_width")
+    if architecture.text_hidden_size % architecture.text_num_attention_heads:
+        raise CheckpointError(f"{source}: text_num_attention_heads does not divide text_hidden_size")
     if architecture.image_resolution % architecture.stride:
         raise CheckpointError(f"{source}: image_resolution: expected a multiple of {architecture.stride}")
     return architecture

@@ -82,7 +82,7 @@ def test_a_missing_model_file_is_left_to_the_plan(tmp_path):
         ({"image_resolution": 40}, "image_resolution: expected a multiple of 16"),
         ({"vision_width": 72}, "vision_head_width does not divide vision_width"),
         ({"text_num_attention_heads": 7}, "text_num_attention_heads does not divide text_hidden_size"),
-        ({"text_hidden_act": "tanh"}, "text_hidden_act: expected one of gelu, relu, swish, gelu_new, got 'tanh'"),
+        ({"text_hidden_act": "tanh"}, r"text_hidden_act: expected one of gelu, .*, got 'tanh'"),
     ],
 )
 def test_a_wrong_architecture_names_the_setting(change, message):

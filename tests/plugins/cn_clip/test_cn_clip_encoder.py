@@ -180,4 +180,5 @@ def test_every_activation_of_cn_clip_s_bert(build, tiny_vit, tmp_path, activatio
     save_checkpoint(model, architecture, tmp_path / "model.safetensors", torch.float32)
     with torch.no_grad():
         expected = normalize(model.encode_text(tokenize(TEXTS[:1])), dim=-1)
-    torch.testing.assert_close(build(tmp_path / "model.safetensors").encode_texts(TEXTS[:1]), expected, **SAME)
+    encoder = build(tmp_path / "model.safetensors")
+    torch.testing.assert_close(encoder.encode_texts(TEXTS[:1]), expected, **SAME)
