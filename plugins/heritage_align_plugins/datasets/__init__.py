@@ -1,0 +1,41 @@
+"""Data sets: Chinese-CLIP's form, Karpathy's, caption files, artworks with golden pairs, tables, plain
+folders."""
+
+from __future__ import annotations
+
+from heritage_align.hookspecs import ComponentSpec, hookimpl
+
+_HERE = "heritage_align_plugins.datasets"
+
+
+def _spec(name: str, class_name: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        "dataset",
+        name,
+        target=f"{_HERE}.readers:{class_name}Dataset",
+        config=f"{_HERE}.config:{class_name}Config",
+        summary=summary,
+    )
+
+
+@hookimpl
+def heritage_align_components() -> list[ComponentSpec]:
+    """Register a reader for each form in which the field's data sets come."""
+    return [
+        _spec(
+            "chinese_clip", "ChineseClip", "{split}_texts.jsonl with a TSV, an LMDB or a folder of pictures"
+        ),
+        _spec(
+            "karpathy",
+            "Karpathy",
+            "Karpathy's split JSON of COCO and Flickr30K, with other captions on request",
+        ),
+        _spec("captions", "Captions", "caption files and split lists of Flickr30K-CN and COCO-CN"),
+        _spec(
+            "artwork_pairs",
+            "ArtworkPairs",
+            "artworks with descriptions, boxes and the phrases that name them",
+        ),
+        _spec("table", "Table", "a CSV or JSON Lines of picture paths and texts, columns of any name"),
+        _spec("folder", "Folder", "a folder of pictures without texts"),
+    ]

@@ -1,0 +1,121 @@
+"""Settings of the data sets. Relative paths are relative to the folder in which the program runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from heritage_align.component import ComponentConfig, Facts
+
+
+class _DatasetConfig(ComponentConfig):
+    title: str | None = Field(None, description="name in tables; by default it is made of the file's name")
+
+    def _paths(self) -> dict[str, Path | None]:
+        """Return key -> file or folder that must exist, None where it is not set."""
+        return {}
+
+    def facts(self) -> Facts:
+        """Let the planner look for the files before a model loads."""
+        return Facts(files={key: path for key, path in self._paths().items() if path is not None})
+
+
+class ChineseClipConfig(_DatasetConfig):
+    """A split of a data set in Chinese-CLIP's form (MUGE, Flickr30K-CN, COCO-CN as it distributes them;
+    CulTi)."""
+
+    folder: Path = Field(description="the data set's folder")
+    split: str = Field("test", description="beginning of the file names: {split}_texts.jsonl")
+    texts: Path | None = Field(
+        None, description="texts file; by default {split}_texts.jsonl, else the pairs in lmdb/{split}/pairs"
+    )
+    images: Path | None = Field(
+        None,
+        description="TSV, LMDB folder or folder of pictures; by default the first of {split}_imgs.tsv, "
+        "lmdb/{split}/imgs, {split}_images, images",
+    )
+    all_pictures: bool = Field(
+        False, description="of a folder of pictures take all, not only those that the split's texts name"
+    )
+    language: str | None = Field("zh", description="language of the texts: zh, en or null")
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"folder": self.folder, "texts": self.texts, "images": self.images}
+
+
+class KarpathyConfig(_DatasetConfig):
+    """Splits of dataset_coco.json or dataset_flickr30k.json."""
+
+    file: Path = Field(description="the split JSON")
+    images: Path = Field(description="folder that the JSON's filepath/filename is relative to")
+    splits: tuple[str, ...] = Field(
+        ("test",), min_length=1, description="splits to take; COCO's usual training set is train and restval"
+    )
+    captions: Path | None = Field(
+        None, description="caption file (image#zhc#0 caption) whose texts take the place of the JSON's"
+    )
+    language: str | None = Field(
+        None, description="language of the texts; by default en, or zh with captions"
+    )
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"file": self.file, "images": self.images, "captions": self.captions}
+
+
+class CaptionsConfig(_DatasetConfig):
+    """A caption file of Flickr8K-CN, Flickr30K-CN or COCO-CN."""
+
+    file: Path = Field(description="the caption file: image#zhc#0 caption, or image#0 TAB caption")
+    images: Path = Field(description="folder below which the pictures are, named by their image's key")
+    split_list: Path | None = Field(None, description="file with an image key a line; by default all images")
+    language: str | None = Field(
+        "zh", description="language of captions whose tag (#zhc#, #enc#) does not tell"
+    )
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"file": self.file, "images": self.images, "split_list": self.split_list}
+
+
+class ArtworkPairsConfig(_DatasetConfig):
+    """Artworks with descriptions, boxes and phrases; the form is in `heritage_align.data.artwork_pairs`."""
+
+    file: Path = Field(description="the JSON Lines file, one artwork a line")
+    images: Path | None = Field(
+        None, description="folder that picture paths are relative to; by default the file's"
+    )
+    split: str | None = Field(None, description="take artworks of this split; by default all")
+    language: str | None = Field(None, description="language of texts that do not say theirs: zh, en or null")
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"file": self.file, "images": self.images}
+
+
+class TableConfig(_DatasetConfig):
+    """A table of pictures and texts, one text a row."""
+
+    file: Path = Field(description=".csv, .tsv or .jsonl")
+    images: Path | None = Field(
+        None, description="folder that picture paths are relative to; by default the file's"
+    )
+    image: str = Field("image", description="column with the picture's path")
+    text: str = Field("text", description="column with the text")
+    id: str = Field("id", description="column with the text's id; without it ids are <image>#<number>")
+    phrases: str = Field("phrases", description="column with the text's noun phrases")
+    separator: str = Field("|", min_length=1, description="between phrases in a CSV or TSV")
+    split_column: str = Field("split", description="column with the split")
+    split: str | None = Field(None, description="take rows of this split; by default all")
+    language_column: str = Field("language", description="column with the language")
+    language: str | None = Field(None, description="language of rows that do not say theirs: zh, en or null")
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"file": self.file, "images": self.images}
+
+
+class FolderConfig(_DatasetConfig):
+    """Pictures without texts; ids are their relative paths."""
+
+    folder: Path = Field(description="folder that is searched for pictures, with its subfolders")
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"folder": self.folder}

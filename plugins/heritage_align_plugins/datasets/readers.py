@@ -1,0 +1,129 @@
+"""Data sets built from a configuration; what reads them is in `heritage_align.data`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heritage_align.data.artwork_pairs import read_artwork_pairs
+from heritage_align.data.captions import read_captions
+from heritage_align.data.chinese_clip import read_chinese_clip
+from heritage_align.data.collection import Collection
+from heritage_align.data.folder import read_folder
+from heritage_align.data.karpathy import read_karpathy
+from heritage_align.data.table import Columns, read_table
+from heritage_align.protocols import BuildContext
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from heritage_align_plugins.datasets import config as settings
+
+
+class _Read:
+    """A data set that hands on what its reader returned."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.name = collection.name
+        self.image_ids = collection.image_ids
+        self.texts = collection.texts
+        self.golden = collection.golden
+        self._collection = collection
+
+    def load_image(self, image_id: str) -> Image:
+        """Return an upright RGB image; raises ImageError that names the file, DataError for an unknown id."""
+        return self._collection.load_image(image_id)
+
+
+class ChineseClipDataset(_Read):
+    """`heritage_align.data.chinese_clip` by configuration."""
+
+    def __init__(self, config: settings.ChineseClipConfig, context: BuildContext) -> None:
+        super().__init__(
+            read_chinese_clip(
+                config.folder,
+                config.split,
+                texts=config.texts,
+                images=config.images,
+                all_pictures=config.all_pictures,
+                language=config.language,
+                name=config.title,
+            )
+        )
+
+
+class KarpathyDataset(_Read):
+    """`heritage_align.data.karpathy` by configuration."""
+
+    def __init__(self, config: settings.KarpathyConfig, context: BuildContext) -> None:
+        super().__init__(
+            read_karpathy(
+                config.file,
+                config.images,
+                splits=config.splits,
+                captions=config.captions,
+                language=config.language,
+                name=config.title,
+            )
+        )
+
+
+class CaptionsDataset(_Read):
+    """`heritage_align.data.captions` by configuration."""
+
+    def __init__(self, config: settings.CaptionsConfig, context: BuildContext) -> None:
+        super().__init__(
+            read_captions(
+                config.file,
+                config.images,
+                split=config.split_list,
+                language=config.language,
+                name=config.title,
+            )
+        )
+
+
+class ArtworkPairsDataset(_Read):
+    """`heritage_align.data.artwork_pairs` by configuration."""
+
+    def __init__(self, config: settings.ArtworkPairsConfig, context: BuildContext) -> None:
+        super().__init__(
+            read_artwork_pairs(
+                config.file,
+                images=config.images,
+                split=config.split,
+                language=config.language,
+                name=config.title,
+            )
+        )
+
+
+class TableDataset(_Read):
+    """`heritage_align.data.table` by configuration."""
+
+    def __init__(self, config: settings.TableConfig, context: BuildContext) -> None:
+        columns = Columns(
+            image=config.image,
+            text=config.text,
+            id=config.id,
+            phrases=config.phrases,
+            split=config.split_column,
+            language=config.language_column,
+        )
+        super().__init__(
+            read_table(
+                config.file,
+                images=config.images,
+                columns=columns,
+                split=config.split,
+                language=config.language,
+                separator=config.separator,
+                name=config.title,
+            )
+        )
+
+
+class FolderDataset(_Read):
+    """`heritage_align.data.folder` by configuration."""
+
+    def __init__(self, config: settings.FolderConfig, context: BuildContext) -> None:
+        super().__init__(read_folder(config.folder, name=config.title))
