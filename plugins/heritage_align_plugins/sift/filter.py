@@ -51,7 +51,7 @@ class SiftFilter:
         self.config = config
         self.attention = {}
         self.kept_all = 0
-        self._detector = cv2.SIFT_create(
+        self._detector = cv2.SIFT.create(
             nOctaveLayers=config.octave_layers,
             contrastThreshold=config.contrast_threshold,
             edgeThreshold=config.edge_threshold,
