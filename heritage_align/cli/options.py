@@ -15,6 +15,12 @@ config_argument = click.argument("config", metavar="CONFIG")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. similarity.temperature=9."
 )
+data_option = click.option(
+    "--data",
+    metavar="PATH",
+    help="A folder of pictures, or a CSV or JSON-lines table of paths and texts; instead of the config's data. "
+    "Columns by --set, e.g. data.text=title.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
 
 
@@ -47,8 +53,8 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None) 
 def data_slot(path: str) -> dict[str, Any]:
     """Return the data section for a path: a folder of pictures, or a CSV or JSON-lines table of paths and texts."""
     if Path(path).is_dir():
-        return {"name": "folder", "path": path}
-    return {"name": "table", "path": path}
+        return {"name": "folder", "folder": path}
+    return {"name": "table", "file": path}
 
 
 def print_json(value: Any) -> None:

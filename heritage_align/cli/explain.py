@@ -1,0 +1,52 @@
+"""``heritage-align explain``: one image, one text, which region answered which phrase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heritage_align.cli.options import config_argument, json_option, print_json, read_config, set_option
+
+
+@click.command(name="explain")
+@config_argument
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("text")
+@set_option
+@click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
+@click.option("--out", type=click.Path(path_type=Path), help="Picture to write; IMAGE.explained.png here by default.")
+@json_option
+def command(
+    config: str,
+    image: Path,
+    text: str,
+    overrides: tuple[str, ...],
+    phrases: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show which region of IMAGE answered which phrase of TEXT, as a picture and a list.
+
+    CONFIG needs regions: laclip, laclip-text, late-interaction, scan, bfan. Without --phrase the config's fragmenter
+    splits the text.
+
+    Example: heritage-align explain scan vase.jpg "a blue dragon above white waves"
+    """
+    from heritage_align.data.images import load_image
+    from heritage_align.pipeline import Pipeline
+    from heritage_align.report.explain import explain
+    from heritage_align.types import TextItem
+
+    picture = load_image(image)
+    pipeline = Pipeline(read_config(config, overrides))
+    explanation = explain(pipeline, picture, str(image), TextItem("text", text, phrases=phrases))
+    path = out or Path(f"{image.stem}.explained.png")
+    explanation.picture().save(path)
+    if as_json:
+        print_json({**explanation.to_dict(), "picture": str(path)})
+        return
+    click.echo(f"score {explanation.score:.4f} ({explanation.system})")
+    for phrase, box, response in explanation.answers():
+        click.echo(f"  {response:+.3f}  {phrase}  at x {box[0]:.2f}-{box[2]:.2f}, y {box[1]:.2f}-{box[3]:.2f}")
+    click.echo(f"wrote {path}")
