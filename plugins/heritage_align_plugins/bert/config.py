@@ -1,0 +1,48 @@
+"""Settings of the BERT phrase encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from heritage_align.component import ComponentConfig, Facts
+from heritage_align_plugins.transformers.config import read_json
+
+
+class BertConfig(ComponentConfig):
+    """A BERT, the layer that is read, and how its tokens become one vector."""
+
+    model: str = Field(
+        "bert-base-uncased", min_length=1, description="local folder, or name on the Hugging Face hub"
+    )
+    revision: str | None = Field(
+        None, description="branch, tag or commit on the hub; a commit pins the files"
+    )
+    layer: int = Field(
+        -2,
+        description="hidden layer: -1 is the last, -2 the one before (Sheng et al. 2021), 0 the embeddings",
+    )
+    pooling: Literal["mean", "cls"] = Field(
+        "mean",
+        description="mean over all tokens, [CLS] and [SEP] included, or [CLS] alone; the paper leaves it "
+        "open, mean is our choice",
+    )
+    context_length: int = Field(
+        64, ge=3, description="tokens of a phrase that are read, with [CLS] and [SEP]"
+    )
+
+    def folder(self) -> Path | None:
+        """Return the local folder, None for a name on the hub."""
+        path = Path(self.model).expanduser()
+        return path if path.is_dir() or self.model.startswith((".", "/", "~")) else None
+
+    def facts(self) -> Facts:
+        """Return the folder's hidden size; of a hub model nothing is known before it is fetched."""
+        folder = self.folder()
+        if folder is None:
+            return Facts()
+        file = folder / "config.json"
+        dim = read_json(file).get("hidden_size") if file.is_file() else None
+        return Facts(dim=dim, files={"model": file})

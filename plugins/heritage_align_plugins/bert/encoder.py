@@ -1,0 +1,93 @@
+"""BERT as a phrase encoder: one of its hidden layers, pooled over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoModel, AutoTokenizer
+
+from heritage_align.errors import CheckpointError
+from heritage_align.protocols import BuildContext
+from heritage_align_plugins.bert.config import BertConfig
+from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
+
+_NO_IMAGES = "the bert encoder encodes texts only; name it as text_encoder beside an image encoder"
+
+
+class BertEncoder:
+    """The text half of an `Encoder`; it sees no pictures, so that it can only stand as ``text_encoder``.
+
+    Sheng et al. 2021 (section 4.2) take the second-to-last layer of a pretrained BERT for each noun phrase.
+
+    Args:
+        config: names model, layer and pooling.
+        context: device and precision.
+
+    Raises:
+        CheckpointError: the model cannot be loaded or is no text encoder.
+        ValueError: the model has no such layer, or not as many positions.
+    """
+
+    patch_grid = None
+
+    def __init__(self, config: BertConfig, context: BuildContext) -> None:
+        name = str(config.folder() or config.model)
+        # The pooler sits behind the last layer, and many published files lack it.
+        model: Any = load_weights(AutoModel, name, config.revision, unused=("pooler.",))
+        settings = model.config
+        layers = getattr(settings, "num_hidden_layers", None)
+        if layers is None or hasattr(model, "get_image_features"):
+            raise CheckpointError(f"{name}: a {settings.model_type!r} model is no BERT-like text encoder")
+        if not -layers - 1 <= config.layer <= layers:
+            raise ValueError(f"layer: {name} has hidden layers {-layers - 1} to {layers}, got {config.layer}")
+        if config.context_length > settings.max_position_embeddings:
+            raise ValueError(
+                f"context_length: {name} has positions for {settings.max_position_embeddings} tokens, "
+                f"got {config.context_length}"
+            )
+        self._config = config
+        self._name = f"bert/{settings.model_type}/{fingerprint(model)}"
+        self._device = torch.device(context.device)
+        self._model = model.to(self._device, DTYPES[context.precision])
+        self._tokenizer = load(AutoTokenizer, name, revision=config.revision)
+        self.dim: int = settings.hidden_size
+
+    def fingerprint(self) -> str:
+        """Return ``bert/<model type>/sha256:<of the weights>/layer<i>/<pooling>``."""
+        return f"{self._name}/layer{self._config.layer}/{self._config.pooling}"
+
+    def prepare(self, image: Image) -> NoReturn:
+        """Raise ValueError: there is no image tower."""
+        raise ValueError(_NO_IMAGES)
+
+    def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> NoReturn:
+        """Raise ValueError: there is no image tower."""
+        raise ValueError(_NO_IMAGES)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return ``(n, dim)`` fp32; a longer text is cut at `context_length` tokens.
+
+        Raises:
+            ValueError: names the position of a text that is empty or no string.
+        """
+        if not texts:
+            return torch.empty(0, self.dim, device=self._device)
+        tokens = self._tokenizer(
+            check_texts(texts),
+            padding=True,
+            truncation=True,
+            max_length=self._config.context_length,
+            return_tensors="pt",
+        ).to(self._device)
+        states = self._model(**tokens, output_hidden_states=True).hidden_states[self._config.layer].float()
+        if self._config.pooling == "cls":
+            return normalize(states[:, 0], dim=-1)
+        present = tokens["attention_mask"].unsqueeze(-1)
+        # A sum points where the mean does, and only the direction is kept.
+        return normalize((states * present).sum(1), dim=-1)

@@ -1,0 +1,76 @@
+"""Settings of the transformers encoder, and what a model folder says about itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from heritage_align.component import ComponentConfig, Facts
+from heritage_align.errors import CheckpointError
+
+CLIP_LIKE = ("chinese_clip", "clip")
+SIGLIP_LIKE = ("siglip", "siglip2")
+
+
+class TransformersConfig(ComponentConfig):
+    """A model with an image and a text tower, and how pictures are fed to it."""
+
+    model: str = Field(
+        min_length=1,
+        description="local folder, or name on the Hugging Face hub, for example "
+        "OFA-Sys/chinese-clip-vit-base-patch16",
+    )
+    revision: str | None = Field(
+        None, description="branch, tag or commit on the hub; a commit pins the files"
+    )
+    squeeze: bool = Field(
+        False,
+        description="squeeze the whole picture to the model's square; otherwise the model's own processor "
+        "decides, and CLIP's crops the borders away",
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="side of the square input in pixels; position embeddings are interpolated"
+    )
+    context_length: int | None = Field(
+        None,
+        ge=3,
+        description="tokens of a text that are read; all that the model has positions for by default",
+    )
+    patch_features: Literal["plain", "clearclip"] = Field(
+        "plain",
+        description="last block for patches: plain (as trained), clearclip (query-query attention alone; not "
+        "for SigLIP, whose patches pass its pooling head one by one)",
+    )
+
+    def folder(self) -> Path | None:
+        """Return the local folder, None for a name on the hub."""
+        path = Path(self.model).expanduser()
+        return path if path.is_dir() or self.model.startswith((".", "/", "~")) else None
+
+    def facts(self) -> Facts:
+        """Return what the folder says; of a hub model nothing is known before it is fetched."""
+        folder = self.folder()
+        if folder is None:
+            return Facts()
+        files = {"model": folder / "config.json"}
+        if not files["model"].is_file():
+            return Facts(files=files)
+        settings = read_json(files["model"])
+        kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
+        dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
+        patches = ("patches",) if kind in (*CLIP_LIKE, *SIGLIP_LIKE) else ()
+        return Facts(dim=dim, outputs=("global", "texts", *patches), files=files)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; raises CheckpointError that names the file if it is none."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot read the model's settings: {error}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
+    return settings

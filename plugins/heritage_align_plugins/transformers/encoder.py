@@ -1,0 +1,138 @@
+"""Image-text models of the transformers library as an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+
+from heritage_align.errors import CheckpointError
+from heritage_align.protocols import BuildContext, EncodedImages
+from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig
+from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
+from heritage_align_plugins.transformers.pixels import Preparer, split_patches
+from heritage_align_plugins.transformers.towers import clip_patches, siglip_patches
+
+
+class TransformersEncoder:
+    """Any model with ``get_image_features`` and ``get_text_features``; an `Encoder`.
+
+    Patches are given for Chinese-CLIP, CLIP, SigLIP and both forms of SigLIP 2. The flexible form (NaFlex)
+    gets square pictures here.
+
+    Args:
+        config: names the model.
+        context: device and precision.
+
+    Raises:
+        CheckpointError: the model cannot be loaded, or does not encode images and texts.
+        ValueError: a setting does not suit the model.
+    """
+
+    def __init__(self, config: TransformersConfig, context: BuildContext) -> None:
+        name = str(config.folder() or config.model)
+        settings = load(AutoConfig, name, revision=config.revision)
+        self._kind: str = settings.model_type
+        model: Any = load_weights(AutoModel, name, config.revision)
+        if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
+            raise CheckpointError(f"{name}: a {self._kind!r} model has no common space of images and texts")
+        self._name = f"transformers/{self._kind}/{fingerprint(model)}"
+        self._device, self._dtype = torch.device(context.device), DTYPES[context.precision]
+        self._model = model.to(self._device, self._dtype)
+        self._tokenizer = load(AutoTokenizer, name, revision=config.revision)
+        self._context_length = _context_length(config, settings, self._tokenizer)
+
+        vision = settings.vision_config
+        patch = vision.patch_size
+        native = vision.image_size if self._kind != "siglip2" else round(vision.num_patches**0.5) * patch
+        self._side = config.image_size or native
+        if self._side % patch:
+            raise ValueError(f"image_size: {name} needs a multiple of {patch}, got {self._side}")
+        resized = self._side != native
+        self._name += f"@{self._side}px" if resized else ""
+        self._patch = patch if self._kind == "siglip2" else None
+        # The flexible form interpolates by itself.
+        self._options = {"interpolate_pos_encoding": True} if resized and self._patch is None else {}
+        processor = load(AutoImageProcessor, name, revision=config.revision)
+        self._prepare = Preparer(processor, self._side, config.squeeze or resized, self._patch)
+
+        self._clearclip = config.patch_features == "clearclip"
+        if self._clearclip and self._kind not in CLIP_LIKE:
+            raise ValueError(f"patch_features: clearclip is for CLIP, and {name} is a {self._kind!r} model")
+        rows = self._side // patch
+        self.patch_grid = (rows, rows) if self._kind in (*CLIP_LIKE, *SIGLIP_LIKE) else None
+        self.dim: int = settings.projection_dim if self._kind in CLIP_LIKE else vision.hidden_size
+
+    def fingerprint(self) -> str:
+        """Return ``transformers/<model type>/sha256:<of the weights>``."""
+        return self._name
+
+    def prepare(self, image: Image) -> Tensor:
+        """Return ``(3, side, side)`` float32 as the model's image processor does it; safe in threads."""
+        return self._prepare(image)
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+        """Encode prepared pictures ``(n, 3, side, side)``.
+
+        Raises:
+            ValueError: the pixels' shape is another; patches are asked of a model that has none, or whose
+                processor crops pictures so that the patches would not cover them.
+        """
+        side = self._side
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
+            raise ValueError(f"pixels: expected (n, 3, {side}, {side}), got {tuple(pixels.shape)}")
+        if patches and self.patch_grid is None:
+            raise ValueError(f"patches: a {self._kind!r} model gives none")
+        if patches and self._prepare.crops:
+            raise ValueError("patches: this model's processor crops the borders away; set squeeze: true")
+        pixels = pixels.to(self._device, self._dtype)
+        inputs = {"pixel_values": pixels} if self._patch is None else split_patches(pixels, self._patch)
+        hidden = {"output_hidden_states": True} if patches and self._clearclip else {}
+        states = self._model.get_image_features(**inputs, **self._options, **hidden)
+        if not patches:
+            return EncodedImages(_unit(states.pooler_output), None)
+        if self._kind in CLIP_LIKE:
+            parts = clip_patches(self._model, states, self._clearclip)
+        else:
+            parts = siglip_patches(self._model, states)
+        return EncodedImages(_unit(states.pooler_output), _unit(parts))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return ``(n, dim)`` fp32; a longer text is cut at `context_length` tokens.
+
+        Raises:
+            ValueError: names the position of a text that is empty or no string.
+        """
+        if not texts:
+            return torch.empty(0, self.dim, device=self._device)
+        # SigLIP pools the last place, and was trained with every text padded to full length.
+        padding = "max_length" if self._kind in SIGLIP_LIKE else True
+        tokens = self._tokenizer(
+            check_texts(texts),
+            padding=padding,
+            truncation=True,
+            max_length=self._context_length,
+            return_tensors="pt",
+        )
+        return _unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output)
+
+
+def _context_length(config: TransformersConfig, settings: Any, tokenizer: Any) -> int:
+    positions = int(min(settings.text_config.max_position_embeddings, tokenizer.model_max_length))
+    if config.context_length is not None and config.context_length > positions:
+        raise ValueError(
+            f"context_length: {config.model} has positions for {positions} tokens, "
+            f"got {config.context_length}"
+        )
+    return config.context_length or positions
+
+
+def _unit(x: Tensor) -> Tensor:
+    return normalize(x.float(), dim=-1)

@@ -1,0 +1,78 @@
+"""Load a model of the transformers library without running code from its folder, and name its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from heritage_align.errors import CheckpointError
+
+# What the library lets through when a folder is missing, incomplete or damaged, or needs another library.
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    UnpicklingError,
+)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def load(factory: Any, name: str, **options: Any) -> Any:
+    """Call ``factory.from_pretrained(name, **options)``; only code of the library itself is run.
+
+    Raises:
+        CheckpointError: there is no such folder or hub name, or it does not hold what `factory` loads.
+    """
+    try:
+        return factory.from_pretrained(name, trust_remote_code=False, **options)
+    except _LOADING_ERRORS as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{name}: {factory.__name__} cannot load it: {reason}") from error
+
+
+def load_weights(
+    factory: Any, name: str, revision: str | None, unused: tuple[str, ...] = ()
+) -> torch.nn.Module:
+    """Load a model in fp32 and evaluation mode.
+
+    Args:
+        factory: ``AutoModel`` or a model class.
+        name: folder or hub name.
+        revision: of the hub's repository.
+        unused: beginnings of weights that may be missing, because the caller makes no use of them.
+
+    Raises:
+        CheckpointError: see `load`; or weights are missing, which the library would fill with random numbers.
+    """
+    model, report = load(factory, name, revision=revision, dtype=torch.float32, output_loading_info=True)
+    missing = sorted(k for k in report["missing_keys"] if not k.startswith(unused))
+    if missing:
+        more = "; ..." if len(missing) > 3 else ""
+        raise CheckpointError(f"{name}: {len(missing)} weights are missing ({'; '.join(missing[:3])}{more})")
+    evaluated: torch.nn.Module = model.eval()
+    return evaluated
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Return ``sha256:`` of the names and bytes of a model's fp32 weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def check_texts(texts: Any) -> list[str]:
+    """Return the texts as a list; raises ValueError naming the place of one that is empty or no string."""
+    for position, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"texts[{position}]: expected a text that is not empty, got {text!r}")
+    return list(texts)

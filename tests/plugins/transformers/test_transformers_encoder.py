@@ -1,0 +1,244 @@
+"""Features against the library's own models and processors, on tiny random weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from heritage_align_plugins.transformers.config import TransformersConfig
+from heritage_align_plugins.transformers.encoder import TransformersEncoder
+from heritage_align_plugins.transformers.pixels import join_patches, split_patches
+from PIL import Image
+from torch.nn.functional import normalize
+
+from heritage_align.errors import CheckpointError
+from heritage_align.protocols import BuildContext, Encoder
+
+transformers = pytest.importorskip(
+    "transformers", reason="the optional extra 'transformers' is not installed"
+)
+
+FAMILIES = ("chinese_clip", "clip", "siglip", "siglip2")
+TEXTS = {"chinese_clip": ["蓝地团窠对鸟纹锦", "牡丹", "silk crane 锦"]}
+ENGLISH = ["blue silk", "crane", "scroll silk crane blue blue silk"]
+SAME = {"atol": 2e-6, "rtol": 0}
+
+
+def picture(width: int, height: int) -> Image.Image:
+    generator = torch.Generator().manual_seed(width)
+    levels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
+    return Image.fromarray(levels.numpy())
+
+
+def own_model(folder):
+    return transformers.AutoModel.from_pretrained(folder).eval(), transformers.AutoProcessor.from_pretrained(
+        folder
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_equal_the_library_s_own_way(build, folders, family):
+    model, processor = own_model(folders[family])
+    # Of squares, SigLIP 2's flexible form sees the same as here; the others get pictures that must be fitted.
+    images = [picture(48, 48), picture(90, 90)] if family == "siglip2" else [picture(48, 70), picture(90, 40)]
+    options = {"max_num_patches": 16, "patch_size": 8} if family == "siglip2" else {}
+    encoder = build(family)
+    assert isinstance(encoder, Encoder)
+    with torch.no_grad():
+        inputs = processor.image_processor(images=images, return_tensors="pt", **options)
+        expected = normalize(model.get_image_features(**inputs).pooler_output, dim=-1)
+    encoded = encoder.encode_pixels(torch.stack([encoder.prepare(image) for image in images]))
+    # SigLIP 2's squares are resized by PIL here and by torch there, which round to 8 bits differently.
+    tolerance = 2e-3 if family == "siglip2" else 2e-6
+    torch.testing.assert_close(encoded.global_features, expected, atol=tolerance, rtol=0)
+    assert encoded.global_features.shape == (2, encoder.dim)
+    assert encoded.patches is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_equal_the_library_s_own_way(build, folders, family):
+    model, processor = own_model(folders[family])
+    texts = TEXTS.get(family, ENGLISH)
+    padding = "max_length" if family.startswith("siglip") else True
+    length = model.config.text_config.max_position_embeddings
+    with torch.no_grad():
+        options = {"padding": padding, "truncation": True, "max_length": length}
+        tokens = processor.tokenizer(texts, return_tensors="pt", **options)
+        expected = normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    encoder = build(family)
+    torch.testing.assert_close(encoder.encode_texts(texts), expected, **SAME)
+    one_by_one = torch.cat([encoder.encode_texts([text]) for text in texts])
+    torch.testing.assert_close(one_by_one, expected, **SAME)
+
+
+def test_long_texts_are_cut(build):
+    encoder = build("chinese_clip")
+    long = encoder.encode_texts(["锦" * 500])
+    torch.testing.assert_close(long, encoder.encode_texts(["锦" * 18]), **SAME)
+    assert not torch.allclose(long, encoder.encode_texts(["锦" * 17]), atol=1e-5)
+    with pytest.raises(ValueError, match="positions for 20 tokens, got 21"):
+        build("chinese_clip", context_length=21)
+
+
+@pytest.mark.parametrize("family", ["chinese_clip", "clip"])
+@pytest.mark.parametrize("recipe", ["plain", "clearclip"])
+def test_patches_of_a_clip_are_projected_like_its_class_token(build, folders, family, recipe):
+    encoder = build(family, patch_features=recipe, squeeze=True)
+    model, _ = own_model(folders[family])
+    pixels = torch.randn(2, 3, 32, 32)
+    encoded = encoder.encode_pixels(pixels, patches=True)
+    vision = model.vision_model
+    with torch.no_grad():
+        states = vision(pixel_values=pixels, output_hidden_states=True)
+        tokens = states.last_hidden_state
+        if recipe == "clearclip":
+            last = vision.encoder.layers[-1]
+            x = last.layer_norm1(states.hidden_states[-2])
+            q, v = last.self_attn.q_proj(x), last.self_attn.v_proj(x)
+            mixed = torch.zeros_like(x)
+            for image in range(2):
+                for start in range(0, 32, 8):  # four heads of width eight
+                    part = slice(start, start + 8)
+                    weights = (q[image, :, part] @ q[image, :, part].T / math.sqrt(8)).softmax(-1)
+                    mixed[image, :, part] = weights @ v[image, :, part]
+            tokens = last.self_attn.out_proj(mixed)
+        expected = normalize(model.visual_projection(vision.post_layernorm(tokens)), dim=-1)
+    assert encoder.patch_grid == (4, 4)
+    torch.testing.assert_close(encoded.patches, expected[:, 1:], **SAME)
+    whole = normalize(model.get_image_features(pixels).pooler_output, dim=-1)
+    torch.testing.assert_close(encoded.global_features, whole.detach(), **SAME)
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip2"])
+def test_patches_of_a_siglip_pass_its_head_one_by_one(build, folders, family):
+    encoder = build(family)
+    model, _ = own_model(folders[family])
+    pixels = torch.randn(2, 3, 32, 32)
+    inputs = split_patches(pixels, 8) if family == "siglip2" else {"pixel_values": pixels}
+    with torch.no_grad():
+        tokens = model.vision_model(**inputs).last_hidden_state
+        attention = model.vision_model.head.attention
+        value = tokens @ attention.in_proj_weight[64:].T + attention.in_proj_bias[64:]
+        mixed = attention.out_proj(value)
+        expected = mixed + model.vision_model.head.mlp(model.vision_model.head.layernorm(mixed))
+    encoded = encoder.encode_pixels(pixels, patches=True)
+    assert encoded.patches.shape == (2, 16, 32)
+    torch.testing.assert_close(encoded.patches, normalize(expected, dim=-1), **SAME)
+    with pytest.raises(ValueError, match="clearclip is for CLIP"):
+        build(family, patch_features="clearclip")
+
+
+def test_patches_of_a_cropping_processor_are_refused(build):
+    with pytest.raises(ValueError, match="squeeze: true"):
+        build("clip").encode_pixels(torch.zeros(1, 3, 32, 32), patches=True)
+
+
+def test_squeeze_keeps_the_borders_that_clip_crops(build):
+    image = Image.new("RGB", (64, 32))
+    image.paste((255, 0, 0), (0, 0, 8, 32))
+    assert build("clip").prepare(image)[0].max() < 0
+    assert build("clip", squeeze=True).prepare(image)[0, :, 0].min() > 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_input_size(build, family):
+    encoder = build(family, image_size=48)
+    pixels = torch.stack([encoder.prepare(picture(50, 80))] * 2)
+    assert pixels.shape == (2, 3, 48, 48)
+    encoded = encoder.encode_pixels(pixels, patches=True)
+    assert encoder.patch_grid == (6, 6)
+    assert encoded.patches.shape == (2, 36, encoder.dim)
+    assert encoder.fingerprint().endswith("@48px")
+    with pytest.raises(ValueError, match="multiple of 8, got 50"):
+        build(family, image_size=50)
+
+
+def test_patches_are_split_and_joined_as_the_processor_does(folders):
+    processor = transformers.AutoImageProcessor.from_pretrained(folders["siglip2"])
+    image = picture(32, 32)
+    rows = processor(images=image, return_tensors="pt", max_num_patches=16, patch_size=8)
+    pixels = join_patches(rows["pixel_values"][0], 8)
+    levels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    torch.testing.assert_close(pixels, levels / 127.5 - 1)
+    again = split_patches(pixels[None], 8)
+    assert torch.equal(again["pixel_values"], rows["pixel_values"])
+    assert torch.equal(again["pixel_attention_mask"], rows["pixel_attention_mask"].long())
+    assert torch.equal(again["spatial_shapes"], rows["spatial_shapes"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_returns_fp32_unit_rows(build, family):
+    pixels = torch.randn(3, 3, 32, 32)
+    texts = TEXTS.get(family, ENGLISH)
+    exact, half = build(family, squeeze=True), build(family, "bf16", squeeze=True)
+    a, b = (e.encode_pixels(pixels, patches=True) for e in (exact, half))
+    for one, other in zip((*a, exact.encode_texts(texts)), (*b, half.encode_texts(texts))):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(other.norm(dim=-1), torch.ones(other.shape[:-1]))
+        assert (one * other).sum(-1).min() > 0.99
+
+
+def test_prepare_from_many_threads(build):
+    encoder = build("chinese_clip")
+    images = [picture(40 + i, 60) for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(encoder.prepare, images))
+    assert all(torch.equal(a, encoder.prepare(image)) for a, image in zip(together, images))
+
+
+def test_bad_inputs_are_named(build):
+    encoder = build("siglip")
+    with pytest.raises(ValueError, match=r"texts\[1\]"):
+        encoder.encode_texts(["silk", " "])
+    with pytest.raises(ValueError, match=r"expected \(n, 3, 32, 32\), got \(1, 3, 32, 40\)"):
+        encoder.encode_pixels(torch.zeros(1, 3, 32, 40))
+    assert encoder.encode_texts([]).shape == (0, 32)
+
+
+def test_facts_come_from_the_folder(folders, tmp_path):
+    dims = {f: TransformersConfig(model=str(folders[f])).facts().dim for f in FAMILIES}
+    assert dims == {"chinese_clip": 24, "clip": 24, "siglip": 32, "siglip2": 32}
+    missing = TransformersConfig(model=str(tmp_path / "none")).facts()
+    assert missing.files == {"model": tmp_path / "none" / "config.json"}
+    assert TransformersConfig(model="OFA-Sys/chinese-clip-vit-base-patch16").facts().dim is None
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        TransformersConfig(model=str(tmp_path)).facts()
+
+
+def test_the_fingerprint_follows_the_weights(build, folders, tmp_path):
+    model, _ = own_model(folders["clip"])
+    shutil.copytree(folders["clip"], tmp_path / "other")
+    model.logit_scale.data += 1
+    model.save_pretrained(tmp_path / "other")
+    other = TransformersEncoder(TransformersConfig(model=str(tmp_path / "other")), BuildContext())
+    assert build("clip").fingerprint() == build("clip", "bf16").fingerprint() != other.fingerprint()
+
+
+def test_missing_weights_are_not_filled_with_random_ones(folders, tmp_path):
+    shutil.copytree(folders["clip"], tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())
+    settings["text_config"]["num_hidden_layers"] = 4
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=r"16 weights are missing \(text_model.encoder.layers.3"):
+        TransformersEncoder(TransformersConfig(model=str(tmp_path / "model")), BuildContext())
+
+
+@pytest.mark.parametrize("kind", ["empty", "bert", "damaged"])
+def test_a_folder_of_something_else_is_named(folders, tmp_path, kind):
+    if kind == "bert":
+        transformers.BertModel(
+            transformers.BertConfig(
+                hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+            )
+        ).save_pretrained(tmp_path)
+    elif kind == "damaged":
+        shutil.copytree(folders["clip"], tmp_path, dirs_exist_ok=True)
+        (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        TransformersEncoder(TransformersConfig(model=str(tmp_path)), BuildContext())
