@@ -80,14 +80,11 @@ def paired_randomisation(
     flipped = sums[sums != 0]
     limit = abs(total) - _TOLERANCE * np.abs(sums).sum()
     exact = len(flipped) < 60 and 2 ** len(flipped) <= resamples
+    patterns = _all_signs(len(flipped)) if exact else _random_signs(len(flipped), resamples, seed)
+    extreme = sum(int(np.count_nonzero(np.abs(signs @ flipped) >= limit)) for signs in patterns)
     if exact:
-        patterns = np.arange(2 ** len(flipped))[:, None] >> np.arange(len(flipped)) & 1
-        p_value = float(np.mean(np.abs((2 * patterns - 1) @ flipped) >= limit))
+        p_value = extreme / 2 ** len(flipped)
     else:
-        rng, extreme = np.random.default_rng(seed), 0
-        for count in _blocks(resamples, len(flipped)):
-            signs = rng.integers(0, 2, (count, len(flipped)), dtype=np.int8) * 2.0 - 1.0
-            extreme += int(np.count_nonzero(np.abs(signs @ flipped) >= limit))
         # The observed pattern is one of those that could have come (Phipson and Smyth 2010).
         p_value = (extreme + 1) / (resamples + 1)
     method = "randomisation (exact)" if exact else "randomisation"
@@ -213,6 +210,21 @@ def _group(a: Array, b: Array, groups: Sequence[Hashable] | None) -> tuple[Array
     sums: Array = np.bincount(labels, weights=differences).astype(np.float64)
     sizes: Array = np.bincount(labels).astype(np.float64)
     return sums, sizes
+
+
+def _all_signs(n: int) -> Iterator[Array]:
+    """Yield every pattern of n signs, in blocks ``(patterns, n)``: the bits of the numbers below 2 ** n."""
+    begin = 0
+    for count in _blocks(2**n, n):
+        bits = np.arange(begin, begin + count)[:, None] >> np.arange(n) & 1
+        yield 2 * bits.astype(np.float64) - 1
+        begin += count
+
+
+def _random_signs(n: int, patterns: int, seed: int) -> Iterator[Array]:
+    rng = np.random.default_rng(seed)
+    for count in _blocks(patterns, n):
+        yield 2 * rng.integers(0, 2, (count, n), dtype=np.int8).astype(np.float64) - 1
 
 
 def _blocks(resamples: int, n: int) -> Iterator[int]:

@@ -83,7 +83,7 @@ def test_a_text_is_a_string_that_says_something(value: object) -> None:
 def test_fields_say_their_name_and_what_is_there_instead() -> None:
     assert required({"text": " a "}, "text", as_text) == "a"
     assert optional({"phrases": None}, "phrases", as_texts, ("x",)) == ("x",)
-    with pytest.raises(ValueError, match="has no 'text' \(it has: 'txt'\)"):
+    with pytest.raises(ValueError, match=r"has no 'text' \(it has: 'txt'\)"):
         required({"txt": "a"}, "text", as_text)
     with pytest.raises(ValueError, match="'text' is empty"):
         required({"text": None}, "text", as_text)
