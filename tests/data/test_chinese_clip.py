@@ -60,6 +60,7 @@ def test_tsv_in_both_alphabets(tmp_path: Path, png: Png, encode: Callable[[bytes
         base64.b64encode if encode is base64.urlsafe_b64encode else base64.urlsafe_b64encode
     )(red)
     write_tsv(tmp_path, {"10": red, "2": png(BLUE)}, encode)
+    assert TsvPictures(tmp_path / "test_imgs.tsv").read("10") == red  # to the last byte, which no decoder looks at
     collection = read_chinese_clip(tmp_path, "test")
     assert collection.image_ids == ("10", "2")
     assert colour(collection, "10") == RED
