@@ -1,0 +1,8 @@
+"""The motif collection: a small world of silk patterns with captions, drawn from a seed, with exact ground truth.
+
+It is a demonstration and a measuring stick, not a claim about real collections.
+"""
+
+from heritage_align.data.motifs.dataset import Motifs
+
+__all__ = ["Motifs"]
