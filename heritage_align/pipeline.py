@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -95,6 +96,16 @@ class Pipeline:
         }
         return _digest(parts)
 
+    def texts_key(self) -> str:
+        """Return a digest of what shapes the features of texts: text encoder and fragmenter."""
+        fragmenter = self.config.fragmenter
+        return _digest(
+            {
+                "encoder": self.text_encoder.fingerprint(),
+                "fragmenter": fragmenter.as_dict() if fragmenter else None,
+            }
+        )
+
     def dataset(self) -> Dataset:
         """Build the data set that the configuration names; raises ConfigError where it names none."""
         if self.config.data is None:
@@ -119,6 +130,8 @@ class Pipeline:
         """Encode decoded RGB pictures; returns features in their order."""
         if len(images) != len(ids):
             raise ValueError(f"images and ids: expected as many of both, got {len(images)} and {len(ids)}")
+        if not images:
+            raise ValueError("images: there is nothing to encode")
         pixels = torch.stack([self.encoder.prepare(image) for image in images])
         with ThreadPoolExecutor(self.config.runtime.workers) as pool:
             features = self._stage.encode(images, ids, pixels, pool, self.config.runtime.batch_size)
@@ -136,16 +149,24 @@ class Pipeline:
         return self.similarity.score(images, texts, candidates)
 
     def _build(self, component: Component, context: BuildContext) -> Any:
-        nested = {place: self._build(inner, context) for place, inner in component.nested.items()}
-        target: Callable[..., Any] = self._registry.target(component.spec)
-        return target(component.settings, replace(context, nested=nested))
+        return build_component(component, context, self._registry)
 
     def _finished(self, stage: str, items: int, seconds: float) -> None:
-        self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
+        try:
+            self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
+        except Exception as error:  # an observer's fault must not cost hours of encoding
+            warnings.warn(f"a plugin failed to observe stage {stage!r}: {error!r}", RuntimeWarning, stacklevel=2)
 
 
 def _digest(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def build_component(component: Component, context: BuildContext, registry: Registry) -> Any:
+    """Import and build a component and, before it, the ones that it names (`BuildContext.nested`)."""
+    nested = {place: build_component(inner, context, registry) for place, inner in component.nested.items()}
+    target: Callable[..., Any] = registry.target(component.spec)
+    return target(component.settings, replace(context, nested=nested))
 
 
 def _folds(similarity: Component) -> bool:
@@ -177,4 +198,4 @@ def dataset_sources(dataset: Dataset) -> Iterator[ImageSource]:
         yield ImageSource(image_id, lambda image_id=image_id: dataset.load_image(image_id))  # type: ignore[misc]
 
 
-__all__ = ["ImageSource", "Pipeline", "dataset_sources", "resolve_device"]
+__all__ = ["ImageSource", "Pipeline", "build_component", "dataset_sources", "resolve_device"]
