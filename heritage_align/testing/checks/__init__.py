@@ -1,0 +1,22 @@
+"""Every check, one module a kind of component."""
+
+from __future__ import annotations
+
+from heritage_align.testing.checks import (
+    building,
+    dataset,
+    encoder,
+    filter,
+    fragmenter,
+    index,
+    proposer,
+    settings,
+    similarity,
+)
+from heritage_align.testing.checks.base import Check, collect
+
+ALL_CHECKS: tuple[Check, ...] = collect(
+    settings, building, encoder, proposer, filter, fragmenter, similarity, index, dataset
+)
+
+__all__ = ["ALL_CHECKS", "Check"]

@@ -1,0 +1,229 @@
+"""Checks of encoders."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from heritage_align.planning import gives
+from heritage_align.protocols import Encoder
+from heritage_align.testing import samples
+from heritage_align.testing.case import Case
+from heritage_align.testing.checks.base import check, expect, expect_close, expect_unit_rows
+
+PICTURES = ("pattern", "noise", "flat")
+TEXTS = tuple(item.text for item in samples.TEXTS)
+
+
+def _encodes(case: Case, feature: str) -> Encoder:
+    if feature not in gives(case.component):
+        raise SkipTest(f"does not give {feature!r}")
+    encoder: Encoder = case.build()
+    return encoder
+
+
+def _pixels(encoder: Encoder) -> Tensor:
+    pictures = samples.images()
+    return torch.stack([encoder.prepare(pictures[name]) for name in PICTURES])
+
+
+@check("encoder")
+def check_image_vectors(case: Case) -> None:
+    """Everything downstream takes dot products for cosines: fp32 unit rows of `dim`, and no autograd graph
+    kept."""
+    encoder = _encodes(case, "global")
+    rows = encoder.encode_pixels(_pixels(encoder)).global_features
+    expect(
+        rows.shape[:1] == (len(PICTURES),),
+        f"encode_pixels gave {tuple(rows.shape)} for {len(PICTURES)} images",
+    )
+    expect_unit_rows(rows, encoder.dim, "global_features")
+    expect(
+        not rows.requires_grad, "global_features require a gradient: a collection's graphs fill the memory"
+    )
+
+
+@check("encoder")
+def check_text_vectors(case: Case) -> None:
+    """As for images: fp32 unit rows of `dim`, for Chinese, English, one character and odd signs."""
+    encoder = _encodes(case, "texts")
+    rows = encoder.encode_texts(TEXTS)
+    expect(rows.shape[:1] == (len(TEXTS),), f"encode_texts gave {tuple(rows.shape)} for {len(TEXTS)} texts")
+    expect_unit_rows(rows, encoder.dim, "encode_texts")
+    expect(not rows.requires_grad, "encode_texts requires a gradient: a collection's graphs fill the memory")
+
+
+@check("encoder")
+def check_dim_is_planned(case: Case) -> None:
+    """The plan refuses clashing dimensions before loading, so what facts() promises must be what comes."""
+    dim = case.config.facts().dim
+    if dim is None:
+        raise SkipTest("facts() promises no dim")
+    built = case.build().dim
+    expect(built == dim, f"facts() promises dim {dim}, the encoder has {built}")
+
+
+@check("encoder")
+def check_patches(case: Case) -> None:
+    """Patches are matched to the cells of patch_grid by their row-major order, one unit row each."""
+    encoder: Encoder = case.build()
+    if "patches" not in gives(case.component):
+        if "global" not in gives(case.component):
+            raise SkipTest("encodes no images")
+        try:
+            encoder.encode_pixels(_pixels(encoder), patches=True)
+        except ValueError:
+            return
+        raise AssertionError("encode_pixels(patches=True) returned, and 'patches' is not among its outputs")
+    expect(encoder.patch_grid is not None, "it gives 'patches' and patch_grid is None")
+    assert encoder.patch_grid is not None
+    rows, columns = encoder.patch_grid
+    pixels = _pixels(encoder)
+    encoded = encoder.encode_pixels(pixels, patches=True)
+    expect(encoded.patches is not None, "encode_pixels(patches=True) gave no patches")
+    assert encoded.patches is not None
+    shape = (len(PICTURES), rows * columns, encoder.dim)
+    expect(
+        encoded.patches.shape == shape, f"patches have shape {tuple(encoded.patches.shape)}, expected {shape}"
+    )
+    expect_unit_rows(encoded.patches, encoder.dim, "patches")
+    alone = encoder.encode_pixels(pixels).global_features
+    expect_close(encoded.global_features, alone, "global_features with patches=True, against those without")
+
+
+@check("encoder")
+def check_images_do_not_depend_on_their_batch(case: Case) -> None:
+    """Scores that change with batch mates were a bug of a published retrieval model; order must not matter
+    either."""
+    encoder = _encodes(case, "global")
+    pixels = _pixels(encoder)
+    together = encoder.encode_pixels(pixels).global_features
+    alone = torch.cat([encoder.encode_pixels(row[None]).global_features for row in pixels])
+    expect_close(alone, together, "images encoded alone, against the batch")
+    expect_close(
+        encoder.encode_pixels(pixels.flip(0)).global_features.flip(0), together, "images in another order"
+    )
+
+
+@check("encoder")
+def check_texts_do_not_depend_on_their_batch(case: Case) -> None:
+    """Padding to the longest text of a batch must not reach the shorter ones."""
+    encoder = _encodes(case, "texts")
+    together = encoder.encode_texts(TEXTS)
+    alone = torch.cat([encoder.encode_texts([text]) for text in TEXTS])
+    expect_close(alone, together, "texts encoded alone, against the batch")
+    expect_close(encoder.encode_texts(TEXTS[::-1]).flip(0), together, "texts in another order")
+
+
+@check("encoder")
+def check_encoder_is_deterministic(case: Case) -> None:
+    """Dropout left on, or weights drawn from the global generator: a store could never be extended."""
+    gained = gives(case.component)
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        encoder: Encoder = case.build()
+        torch.manual_seed(seed + 10)
+        images = (
+            encoder.encode_pixels(_pixels(encoder)).global_features if "global" in gained else torch.empty(0)
+        )
+        texts = encoder.encode_texts(TEXTS) if "texts" in gained else torch.empty(0)
+        results.append((images, texts, encoder.fingerprint()))
+    expect_close(results[1][0], results[0][0], "images encoded by a second build", 1e-6)
+    expect_close(results[1][1], results[0][1], "texts encoded by a second build", 1e-6)
+    expect(results[0][2] == results[1][2], f"fingerprints differ: {results[0][2]!r} and {results[1][2]!r}")
+
+
+@check("encoder")
+def check_inputs_matter(case: Case) -> None:
+    """An encoder that ignores its input passes every other check here; so does one whose prepare() returns
+    zeros."""
+    gained = gives(case.component)
+    encoder: Encoder = case.build()
+    if "global" in gained:
+        rows = encoder.encode_pixels(_pixels(encoder)).global_features
+        expect(not torch.allclose(rows[0], rows[1], atol=1e-6), "two different pictures have the same vector")
+    if "texts" in gained:
+        rows = encoder.encode_texts(TEXTS)
+        expect(not torch.allclose(rows[0], rows[1], atol=1e-6), "two different texts have the same vector")
+
+
+@check("encoder")
+def check_fingerprint(case: Case) -> None:
+    """A store keeps the fingerprint on one line of its manifest and refuses features of another encoder by
+    it."""
+    fingerprint = case.build().fingerprint()
+    expect(
+        isinstance(fingerprint, str) and fingerprint != "" and fingerprint.split() == [fingerprint],
+        f"fingerprint() gave {fingerprint!r}, expected one word that names model and weights",
+    )
+
+
+@check("encoder")
+def check_prepare_takes_any_picture(case: Case) -> None:
+    """Crops are as small as one pixel and as narrow as a scroll; all must stack into one batch."""
+    encoder = _encodes(case, "global")
+    prepared = {name: encoder.prepare(picture) for name, picture in samples.images().items()}
+    shapes = {name: tuple(pixels.shape) for name, pixels in prepared.items()}
+    expect(len(set(shapes.values())) == 1, f"prepare() gives different shapes: {shapes}")
+    shape = next(iter(shapes.values()))
+    expect(len(shape) == 3 and shape[0] == 3, f"prepare() gives shape {shape}, expected (3, height, width)")
+    odd = [name for name, pixels in prepared.items() if not bool(torch.isfinite(pixels).all())]
+    expect(not odd, f"prepare() gives NaN or infinity for {', '.join(odd)}")
+
+
+@check("encoder")
+def check_prepare_is_thread_safe(case: Case) -> None:
+    """Pictures are prepared in several threads; a buffer kept on the encoder mixes them up."""
+    encoder = _encodes(case, "global")
+    pictures = list(samples.images().values()) * 4
+    wanted = [encoder.prepare(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(encoder.prepare, pictures))
+    for one, other in zip(got, wanted):
+        expect_close(one, other, "prepare() in a thread, against alone", 1e-6)
+
+
+@check("encoder")
+def check_empty_batches(case: Case) -> None:
+    """The last batch of a collection, or a text without fragments, may be empty: (0, dim), not a
+    traceback."""
+    gained = gives(case.component)
+    encoder: Encoder = case.build()
+    if "texts" in gained:
+        shape = tuple(encoder.encode_texts([]).shape)
+        expect(shape == (0, encoder.dim), f"encode_texts([]) has shape {shape}, expected (0, {encoder.dim})")
+    if "global" in gained:
+        shape = tuple(encoder.encode_pixels(_pixels(encoder)[:0]).global_features.shape)
+        expect(
+            shape == (0, encoder.dim),
+            f"encode_pixels of no images has shape {shape}, expected (0, {encoder.dim})",
+        )
+
+
+@check("encoder")
+def check_long_text(case: Case) -> None:
+    """A catalogue entry runs to pages: cut it, or refuse it with a ValueError; no index error of the position
+    table."""
+    encoder = _encodes(case, "texts")
+    long = "缠枝牡丹纹，" * 800
+    try:
+        rows = encoder.encode_texts([long, TEXTS[0]])
+    except ValueError:
+        return
+    expect_unit_rows(rows, encoder.dim, "encode_texts of 4800 characters")
+
+
+@check("encoder")
+def check_blank_text_is_refused(case: Case) -> None:
+    """A blank query has a vector too, and its answers look like answers."""
+    encoder = _encodes(case, "texts")
+    for blank in ("", " \n\t", "　"):
+        try:
+            encoder.encode_texts([TEXTS[0], blank])
+        except ValueError:
+            continue
+        raise AssertionError(f"encode_texts takes the blank text {blank!r}; raise ValueError")

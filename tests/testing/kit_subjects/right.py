@@ -1,0 +1,183 @@
+"""One small component of every kind that keeps the whole contract."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from heritage_align.errors import DataError, ImageError
+from heritage_align.protocols import BuildContext
+from heritage_align.testing.samples import ToyEncoder, images
+from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+
+
+class Encoder(ToyEncoder):
+    """The kit's own encoder, which refuses blank texts besides."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        super().__init__()
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        for text in texts:
+            if not text.strip():
+                raise ValueError(f"text is blank: {text!r}")
+        return super().encode_texts(texts)
+
+
+class Proposer:
+    """Boxes drawn from the seed and the image's id."""
+
+    def __init__(self, config: Any, context: BuildContext) -> None:
+        self.count, self.seed = config.count, context.seed
+
+    def boxes(self, picture: Image.Image, image_id: str) -> np.ndarray:
+        draw = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
+        w, h = picture.size
+        corner = draw.uniform(0, 0.5, (self.count, 2)) * (w, h)
+        size = draw.uniform(0.25, 0.5, (self.count, 2)) * (w, h)
+        return np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+
+    def propose(self, images: Sequence[Image.Image], ids: Sequence[str]) -> list[Regions]:
+        return [Regions(self.boxes(picture, i)) for picture, i in zip(images, ids)]
+
+
+class Filter:
+    """Masks regions without texture."""
+
+    attention: Mapping[str, Any] = {}
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def mask(self, picture: Image.Image, regions: Regions) -> np.ndarray:
+        crops = [np.asarray(picture.crop(tuple(int(v) for v in box))) for box in regions.boxes]
+        return np.array([crop.size > 0 and crop.std() > 10 for crop in crops], dtype=np.bool_)
+
+    def apply(self, images: Sequence[Image.Image], regions: Sequence[Regions]) -> list[Regions]:
+        return [self.narrowed(found, self.mask(picture, found)) for picture, found in zip(images, regions)]
+
+    def narrowed(self, found: Regions, mask: np.ndarray) -> Regions:
+        before = np.ones(len(found), dtype=np.bool_) if found.keep is None else found.keep
+        keep = before & mask
+        return replace(found, keep=keep if keep.any() else before.copy())
+
+
+class Focal(Filter):
+    """Sets how the similarity attends."""
+
+    attention: Mapping[str, Any] = {"focal": "equal"}
+
+    def apply(self, images: Sequence[Image.Image], regions: Sequence[Regions]) -> list[Regions]:
+        return list(regions)
+
+
+class Fragmenter:
+    """Splits at commas."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def split(self, item: TextItem) -> tuple[str, ...]:
+        parts = [part.strip() for part in item.text.replace("，", ",").split(",")]
+        return tuple(part for part in parts if part) or (item.text.strip(),)
+
+
+class Cosine:
+    """Whole image against whole text; folds."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
+        return chosen(images.global_features.float() @ texts.global_features.float().T, candidates)
+
+    def fold(self, images: ImageFeatures) -> Tensor | None:
+        return images.global_features
+
+    def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        if images.regions is None:
+            raise ValueError("no regions")
+        return texts.global_features.float() @ images.regions.values.float().T
+
+
+def chosen(scores: Tensor, candidates: Tensor | None) -> Tensor:
+    """Pick candidates' scores from ``(n_images, n_texts)``."""
+    if candidates is None:
+        return scores
+    picked = scores.T.gather(1, candidates.clamp(min=0))
+    return picked.masked_fill(candidates < 0, float("-inf"))
+
+
+class Late:
+    """Every fragment takes its best kept region, pair by pair."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
+        scores = torch.full((len(images), len(texts)), float("-inf"))
+        for i in range(len(images)):
+            for j in range(len(texts)):
+                regions, fragments = self.rows(images, i), texts.fragments[j].float()
+                if len(regions) and len(fragments):
+                    scores[i, j] = self.pool(fragments @ regions.T)
+        return chosen(scores, candidates)
+
+    def pool(self, cosines: Tensor) -> Tensor:
+        return cosines.max(dim=1).values.mean()
+
+    def rows(self, images: ImageFeatures, i: int) -> Tensor:
+        regions = images.regions[i].float()
+        if images.keep is None:
+            return regions
+        bounds = images.regions.offsets.tolist()
+        return regions[images.keep[bounds[i] : bounds[i + 1]]]
+
+    def fold(self, images: ImageFeatures) -> Tensor | None:
+        return None
+
+    def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        if images.regions is None:
+            raise ValueError("no regions")
+        return texts.fragments.values.float() @ images.regions.values.float().T
+
+
+class Index:
+    """All dot products, sorted stably."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def search(self, blocks: Sequence[Tensor], queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        scores = queries.float() @ torch.cat(list(blocks)).float().T
+        ranked = scores.sort(dim=1, descending=True, stable=True)
+        return ranked.indices[:, :k], ranked.values[:, :k]
+
+
+class Dataset:
+    """Two drawn pictures and one broken one."""
+
+    name = "drawn"
+    image_ids: tuple[str, ...] = ("pattern", "noise", "broken")
+    texts: tuple[TextItem, ...] = (
+        TextItem("t1", "a pattern", ("pattern",)),
+        TextItem("t2", "噪", ("noise",)),
+    )
+    golden: tuple[GoldenPair, ...] = (GoldenPair("pattern", (10, 8, 26, 20), ("a red patch",)),)
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def load_image(self, image_id: str) -> Image.Image:
+        if image_id not in self.image_ids:
+            raise DataError(f"drawn has no image {image_id!r}")
+        if image_id == "broken":
+            raise ImageError("broken.jpg: truncated")
+        return images()[image_id]
