@@ -1,4 +1,4 @@
-"""Configurations: strict, every fault at once with its place, and the resolved copy loads to the same thing."""
+"""Configurations: strict, every fault at once with its place, and the resolved copy loads to the same."""
 
 from __future__ import annotations
 
@@ -243,7 +243,9 @@ def test_wrong_shapes_are_one_clear_fault(registry: Registry, changes: dict[str,
     assert problem.startswith(next(iter(changes)) + ": ")
 
 
-@pytest.mark.parametrize("name", ["os:system", "heritage_align.config:Config", "../x", "eye.eye", "os.system"])
+@pytest.mark.parametrize(
+    "name", ["os:system", "heritage_align.config:Config", "../x", "eye.eye", "os.system"]
+)
 def test_import_paths_are_names_like_any_other_and_unknown(registry: Registry, name: str) -> None:
     (problem,) = problems(document(encoder={"name": name}), registry)
     assert problem.startswith(f"encoder.name: unknown encoder {name!r}.")
@@ -263,7 +265,7 @@ def test_a_key_given_twice_is_refused_with_its_line(text: str) -> None:
         parse_yaml(text, "file")
 
 
-def test_a_merge_may_override_a_key(registry: Registry) -> None:
+def test_a_merge_may_override_a_key() -> None:
     text = """
     base: &base {name: eye, temperature: 1}
     deep:
@@ -278,10 +280,11 @@ def test_a_merge_may_override_a_key(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "- 1\n", "a: [", "1: 2\n", "a: !!python/object/apply:os.getcwd []\n", "? [a]\n: 1\n", "a: \x00\n"]
+    "text",
+    ["", "- 1\n", "a: [", "1: 2\n", "a: !!python/object/apply:os.getcwd []\n", "? [a]\n: 1\n", "a: \x00\n"],
 )
 def test_what_is_not_a_plain_mapping_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ConfigError, match="^my.yaml: 1 problem"):
+    with pytest.raises(ConfigError, match=r"^my.yaml: 1 problem"):
         parse_yaml(text, "my.yaml")
 
 
@@ -289,7 +292,7 @@ def test_unreadable_files_are_named(tmp_path: Path, registry: Registry) -> None:
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("name: caf\xe9".encode("latin-1"))
     for path in (tmp_path / "absent.yaml", tmp_path, latin):
-        with pytest.raises(ConfigError, match="cannot be read") as caught:
+        with pytest.raises(ConfigError, match=r"cannot be read") as caught:
             load_config(path, registry=registry)
         assert str(path) in str(caught.value)
 
@@ -317,7 +320,16 @@ def test_overrides_change_values_before_validation(registry: Registry) -> None:
 
 
 def test_overrides_that_do_not_fit_are_reported_together(registry: Registry) -> None:
-    overrides = ("temperature", "=3", "filters.2.temperature=1", "filters.x=1", "name.a=1", "a.=1", "name=[", "x={a: 1, a: 2}")
+    overrides = (
+        "temperature",
+        "=3",
+        "filters.2.temperature=1",
+        "filters.x=1",
+        "name.a=1",
+        "a.=1",
+        "name=[",
+        "x={a: 1, a: 2}",
+    )
     found = problems(document(), registry, overrides)
     assert [p.split("'")[1] for p in found] == list(overrides)
     (unknown,) = problems(document(), registry, ("proposer.cuont=1",))
@@ -330,20 +342,20 @@ def test_the_message_counts_and_names_the_source(tmp_path: Path, registry: Regis
     with pytest.raises(ConfigError) as caught:
         load_config(path, registry=registry)
     assert str(caught.value).splitlines()[0] == f"{path}: 3 problems"
-    with pytest.raises(ConfigError, match="^recipe x: 1 problem\n"):
+    with pytest.raises(ConfigError, match=r"^recipe x: 1 problem\n"):
         load_config(document(name=""), registry=registry, label="recipe x")
 
 
 def test_one_component_resolves_on_its_own(registry: Registry) -> None:
     component = resolve_component("proposer", {"name": "boxes", "count": 4}, registry)
     assert component.settings == BoxesConfig(count=4)
-    with pytest.raises(ConfigError, match="proposer.count: "):
+    with pytest.raises(ConfigError, match=r"proposer.count: "):
         resolve_component("proposer", {"name": "boxes", "count": 0}, registry)
 
 
 def test_settings_are_frozen(registry: Registry) -> None:
     config: Config = load_config(document(), registry=registry)
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ValueError, match=r"frozen"):
         config.similarity.settings.temperature = 3  # type: ignore[attr-defined]
 
 

@@ -19,7 +19,8 @@ GOOD = """
 
     @hookimpl
     def heritage_align_components():
-        return [ComponentSpec("{kind}", "{component}", target="{module}_impl:Thing", config="{module}_impl:Config")]
+        there = "{module}_impl"
+        return [ComponentSpec("{kind}", "{component}", target=there + ":Thing", config=there + ":Config")]
 """
 IMPL = """
     from heritage_align.component import ComponentConfig
@@ -55,7 +56,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info = tmp_path / f"{module}-{version}.dist-info"
         info.mkdir()
         requirement = f"Requires-Dist: {requires}\n" if requires else ""
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requirement}")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requirement}"
+        )
         (info / "entry_points.txt").write_text(f"[heritage_align]\n{point or module} = {module}\n")
 
     yield write
@@ -91,8 +94,8 @@ def test_an_installed_plugin_is_registered_and_imported_on_first_use(install: In
             "ZeroDivisionError",
         ),
         (
-            "from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_components(): return ['scan']",
-            "returned 'scan', expected ComponentSpec",
+            "from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_components(): return ['x']",
+            "returned 'x', expected ComponentSpec",
         ),
         (
             "from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_component(): return []",
@@ -103,9 +106,23 @@ def test_an_installed_plugin_is_registered_and_imported_on_first_use(install: In
             "Argument(s) {'app'}",
         ),
         (good("bad", "x", kind="filtre"), "unknown kind 'filtre'. Did you mean 'filter'?"),
-        (good("bad", "x").replace(":Thing", ".Thing"), "target 'bad_impl.Thing' is not 'package.module:Name'"),
+        (
+            good("bad", "x").replace(":Thing", ".Thing"),
+            "target 'bad_impl.Thing' is not 'package.module:Name'",
+        ),
     ],
-    ids=["raises", "import", "exit", "syntax", "hook-raises", "not-specs", "misspelt", "signature", "kind", "target"],
+    ids=[
+        "raises",
+        "import",
+        "exit",
+        "syntax",
+        "hook-raises",
+        "not-specs",
+        "misspelt",
+        "signature",
+        "kind",
+        "target",
+    ],
 )
 def test_a_broken_plugin_is_quarantined_and_leaves_nothing_behind(
     install: Install, capsys: pytest.CaptureFixture[str], source: str, reason: str
@@ -193,7 +210,7 @@ def test_another_plugin_api_is_incompatible(install: Install) -> None:
     install("later", "HERITAGE_ALIGN_API = 2\n" + dedent(good("later", "silk")))
     registry = discover()
     assert third_party(registry) == {"later": "incompatible"}
-    with pytest.raises(PluginError, match="written for plugin API 2, this is API 1"):
+    with pytest.raises(PluginError, match=r"written for plugin API 2, this is API 1"):
         registry.spec("filter", "silk")
 
 
@@ -218,7 +235,9 @@ def test_missing_metadata_does_not_stop_discovery(install: Install, tmp_path: Pa
 def test_allow_and_deny_lists(
     install: Install, monkeypatch: pytest.MonkeyPatch, allow: str | None, deny: str, expected: dict[str, str]
 ) -> None:
-    install("aaa", "raise RuntimeError('a disabled plugin is not imported')" if expected["aaa"] != "ok" else "")
+    install(
+        "aaa", "raise RuntimeError('a disabled plugin is not imported')" if expected["aaa"] != "ok" else ""
+    )
     install("bbb", good("bbb", "wool"))
     monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join([*DEFAULT_PLUGINS, deny]))
     if allow is not None:
@@ -228,7 +247,7 @@ def test_allow_and_deny_lists(
 
 
 def test_built_ins_can_be_switched_off_and_are_not_subject_to_the_allow_list(
-    install: Install, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others = [name for name in DEFAULT_PLUGINS if name != "similarities"]
     monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(others))
@@ -238,7 +257,9 @@ def test_built_ins_can_be_switched_off_and_are_not_subject_to_the_allow_list(
     monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(DEFAULT_PLUGINS))
     registry = discover()
     assert registry.components() == []
-    with pytest.raises(PluginError, match="similarities is disabled: named in HERITAGE_ALIGN_DISABLE_PLUGINS"):
+    with pytest.raises(
+        PluginError, match=r"similarities is disabled: named in HERITAGE_ALIGN_DISABLE_PLUGINS"
+    ):
         registry.spec("similarity", "scan")
 
 
@@ -247,26 +268,30 @@ def test_strict_mode_raises_what_would_be_quarantined_with_its_cause(
 ) -> None:
     install("bad", "raise RuntimeError('no luck')")
     monkeypatch.setenv("HERITAGE_ALIGN_STRICT", "1")
-    with pytest.raises(PluginError, match="plugin 'bad' is broken: RuntimeError: no luck") as caught:
+    with pytest.raises(PluginError, match=r"plugin 'bad' is broken: RuntimeError: no luck") as caught:
         discover()
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_naming_a_component_of_a_broken_plugin_gives_the_original_cause(install: Install) -> None:
     install("aaa", good("aaa", "silk"))
-    source = dedent(good("bbb", "silk")).replace("return [", 'return [ComponentSpec("filter", "wool", "a:B", "a:C"), ')
+    source = dedent(good("bbb", "silk")).replace(
+        "return [", 'return [ComponentSpec("filter", "wool", "a:B", "a:C"), '
+    )
     install("bbb", source)
     install("ccc", "raise RuntimeError('no luck')")
     registry = discover()
     # Its hook answered before the clash was found, so what it offered is known ...
-    with pytest.raises(PluginError, match="filter 'wool': plugin 'bbb' is broken: .*already registered") as caught:
+    with pytest.raises(
+        PluginError, match=r"filter 'wool': plugin 'bbb' is broken: .*already registered"
+    ) as caught:
         registry.spec("filter", "wool")
     assert isinstance(caught.value.__cause__, PluginError)
     # ... and where the import itself failed the plugin is asked for by its own name, or guessed at.
-    with pytest.raises(PluginError, match="plugin 'ccc' is broken: RuntimeError: no luck") as caught:
+    with pytest.raises(PluginError, match=r"plugin 'ccc' is broken: RuntimeError: no luck") as caught:
         registry.spec("filter", "ccc")
     assert isinstance(caught.value.__cause__, RuntimeError)
-    with pytest.raises(PluginError, match="unknown filter 'linen'.*ccc is broken: RuntimeError: no luck"):
+    with pytest.raises(PluginError, match=r"unknown filter 'linen'.*ccc is broken: RuntimeError: no luck"):
         registry.spec("filter", "linen")
 
 
@@ -275,7 +300,7 @@ def test_a_config_that_names_a_broken_plugins_component_says_why(install: Instal
 
     install("ccc", "raise RuntimeError('no luck')")
     document = {"version": 1, "name": "x", "encoder": {"name": "ccc"}, "similarity": {"name": "ccc"}}
-    with pytest.raises(ConfigError, match="encoder.name: .*RuntimeError: no luck") as caught:
+    with pytest.raises(ConfigError, match=r"encoder.name: .*RuntimeError: no luck") as caught:
         load_config(document, registry=discover())
     assert any(p.startswith("similarity.name: ") and "no luck" in p for p in caught.value.problems)
     assert isinstance(caught.value.__cause__, PluginError)
@@ -283,21 +308,29 @@ def test_a_config_that_names_a_broken_plugins_component_says_why(install: Instal
 
 
 def test_a_target_that_does_not_import_names_the_component_and_keeps_the_cause() -> None:
-    spec = ComponentSpec("filter", "silk", target="nowhere.at.all:Silk", config="heritage_align.component:Facts")
-    with pytest.raises(PluginError, match="filter 'silk': cannot import 'nowhere.at.all:Silk'") as caught:
+    spec = ComponentSpec(
+        "filter", "silk", target="nowhere.at.all:Silk", config="heritage_align.component:Facts"
+    )
+    with pytest.raises(PluginError, match=r"filter 'silk': cannot import 'nowhere.at.all:Silk'") as caught:
         Registry().target(spec)
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
-    with pytest.raises(PluginError, match="is not a ComponentConfig"):
+    with pytest.raises(PluginError, match=r"is not a ComponentConfig"):
         Registry().config_model(spec)
 
 
 def test_a_missing_library_is_named_with_how_to_get_it() -> None:
     spec = ComponentSpec(
-        "filter", "silk", target="x:Y", config="x:Z", requires=("json", "no_such_library", "no_such.part", "os.path"),
+        "filter",
+        "silk",
+        target="x:Y",
+        config="x:Z",
+        requires=("json", "no_such_library", "no_such.part", "os.path"),
         install="pip install silk",
     )
     assert missing_requirements(spec) == ["no_such_library", "no_such.part"]
-    with pytest.raises(MissingDependency, match="filter 'silk' needs no_such_library, no_such.part: pip install silk"):
+    with pytest.raises(
+        MissingDependency, match=r"filter 'silk' needs no_such_library, no_such.part: pip install silk"
+    ):
         Registry().target(spec)
 
 
