@@ -18,9 +18,9 @@ from heritage_align_plugins.fragments.words import (
     QUOTES,
 )
 
-# A comma or a colon between digits belongs to a number (1,500; 4:3); a full stop ends a fragment only before
-# a blank or the end (3.5 cm, 76.AH.1), unless it ends an abbreviation, which `_cut` looks up; a hyphen or an en
-# dash separates only between blanks (silk-and-gold, 1640–1650).
+# A comma or a colon between digits belongs to a number (1,500; 4:3). A full stop ends a fragment only before
+# a blank or the end (3.5 cm, 76.AH.1), unless it ends an abbreviation, which `_cut` looks up. A hyphen or an
+# en dash separates only between blanks (silk-and-gold, 1640–1650).
 _PUNCTUATION = rf"[{re.escape(MARKS + BRACKETS)}]|[,:](?!(?<=\d.)\d)|(?P<stop>\.)(?=\s|$)|—+|\s[-–]\s"
 _CHINESE = "|".join(CHINESE_CONNECTIVES)
 _ENGLISH = "|".join(word.replace(" ", r"\s+") for word in ENGLISH_CONNECTIVES)

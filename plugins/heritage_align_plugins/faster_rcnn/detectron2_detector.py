@@ -1,0 +1,134 @@
+"""Faster R-CNN by detectron2, which is not on the package index and is looked for only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from heritage_align.errors import ConfigError, MissingDependency
+from heritage_align.protocols import BuildContext
+from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
+from heritage_align_plugins.faster_rcnn.weights import read_checkpoint, require_fit
+
+INSTALL = (
+    "it is not on the package index and must be built against the torch that is installed: "
+    "pip install 'setuptools<81' wheel ninja && "
+    "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2' 'iopath<0.1.10'"
+)
+
+try:
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.config import get_cfg
+    from detectron2.data.transforms import ResizeShortestEdge
+    from detectron2.modeling import build_model
+
+    from heritage_align_plugins.faster_rcnn.bottom_up import (
+        add_bottom_up_options,
+        apply_bottom_up_options,
+        translate_bottom_up_options,
+    )
+except ImportError as error:  # also a build for another torch, whose symbols are not found
+    raise MissingDependency(f"proposer faster_rcnn, provider detectron2: {error}; {INSTALL}") from error
+
+
+class Detectron2Detector:
+    """The model that a YAML configuration of detectron2 describes.
+
+    Configurations of the Visual Genome detectors of bottom-up attention (Anderson et al. 2018), as converted
+    for detectron2, are understood too: see `bottom_up`.
+    """
+
+    def __init__(self, config: FasterRcnnConfig, context: BuildContext) -> None:
+        """Build the model and load its weights; raises ConfigError and CheckpointError (see `FasterRcnn`)."""
+        cfg = _read_config(config)
+        cfg.MODEL.DEVICE = context.device
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = config.min_score
+        cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = config.nms
+        cfg.TEST.DETECTIONS_PER_IMAGE = max(100, 10 * config.count)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(context.seed)
+                self.model: Any = build_model(cfg)
+                apply_bottom_up_options(self.model, cfg)
+        except (KeyError, ValueError, AssertionError, AttributeError) as error:
+            problem = f"config_file: detectron2 cannot build this model: {error}"
+            raise ConfigError([problem], _name(config)) from error
+        self.by_class = config.rank_by == "class"
+        if not self.by_class and not hasattr(self.model, "proposal_generator"):
+            problem = f"rank_by: 'objectness' needs a two-stage detector, not {type(self.model).__name__}"
+            raise ConfigError([problem], _name(config))
+        if isinstance(config.weights, Path):
+            _load(self.model, config.weights)
+        self.model.eval()
+        self.bgr = cfg.INPUT.FORMAT == "BGR"
+        self.resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+
+    def detect(self, image: Image) -> tuple[Tensor, Tensor]:
+        """Return boxes in pixels of the picture and their scores (see `proposer.Detector`)."""
+        pixels = np.asarray(image.convert("RGB"))
+        if self.bgr:
+            pixels = pixels[:, :, ::-1]
+        resized = self.resize.get_transform(pixels).apply_image(pixels)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
+        inputs = [{"image": tensor, "height": image.height, "width": image.width}]
+        if self.by_class:
+            found = self.model(inputs)[0]["instances"]
+            return found.pred_boxes.tensor, found.scores
+        batch = self.model.preprocess_image(inputs)
+        (proposals,), _ = self.model.proposal_generator(batch, self.model.backbone(batch.tensor), None)
+        boxes = proposals.proposal_boxes.tensor
+        height, width = resized.shape[:2]
+        scale = torch.tensor([image.width / width, image.height / height] * 2, device=boxes.device)
+        return boxes * scale, proposals.objectness_logits.sigmoid()
+
+
+def _name(config: FasterRcnnConfig) -> str:
+    return str(config.config_file)
+
+
+def _read_config(config: FasterRcnnConfig) -> Any:
+    cfg = get_cfg()
+    add_bottom_up_options(cfg)
+    try:
+        # By default detectron2 reads a second time with yaml.unsafe_load where safe_load fails.
+        cfg.merge_from_file(str(config.config_file), allow_unsafe=False)
+    except Exception as error:  # yacs raises KeyError, ValueError and AssertionError, PyYAML its own errors
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError([f"config_file: {first_line}"], _name(config)) from error
+    translate_bottom_up_options(cfg)
+    return cfg
+
+
+class _SafeCheckpointer(DetectionCheckpointer):
+    """detectron2's matching of names and shapes, on files that are read without running what they say."""
+
+    incompatible: Any = None
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        content = read_checkpoint(Path(filename))
+        if "model" in content:
+            return content
+        if filename.endswith(".pkl"):  # from Caffe2, whose names differ
+            blobs = content.get("blobs", content)
+            weights = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
+            return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        return {"model": content}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        self.incompatible = super()._load_model(checkpoint)
+        return self.incompatible
+
+
+def _load(model: Any, path: Path) -> None:
+    checkpointer = _SafeCheckpointer(model)
+    checkpointer.load(str(path))
+    found = checkpointer.incompatible
+    shapes = [f"{name} {tuple(given)} instead of {tuple(own)}" for name, given, own in found.incorrect_shapes]
+    wrong = {name for name, _, _ in found.incorrect_shapes}
+    # Weights that the model has no place for, such as those of an attribute head, are none of its faults.
+    require_fit(str(path), [name for name in found.missing_keys if name not in wrong], [], shapes)
