@@ -19,7 +19,7 @@ from torch import Tensor
 from heritage_align.config import Component, Config, load_config
 from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts
 from heritage_align.errors import ConfigError
-from heritage_align.planning import gives, needs, plan
+from heritage_align.planning import gives, missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Dataset, Encoder, Filter, Fragmenter, Index, Proposer, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
@@ -51,6 +51,10 @@ class Pipeline:
         self.text_encoder: Encoder = (
             self._build(config.text_encoder, context) if config.text_encoder else self.encoder
         )
+        if self.text_encoder.dim != self.encoder.dim:
+            # The plan compares what the settings promise; only the loaded weights tell the rest.
+            fault = f"text_encoder: has {self.text_encoder.dim} dimensions, encoder has {self.encoder.dim}"
+            raise ConfigError([fault], config.source)
         self.proposer: Proposer | None = self._build(config.proposer, context) if config.proposer else None
         self.filters: tuple[Filter, ...] = tuple(self._build(c, context) for c in config.filters)
         self.fragmenter: Fragmenter | None = (
@@ -108,10 +112,7 @@ class Pipeline:
 
     def dataset(self) -> Dataset:
         """Build the data set that the configuration names; raises ConfigError where it names none."""
-        if self.config.data is None:
-            raise ConfigError(["data: is missing; name a data set, for example data: {name: motifs}"], self.config.source)
-        dataset: Dataset = self._build(self.config.data, BuildContext(seed=self.config.runtime.seed))
-        return dataset
+        return build_dataset(self.config, self._registry)
 
     def encode_stream(self, sources: Iterable[ImageSource], *, on_error: OnError) -> Iterator[ImageFeatures]:
         """Encode pictures batch by batch in the order of the sources, decoding the next batch meanwhile."""
@@ -192,10 +193,28 @@ def resolve_device(name: str) -> str:
     return str(device)
 
 
+def build_dataset(config: Config, registry: Registry | None = None) -> Dataset:
+    """Build the data set that a configuration names, without building the rest.
+
+    Raises:
+        ConfigError: it names none, or the files that it names are missing.
+    """
+    if config.data is None:
+        fault = "data: is missing; name a data set, for example data: {name: motifs}, or give --data PATH"
+        raise ConfigError([fault], config.source)
+    faults = list(missing_pieces([config.data]))
+    if faults:
+        raise ConfigError(faults, config.source)
+    dataset: Dataset = build_component(
+        config.data, BuildContext(seed=config.runtime.seed), registry or default_registry()
+    )
+    return dataset
+
+
 def dataset_sources(dataset: Dataset) -> Iterator[ImageSource]:
     """Return a data set's pictures as sources for `Pipeline.encode_stream`."""
     for image_id in dataset.image_ids:
         yield ImageSource(image_id, lambda image_id=image_id: dataset.load_image(image_id))  # type: ignore[misc]
 
 
-__all__ = ["ImageSource", "Pipeline", "build_component", "dataset_sources", "resolve_device"]
+__all__ = ["ImageSource", "Pipeline", "build_component", "build_dataset", "dataset_sources", "resolve_device"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from heritage_align.component import Facts
 from heritage_align.config import Component, Config
@@ -12,7 +12,7 @@ from heritage_align.plugins import missing_requirements
 
 def plan(config: Config) -> None:
     """Raise ConfigError with everything that would stop this pipeline from running."""
-    problems = [*_missing_pieces(config), *_unmet_needs(config), *_dimension_clashes(config)]
+    problems = [*missing_pieces(config.components()), *_unmet_needs(config), *_dimension_clashes(config)]
     if problems:
         raise ConfigError(problems, config.source)
 
@@ -30,8 +30,9 @@ def gives(component: Component) -> set[str]:
     return set(component.spec.outputs if own is None else own)
 
 
-def _missing_pieces(config: Config) -> Iterator[str]:
-    for component in _all(config.components()):
+def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
+    """Yield what components need and lack here: libraries that are not installed, files that are not there."""
+    for component in _all(components):
         missing = missing_requirements(component.spec)
         if missing:
             hint = f": {component.spec.install}" if component.spec.install else ""
@@ -50,6 +51,10 @@ def _unmet_needs(config: Config) -> Iterator[str]:
     if "texts" not in texts:
         yield f"text_encoder.name: {(config.text_encoder or config.encoder).spec.name!r} encodes no texts"
     wanted = needs(config.similarity)
+    heeded = {feature.removesuffix("?") for feature in wanted}
+    given = {"image.global", "image.regions", "text.global", "text.fragments"}.union(*map(gives, config.filters))
+    for feature in sorted(f for f in wanted - given if not f.endswith("?")):
+        yield f"{config.similarity.place}.name: {name!r} needs {feature!r}, which nothing in this pipeline gives"
     if "image.regions" in wanted and config.proposer is None:
         yield f"proposer: is missing; similarity {name!r} compares regions"
     if "text.fragments" in wanted and config.fragmenter is None:
@@ -62,9 +67,9 @@ def _unmet_needs(config: Config) -> Iterator[str]:
     for component in config.filters:
         if "keep" in gives(component) and config.proposer is None:
             yield f"{component.place}.name: {component.spec.name!r} filters regions, and there is no proposer"
-        if "attention" in gives(component) and "attention?" not in wanted:
+        if "attention" in gives(component) and "attention" not in heeded:
             yield f"{component.place}.name: {component.spec.name!r} sets attention, which {name!r} does not have"
-        if "keep" in gives(component) and "keep?" not in wanted:
+        if "keep" in gives(component) and "keep" not in heeded:
             yield f"{component.place}.name: {component.spec.name!r} masks regions, which {name!r} does not heed"
 
 
@@ -79,7 +84,7 @@ def _dimension_clashes(config: Config) -> Iterator[str]:
             )
 
 
-def _all(components: list[Component]) -> Iterator[Component]:
+def _all(components: Sequence[Component]) -> Iterator[Component]:
     for component in components:
         yield component
         yield from _all(list(component.nested.values()))

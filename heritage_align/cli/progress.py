@@ -1,0 +1,26 @@
+"""Progress bars on stderr, so that stdout stays for results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from heritage_align.config import Config
+    from heritage_align.evaluation.comparison import Started
+
+
+@contextmanager
+def encoding_bar(total: int, *, show: bool = True) -> Iterator[Started]:
+    """Yield a function that opens one bar a system; bars vanish when they are done."""
+    with ExitStack() as stack:
+
+        def started(config: Config) -> Callable[[int], object]:
+            stack.close()
+            bar = stack.enter_context(tqdm(total=total, desc=config.name, unit="img", leave=False, disable=not show))
+            return bar.update
+
+        yield started
