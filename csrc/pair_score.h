@@ -22,7 +22,6 @@
 #endif
 
 namespace heritage_align {
-inline namespace HA_LEVEL {
 
 // The order of these is that of heritage_align/ops/codes.py.
 enum class Direction : int32_t { t2i, i2t, both };
@@ -35,6 +34,8 @@ enum class Pooling : int32_t { softmax, max, mean, weights };
 constexpr float kLeakySlope = 0.1f;       // the released SCAN and BFAN code
 constexpr float kEps = 1e-8f;             // added to the L2 norm, and the floor of the cosine's denominator
 constexpr float kFocalTolerance = 1e-6f;  // F counts as zero within this fraction of its threshold: rounding decides there
+
+inline namespace HA_LEVEL {
 
 // Scalar forms of what T must offer besides + - * / and comparison; cpu/simd.h has them for vectors of lanes.
 HA_HD float exp_of(float x) { return expf(x); }

@@ -12,7 +12,6 @@
 #include "../pair_score.h"
 
 namespace heritage_align {
-inline namespace HA_LEVEL {
 
 struct FocalSettings {
   Rectifier rectifier;
@@ -22,6 +21,8 @@ struct FocalSettings {
   float temperature;
   float lse_scale;
 };
+
+inline namespace HA_LEVEL {
 
 template <class T>
 HA_HD T rectified(Rectifier rectifier, T cosine) {

@@ -5,13 +5,14 @@
 #include "../pair_score.h"
 
 namespace heritage_align {
-inline namespace HA_LEVEL {
 
 struct PatchSettings {
   Pooling pooling;
-  float temperature;
+  float inverse_temperature;
   float global_mix;
 };
+
+inline namespace HA_LEVEL {
 
 // softmax: pooled = acc / mass with weights exp((s - top) / temperature); max: top; mean: acc / m; weights: acc.
 template <class T>
@@ -35,7 +36,7 @@ HA_HD void pool_add(const PatchSettings& s, Pool<T>& pool, T similarity, float w
     case Pooling::softmax: {
       const T top = larger(pool.top, similarity);
       const T other = where(similarity > pool.top, pool.top, similarity);
-      const T shrunk = exp_of((other - top) / (top * 0.0f + s.temperature));
+      const T shrunk = exp_of((other - top) * s.inverse_temperature);
       const T one = shrunk * 0.0f + 1.0f;
       const T keep_old = where(similarity > pool.top, shrunk, one);
       const T take_new = where(similarity > pool.top, one, shrunk);
@@ -60,8 +61,8 @@ template <class T>
 HA_HD Pool<T> pool_merge(const PatchSettings& s, const Pool<T>& a, const Pool<T>& b) {
   const T top = larger(a.top, b.top);
   if (s.pooling != Pooling::softmax) return {top, a.mass + b.mass, a.acc + b.acc};
-  const T temperature = top * 0.0f + s.temperature;
-  const T from_a = exp_of((a.top - top) / temperature), from_b = exp_of((b.top - top) / temperature);
+  const T from_a = exp_of((a.top - top) * s.inverse_temperature);
+  const T from_b = exp_of((b.top - top) * s.inverse_temperature);
   return {top, a.mass * from_a + b.mass * from_b, a.acc * from_a + b.acc * from_b};
 }
 

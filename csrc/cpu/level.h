@@ -1,0 +1,69 @@
+// A CPU level: the kernels compiled for one set of instructions. level.inc is compiled once a level (level_*.cpp); nothing
+// in it may use the standard library's templates, whose copies the linker would share between levels.
+#pragma once
+
+#include <stddef.h>
+
+#include "problem.h"
+
+namespace heritage_align {
+
+// Whole texts whose words are packed for a tile.
+struct WordBlock {
+  Edge texts;
+  int64_t first_word;     // of the first text, in the store
+  const float* packed;    // panels (pack_words)
+  const int32_t* sums;    // of the int8 values of each word, with Arithmetic::i8
+  const int64_t* place;   // Destination::place of the texts
+};
+
+// One call's tiles: the images of a block against some word blocks. All-pairs.
+struct RegionBlock {
+  Edge images;
+  int64_t first_region;   // of the first image, in the store
+};
+
+// The largest of everything that a task may meet: what its scratch must hold.
+struct Extent {
+  int64_t words, regions;    // rows of a tile
+  int64_t texts, images;     // items of a tile
+  int64_t triangles;         // floats of the factors of a region block, 0 if they are given
+  int64_t longest;           // rows of the longest image
+};
+
+// Image `image` against the texts at `positions` of the flattened candidates (n_texts, k): one at a time or together.
+struct CandidateList {
+  int64_t image;
+  const int64_t* positions;
+  int64_t count;
+  int64_t k;
+  float* scores;
+};
+
+struct Level {
+  const char* name;
+  int lanes;
+  int word_panel;
+  bool (*can_multiply)(Arithmetic);
+  int64_t (*units)(Arithmetic, int64_t dim);
+  size_t (*scratch_bytes)(const Extent&, Arithmetic, int64_t dim);
+  void (*pack_words)(Arithmetic, const Rows&, int64_t first, int64_t count, float* packed, int32_t* sums);
+  void (*row_lengths)(const Rows&, int64_t first, int64_t count, float* lengths);
+  void (*widen)(const Rows&, int64_t first, int64_t count, float* out);
+  void (*triangular_factor)(const Rows&, int64_t first, int64_t m, float* packed, char* scratch);
+  void (*focal_block)(const FocalProblem&, Arithmetic, const RegionBlock&, const WordBlock*, int64_t blocks,
+                      float* scores, int64_t image_step, const Extent&, char* scratch);
+  void (*focal_candidates)(const FocalProblem&, const CandidateList&, const float* words, const Extent&, char* scratch);
+  void (*patch_block)(const PatchProblem&, Arithmetic, const Rows& texts, const RegionBlock&, const WordBlock*,
+                      int64_t blocks, const Rows* global, const float* words, float* scores, int64_t image_step,
+                      const Extent&, char* scratch);
+  void (*patch_candidates)(const PatchProblem&, const Rows& texts, const CandidateList&, const Rows* global,
+                           const float* words, const Extent&, char* scratch);
+  void (*fold)(const Rows& patches, int64_t image, const float* whole, float temperature, bool renormalise,
+               const Extent&, char* scratch, float* out);
+};
+
+// The best level that this machine can run and this library holds; HERITAGE_ALIGN_CPU_LEVEL names another one.
+const Level& level();
+
+}  // namespace heritage_align
