@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from heritage_align.protocols import BuildContext, Proposer
+from heritage_align.testing import parametrize_with_checks
 
 ROOT = Path(__file__).parents[3]
 
@@ -119,3 +121,10 @@ def test_as_many_ids_as_images() -> None:
 def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         RandomCropsConfig(**wrong)
+
+
+@parametrize_with_checks(
+    [("proposer", "random_crops", {"count": 4}), ("proposer", "random_crops", {"aspect": [0.5, 2.0]})]
+)
+def test_conformance(check: Callable[[], None]) -> None:
+    check()

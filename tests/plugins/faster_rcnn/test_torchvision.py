@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -25,6 +26,7 @@ from torchvision.models.detection import (
 
 from heritage_align.errors import CheckpointError
 from heritage_align.protocols import BuildContext, Proposer
+from heritage_align.testing import parametrize_with_checks
 
 SMALL = "mobilenet_v3_large_320_fpn"
 
@@ -264,3 +266,8 @@ def test_cuda_finds_the_regions_of_the_cpu(rank_by: str, picture: Image.Image) -
     assert on_gpu.scores is not None
     assert on_cpu.scores is not None
     np.testing.assert_allclose(on_gpu.scores, on_cpu.scores, rtol=1e-2)
+
+
+@parametrize_with_checks([("proposer", "faster_rcnn", {"architecture": SMALL, "weights": "random"})])
+def test_conformance(check: Callable[[], None]) -> None:
+    check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from heritage_align_plugins.focal import heritage_align_components
@@ -11,6 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from heritage_align.protocols import BuildContext, Filter
+from heritage_align.testing import parametrize_with_checks
 from heritage_align.types import Regions
 
 
@@ -31,3 +34,8 @@ def test_the_spec_says_attention() -> None:
 def test_unknown_modes_are_refused() -> None:
     with pytest.raises(ValidationError):
         BfanFocalConfig.model_validate({"mode": "sqrt"})
+
+
+@parametrize_with_checks([("filter", "bfan_focal")])
+def test_conformance(check: Callable[[], None]) -> None:
+    check()

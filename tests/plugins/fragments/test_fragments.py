@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heritage_align.protocols import BuildContext, Fragmenter
+from heritage_align.testing import parametrize_with_checks
 from heritage_align.types import TextItem
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -147,3 +149,8 @@ def test_real_descriptions() -> None:
         assert not any(mark in fragment for fragment in found for mark in "，。；")
     assert len(counts) == 90
     assert min(counts) >= 2
+
+
+@parametrize_with_checks([("fragmenter", "annotated"), ("fragmenter", "punctuation")])
+def test_conformance(check: Callable[[], None]) -> None:
+    check()

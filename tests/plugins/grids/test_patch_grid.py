@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from heritage_align.errors import ConfigError
 from heritage_align.protocols import BuildContext, Proposer
+from heritage_align.testing import parametrize_with_checks
 
 
 def context(grid: tuple[int, int] | None) -> BuildContext:
@@ -110,3 +112,8 @@ def test_facts_switch_the_outputs() -> None:
 def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PatchGridConfig(**wrong)
+
+
+@parametrize_with_checks([("proposer", "patch_grid"), ("proposer", "patch_grid", {"mode": "windows"})])
+def test_conformance(check: Callable[[], None]) -> None:
+    check()

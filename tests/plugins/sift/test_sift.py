@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 
 from heritage_align.protocols import BuildContext, Filter
+from heritage_align.testing import parametrize_with_checks
 from heritage_align.types import Regions
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -158,3 +160,8 @@ def test_modes_agree_on_real_regions() -> None:
 def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         SiftConfig(**wrong)
+
+
+@parametrize_with_checks([("filter", "sift"), ("filter", "sift", {"mode": "per_image"})])
+def test_conformance(check: Callable[[], None]) -> None:
+    check()
