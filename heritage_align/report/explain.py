@@ -56,8 +56,8 @@ class Explanation:
             rows.append((phrase, (x0, y0, x1, y1), float(self.responses[row, region])))
         return rows
 
-    def picture(self) -> Image:
-        """Draw it (see `overlay.draw_overlay`)."""
+    def picture(self, *, titled: bool = True) -> Image:
+        """Draw it (see `overlay.draw_overlay`), with the text above unless it stands elsewhere."""
         return draw_overlay(
             self.image,
             self.boxes,
@@ -65,7 +65,7 @@ class Explanation:
             self.responses,
             keep=self.keep,
             score=self.score,
-            title=self.text,
+            title=self.text if titled else "",
         )
 
     def to_dict(self) -> dict[str, Any]:

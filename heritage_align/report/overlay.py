@@ -37,7 +37,6 @@ _GAP = 20
 _TAG = 22
 _BODY = 16
 _SMALL = 13
-_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def draw_overlay(
         for n, row in enumerate(shown)
     ]
     picture = _fitted(image, _PICTURE)
-    maps = heat_maps(boxes, responses[shown], counted, _panel_size(picture.size))
+    maps = heat_maps(boxes, responses[shown], counted, _panel_size(picture.size, len(shown)))
     notes = _notes(counted, len(phrases), entries, gaps=bool(np.isnan(maps[0]).any()))
 
     parts = []
@@ -164,9 +163,14 @@ def _fitted(image: Image.Image, limit: tuple[int, int]) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def _panel_size(size: tuple[int, int]) -> tuple[int, int]:
-    column = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
-    scale = min(column / size[0], 280 / size[1])
+def _columns(panels: int) -> tuple[int, int]:
+    """Return how many maps stand in a row, and their width: four fill one row, five or six make two of three."""
+    columns = 4 if panels == 4 else 3
+    return columns, (WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) // columns
+
+
+def _panel_size(size: tuple[int, int], panels: int) -> tuple[int, int]:
+    scale = min(_columns(panels)[1] / size[0], 280 / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
@@ -260,14 +264,14 @@ def _legend(
 
 
 def _panels(image: Image.Image, maps: Floats, entries: Sequence[_Entry], font: FontFace) -> Image.Image:
-    column = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
+    columns, column = _columns(len(entries))
     high, wide = maps.shape[1:]
-    rows = -(-len(entries) // _COLUMNS)
+    rows = -(-len(entries) // columns)
     cell = 30 + high + 32
     part = Image.new("RGB", (WIDTH - 2 * _MARGIN, rows * cell + (rows - 1) * _GAP), PAPER)
     draw = ImageDraw.Draw(part)
     for n, (entry, heat) in enumerate(zip(entries, maps)):
-        x, y = (n % _COLUMNS) * (column + _GAP), (n // _COLUMNS) * (cell + _GAP)
+        x, y = (n % columns) * (column + _GAP), (n // columns) * (cell + _GAP)
         tag, _ = tag_size(font, str(entry.number), _TAG)
         paste_tag(part, (x, y), font, str(entry.number), entry.colour, _TAG)
         if entry.label:

@@ -6,7 +6,6 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +13,7 @@ from PIL import Image
 from heritage_align.errors import ConfigError, HeritageAlignError
 from heritage_align.recipes import recipe_names
 from heritage_align.report.explain import explain, explaining_recipes
+from heritage_align.report.palette import PHRASE_COLOURS
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 BOXES = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]])
@@ -85,9 +85,12 @@ def test_similarity_that_reads_whole_texts_answers_for_the_text(phrases: tuple[s
 
 
 def test_picture_is_drawn_of_this_explanation() -> None:
-    sheet = np.asarray(run().picture())
-    assert sheet.shape[1] == 980
-    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 20
+    sheet = run().picture()
+    assert sheet.width == 980
+    colours = {colour for _, colour in sheet.getcolors(2**24)}
+    assert set(PHRASE_COLOURS[:2]) <= colours
+    assert not set(PHRASE_COLOURS[2:]) & colours
+    assert run().picture(titled=False).height < sheet.height
 
 
 def test_pipeline_without_regions_names_the_recipes_that_have_them() -> None:
