@@ -72,7 +72,8 @@ def test_any_boxes_give_usable_regions(rows: list[list[float]], threshold: float
 
 
 def test_missing_detectron2_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "detectron2", None)
+    for module in ("detectron2", "detectron2.checkpoint"):
+        monkeypatch.setitem(sys.modules, module, None)
     for module in ("detectron2_detector", "bottom_up"):
         monkeypatch.delitem(sys.modules, f"heritage_align_plugins.faster_rcnn.{module}", raising=False)
     config = FasterRcnnConfig(provider="detectron2", config_file=tmp_path / "model.yaml", weights="random")
