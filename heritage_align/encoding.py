@@ -27,6 +27,7 @@ class ImageSource(NamedTuple):
 
 
 OnError = Callable[[str, ImageError], None]
+Job = tuple[str, "Future[tuple[Image, Tensor] | ImageError]"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class ImageStage:
             encoded = self.encoder.encode_pixels(pixels, patches=True)
             assert encoded.patches is not None
             n, m, dim = encoded.patches.shape
+            for image_id, found in zip(ids, regions):
+                if len(found) != m or found.grid != self.encoder.patch_grid:
+                    raise ValueError(
+                        f"image {image_id!r}: the proposer gives {len(found)} patches in a grid {found.grid}, "
+                        f"the encoder {m} in {self.encoder.patch_grid}; boxes and features would not belong together"
+                    )
             ragged = Ragged(encoded.patches.reshape(n * m, dim), torch.arange(n + 1) * m)
             whole = encoded.global_features
         else:
@@ -116,9 +123,21 @@ def encode_images(stage: ImageStage, sources: Iterable[ImageSource], *, batch_si
         except ImageError as error:
             return error
 
+    def encoded(jobs: list[Job], pool: ThreadPoolExecutor) -> ImageFeatures | None:
+        ids, images, pixels = [], [], []
+        for image_id, future in jobs:
+            result = future.result()
+            if isinstance(result, ImageError):
+                on_error(image_id, result)
+                continue
+            ids.append(image_id)
+            images.append(result[0])
+            pixels.append(result[1])
+        return stage.encode(images, ids, torch.stack(pixels), pool, batch_size) if ids else None
+
     remaining = iter(sources)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
-        ahead: deque[list[tuple[str, Future[tuple[Image, Tensor] | ImageError]]]] = deque()
+        ahead: deque[list[Job]] = deque()
         while True:
             batch = list(islice(remaining, batch_size))
             if batch:
@@ -127,17 +146,10 @@ def encode_images(stage: ImageStage, sources: Iterable[ImageSource], *, batch_si
                 return
             if len(ahead) < 2 and batch:
                 continue
-            ids, images, pixels = [], [], []
-            for image_id, future in ahead.popleft():
-                result = future.result()
-                if isinstance(result, ImageError):
-                    on_error(image_id, result)
-                    continue
-                ids.append(image_id)
-                images.append(result[0])
-                pixels.append(result[1])
-            if ids:
-                yield stage.encode(images, ids, torch.stack(pixels), pool, batch_size)
+            # In a function, so that its pictures are freed before the batch after the next is submitted.
+            features = encoded(ahead.popleft(), pool)
+            if features is not None:
+                yield features
 
 
 def encode_texts(encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *,
