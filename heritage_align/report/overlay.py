@@ -164,7 +164,7 @@ def _fitted(image: Image.Image, limit: tuple[int, int]) -> Image.Image:
 
 
 def _columns(panels: int) -> tuple[int, int]:
-    """Return how many maps stand in a row, and their width: four fill one row, five or six make two of three."""
+    """Return how many maps stand in a row, and their width: four fill one row, five or six two rows."""
     columns = 4 if panels == 4 else 3
     return columns, (WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) // columns
 

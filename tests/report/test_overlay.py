@@ -95,6 +95,13 @@ def test_heat_peak_lies_in_the_right_cell() -> None:
     assert yellow.sum() == 100
 
 
+def test_heat_colours_run_from_the_lowest_to_the_highest_value() -> None:
+    grey = Image.new("RGB", (2, 1), (90, 90, 90))
+    low, high = np.asarray(heat_panel(grey, np.array([[5.0, 5.1]]))).astype(int)[0]
+    assert np.abs(low - high).max() > 100
+    np.testing.assert_array_equal(heat_panel(grey, np.array([[-3.0, 7.0]])), [[low, high]])
+
+
 def test_equal_responses_give_one_middle_tint() -> None:
     heat = heat_maps(grid(2, 2), np.full((1, 4), 0.25), np.ones(4, bool), (20, 20))
     panel = np.asarray(heat_panel(Image.new("RGB", (20, 20), (90, 90, 90)), heat[0]))

@@ -1,4 +1,4 @@
-"""The report page: well formed, self-contained, safe with hostile text, within its budget, right about hits."""
+"""The report page: well formed, self-contained, safe with hostile text, within budget, right about hits."""
 
 from __future__ import annotations
 
@@ -102,7 +102,10 @@ def data() -> ReportData:
     recall = {"t2i": {1: 30.0, 5: 60.0, 10: 70.0}, "i2t": {1: 31.0, 5: 61.0, 10: 71.0}}
     better = {"t2i": {1: 45.0, 5: 59.0, 10: 70.5}, "i2t": {1: 46.0, 5: 66.0, 10: 76.0}}
     tests = {"t2i": {"R@1": paired(15.0, 0.0002), "R@5": paired(-1.0, 0.02), "R@10": paired(0.5, 0.4)}}
-    answers = [SystemAnswers("global", hits, 2), SystemAnswers("scan", hits[1:2], 1)]
+    answers = [
+        SystemAnswers("global", hits, 2),
+        SystemAnswers("scan", [Hit("silk_1", 0.6, 1), Hit("silk_2", 0.5, 2)], 1),
+    ]
     return ReportData(
         title="Two systems",
         created=datetime(2026, 3, 4, 15, 22, tzinfo=timezone.utc),
@@ -188,9 +191,9 @@ def test_right_answers_are_framed_and_others_are_not(data: ReportData) -> None:
         [("right" in li.attributes["class"].split(), li.all("b")[0].text) for li in system.all("li")]
         for system in root.all("div", "system")
     ]
-    assert framed == [[(False, "1"), (True, "2"), (False, "3")], [(True, "2")]]
+    assert framed == [[(False, "1"), (True, "2"), (False, "3")], [(True, "1"), (False, "2")]]
     labels = [li.all("svg")[0].attributes["aria-label"] for li in root.all("li", "right")]
-    assert labels == ["rank 2: silk_1, right answer"] * 2
+    assert labels == ["rank 2: silk_1, right answer", "rank 1: silk_1, right answer"]
     headings = [h.words() for h in root.all("h4")]
     assert "right answer at rank 2" in headings[0]
     assert "right answer at rank 1" in headings[1]
@@ -203,7 +206,7 @@ def test_a_picture_is_stored_once_and_a_lost_one_is_named(data: ReportData) -> N
     symbols = root.all("symbol")
     assert len(symbols) == 2
     used = [e.attributes["href"] for e in root.all("use")]
-    assert len(used) == 4  # one beside the query, two of global, one of scan
+    assert len(used) == 5  # one beside the query, two of each system
     assert set(used) == {f"#{s.attributes['id']}" for s in symbols}
     assert [e.text for e in root.all("span", "missing")] == ["lost"]
 
