@@ -1,4 +1,4 @@
-"""The motif collection: a small world of silk patterns with captions, drawn from a seed, with exact ground truth.
+"""The motif collection: silk patterns with captions, drawn from a seed, with exact regions of every phrase.
 
 It is a demonstration and a measuring stick, not a claim about real collections.
 """

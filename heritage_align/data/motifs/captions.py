@@ -104,7 +104,7 @@ def _english(design: Design, order: Sequence[int], form: int, domain: Domain) ->
 
 
 def caption(design: Design, language: Language, domain: Domain, rng: np.random.Generator) -> Caption:
-    """Describe a design: its ground, its layout and every element, the largest first, the others in any order.
+    """Describe a design: ground, layout and every element, the largest first, the others in any order.
 
     Args:
         design: what to describe.

@@ -19,7 +19,10 @@ from heritage_align.types import GoldenPair, TextItem
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_CAPTION_STREAM, _NOISE_STREAM = 1, 2  # streams of chance beside that of the designs (which uses three numbers)
+_CAPTION_STREAM, _NOISE_STREAM = (
+    1,
+    2,
+)  # streams of chance beside that of the designs (which uses three numbers)
 MIN_SIZE = 64  # px; below it small motifs are a few pixels
 
 
@@ -27,8 +30,8 @@ class Motifs:
     """A split of the motif collection; satisfies `heritage_align.protocols.Dataset`.
 
     An *artwork* is one design in several pictures that differ from the first in a single detail: the hard
-    distractors of each other. Splits share no artwork. Everything follows from `seed`; pictures do not depend on
-    the words asked for, and the first artworks of a split do not depend on how many are asked for.
+    distractors of each other. Splits share no artwork. Everything follows from `seed`; pictures do not depend
+    on the words asked for, and the first artworks of a split do not depend on how many are asked for.
 
     Args:
         split: ``"train"``, ``"val"`` or ``"test"``.
@@ -37,7 +40,8 @@ class Motifs:
         size: side of a picture in pixels.
         languages: of the captions, one caption a picture and language.
         domain: ``"general"`` or ``"specialist"`` words.
-        noise: share of the words of an English caption that a bad translation hits, 0..1; golden phrases stay clean.
+        noise: share of the words of an English caption that a bad translation hits, 0..1; golden phrases stay
+            clean.
         seed: of the whole collection.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What is on a picture, before anything is drawn: designs, and variants of a design that differ in one motif."""
+"""What is on a picture, before anything is drawn: designs, and variants that differ in one motif."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 MIN_CONTRAST = 100.0  # euclidean RGB distance below which a motif sinks into its ground
-UPRIGHT = frozenset({"wan", "mountain", "bamboo", "pine"})  # never mirrored or turned: 卍 would become another sign
+UPRIGHT = frozenset(
+    {"wan", "mountain", "bamboo", "pine"}
+)  # never mirrored or turned: 卍 would become another sign
 MOTIF_CHANGE_SHARE = 0.7  # of the variants; the others change the colour of an element instead
 
 
@@ -90,7 +92,8 @@ def _variant(base: Design, row: int, rng: np.random.Generator) -> Design:
         motif = str(rng.choice(unused))
         upright = motif in UPRIGHT
         instances = tuple(
-            replace(i, angle=0.0 if upright else i.angle, mirror=i.mirror and not upright) for i in element.instances
+            replace(i, angle=0.0 if upright else i.angle, mirror=i.mirror and not upright)
+            for i in element.instances
         )
         changed = Element(motif, element.colour, instances)
     else:
@@ -102,8 +105,8 @@ def _variant(base: Design, row: int, rng: np.random.Generator) -> Design:
 def artwork(seed: int, split: Split, number: int, variants: int) -> tuple[Design, ...]:
     """Return the `variants` designs of one artwork: a base, and others that differ from it in one element.
 
-    An element below the largest is exchanged, a different one for each variant while there are any, so that only
-    a detail tells the pictures of an artwork apart.
+    An element below the largest is exchanged, a different one for each variant while there are any, so that
+    only a detail tells the pictures of an artwork apart.
 
     Args:
         seed: of the collection.

@@ -16,7 +16,13 @@ def _stamp(design: Design, element: Element, instance: Instance, size: int) -> t
     side = max(8, round(instance.size * size))
     edge = grounds.tones(design.ground)[2]
     image = stamp(
-        element.motif, side, COLOUR_RGB[element.colour], edge, instance.angle, instance.mirror, instance.wobble
+        element.motif,
+        side,
+        COLOUR_RGB[element.colour],
+        edge,
+        instance.angle,
+        instance.mirror,
+        instance.wobble,
     )
     return image, round(instance.x * size - side / 2), round(instance.y * size - side / 2)
 

@@ -16,7 +16,7 @@ DRAW_SCALE = 2  # lines of the ground are drawn at twice the size and averaged
 
 
 def tones(ground: str) -> tuple[Rgb, Rgb, Rgb]:
-    """Return ``(ground, tone, line)``: the cloth, a tone-in-tone pattern, and the colour of ornaments and outlines."""
+    """Return ``(ground, tone, line)``: the cloth, a pattern tone in tone, the colour of all outlines."""
     base = GROUND_RGB[ground]
     dark = sum(base) < 330
     tone = mix(base, (255, 240, 215) if dark else (70, 40, 30), 0.13)
@@ -24,106 +24,110 @@ def tones(ground: str) -> tuple[Rgb, Rgb, Rgb]:
     return base, tone, line
 
 
-def paint(design: Design, size: int) -> Image.Image:
-    """Paint the ground of a design, RGB ``size x size``, without motifs."""
-    base, tone, line = tones(design.ground)
-    side = size * DRAW_SCALE
-    image = Image.new("RGB", (side, side), base)
-    draw = ImageDraw.Draw(image)
-    width = max(1, round(side * 0.006))
-    _ORNAMENTS[design.layout](draw, side, width, tone, line, design)
-    return image.reduce(DRAW_SCALE)
+class Cloth:
+    """A ground on which the ornaments of a layout are drawn; places and radii are fractions of the side.
 
+    Args:
+        design: what to draw the ground of.
+        size: side of the finished picture in pixels.
+    """
 
-def _diaper(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, cells: int) -> None:
-    step = side / cells
-    for k in range(-cells, 2 * cells):
-        draw.line([(k * step, 0), (k * step + side, side)], fill=tone, width=width)
-        draw.line([(k * step, side), (k * step + side, 0)], fill=tone, width=width)
+    def __init__(self, design: Design, size: int) -> None:
+        self._design = design
+        self._base, self._tone, self._line = tones(design.ground)
+        self._side = size * DRAW_SCALE
+        self._width = max(1, round(self._side * 0.006))
+        self.image = Image.new("RGB", (self._side, self._side), self._base)
+        self._draw = ImageDraw.Draw(self.image)
 
+    def _circle(self, x: float, y: float, radius: float, fill: Rgb, line: Rgb, width: int = 1) -> None:
+        x, y, r = x * self._side, y * self._side, radius * self._side
+        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=fill, outline=line, width=self._width * width)
 
-def _scales(draw: ImageDraw.ImageDraw, side: int, top: float, radius: float, width: int, fill: Rgb, line: Rgb) -> None:
-    """Overlapping arcs, the fish-scale wave of robes, from `top` (fraction) down to the border."""
-    r = side * radius
-    rows = math.ceil((1 - top) * side / (r / 2)) + 1
-    for row in range(rows):
-        y = side * top + r + row * r / 2
-        for k in range(-1, math.ceil(side / (2 * r)) + 1):
-            x = 2 * r * k + (r if row % 2 else 0)
-            for share, ink in ((1.0, fill), (0.62, fill), (0.28, fill)):
-                s = r * share
-                draw.ellipse((x - s, y - s, x + s, y + s), fill=ink, outline=line, width=width)
+    def _diaper(self, cells: int) -> None:
+        """Two families of diagonals."""
+        side, step = self._side, self._side / cells
+        for k in range(-cells, 2 * cells):
+            self._draw.line([(k * step, 0), (k * step + side, side)], fill=self._tone, width=self._width)
+            self._draw.line([(k * step, side), (k * step + side, 0)], fill=self._tone, width=self._width)
 
+    def roundel(self) -> None:
+        """A broad ring around the centre."""
+        self._diaper(12)
+        self._circle(0.5, 0.5, 0.4, self._tone, self._line, 2)
+        self._circle(0.5, 0.5, 0.275, self._base, self._line, 2)
 
-def _roundel(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, line: Rgb, design: Design) -> None:
-    _diaper(draw, side, width, tone, 12)
-    for radius, fill in ((0.4, tone), (0.275, GROUND_RGB[design.ground])):
-        box = [side * (0.5 - radius), side * (0.5 - radius), side * (0.5 + radius), side * (0.5 + radius)]
-        draw.ellipse(box, fill=fill, outline=line, width=width * 2)
+    def lattice(self) -> None:
+        """Double lines at the thirds, discs where they cross."""
+        side, draw = self._side, self._draw
+        self._diaper(18)
+        for at in (side / 3, side * 2 / 3):
+            for ink, width in ((self._line, self._width * 4), (self._tone, self._width * 2)):
+                draw.line([(0, at), (side, at)], fill=ink, width=width)
+                draw.line([(at, 0), (at, side)], fill=ink, width=width)
+        for x in (1 / 3, 2 / 3):
+            for y in (1 / 3, 2 / 3):
+                self._circle(x, y, 0.078, self._base, self._line)
 
+    def sprays(self) -> None:
+        """Small scrolls in rows."""
+        step = self._side / 9
+        for row in range(10):
+            for column in range(10):
+                x, y = (column + (row % 2) / 2) * step, row * step
+                scroll = arc(x, y, step * 0.32, step * 0.26, 0.0, 4.2, turn=(row + column) * 0.9, steps=8)
+                self._draw.line(scroll, fill=self._tone, width=self._width * 2, joint="curve")
 
-def _lattice(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, line: Rgb, design: Design) -> None:
-    _diaper(draw, side, width, tone, 18)
-    for k in (1, 2):
-        at = side * k / 3
-        for ink, w in ((line, width * 4), (tone, width * 2)):
-            draw.line([(0, at), (side, at)], fill=ink, width=w)
-            draw.line([(at, 0), (at, side)], fill=ink, width=w)
-    for x in (1, 2):
-        for y in (1, 2):
-            cx, cy, r = side * x / 3, side * y / 3, side * 0.078
-            draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=GROUND_RGB[design.ground], outline=line, width=width)
+    def waves(self) -> None:
+        """Scrolls above, and below them the overlapping arcs of the water at the hem of a robe."""
+        self.sprays()
+        radius = 0.085
+        for row in range(math.ceil(0.24 / (radius / 2)) + 1):
+            y = 0.76 + radius + row * radius / 2
+            for k in range(-1, math.ceil(1 / (2 * radius)) + 1):
+                for share in (1.0, 0.62, 0.28):
+                    self._circle(
+                        2 * radius * k + radius * (row % 2), y, radius * share, self._tone, self._line
+                    )
 
+    def bands(self) -> None:
+        """Stripes in two tones with double lines between them; each row of motifs is the middle of one."""
+        side, width, draw = self._side, self._width, self._draw
+        top = 0.0
+        for k, centre in enumerate(sorted(element.instances[0].y for element in self._design.elements)):
+            bottom = top + 2 * (centre - top)
+            if k % 2:
+                draw.rectangle((0, top * side, side, bottom * side), fill=self._tone)
+            if k:
+                draw.rectangle((0, top * side - width * 2, side, top * side + width * 2), fill=self._line)
+                draw.rectangle((0, top * side - width * 0.5, side, top * side + width * 0.5), fill=self._tone)
+            top = bottom
 
-def _sprays(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, line: Rgb, design: Design) -> None:
-    step = side / 9
-    for row in range(10):
-        for column in range(10):
-            x, y = (column + (row % 2) / 2) * step, row * step
-            draw.line(arc_points(x, y, step * 0.32, row + column), fill=tone, width=width * 2, joint="curve")
-
-
-def arc_points(x: float, y: float, radius: float, phase: int) -> list[tuple[float, float]]:
-    """Return a small scroll around ``(x, y)``; `phase` turns it."""
-    return arc(x, y, radius, radius * 0.8, 0.0, 4.2, turn=phase * 0.9, steps=8)
-
-
-def _waves(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, line: Rgb, design: Design) -> None:
-    _sprays(draw, side, width, tone, line, design)
-    _scales(draw, side, 0.76, 0.085, width, tone, line)
-
-
-def _bands(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, line: Rgb, design: Design) -> None:
-    rows = sorted(design.elements, key=lambda e: e.instances[0].y)
-    centres = [e.instances[0].y for e in rows]
-    top = 0.0
-    for k, centre in enumerate(centres):
-        bottom = top + 2 * (centre - top)
-        if k % 2:
-            draw.rectangle((0, top * side, side, bottom * side), fill=tone)
-        if k:
-            draw.rectangle((0, top * side - width * 2, side, top * side + width * 2), fill=line)
-            draw.rectangle((0, top * side - width * 0.5, side, top * side + width * 0.5), fill=tone)
-        top = bottom
-
-
-def _medallion(draw: ImageDraw.ImageDraw, side: int, width: int, tone: Rgb, line: Rgb, design: Design) -> None:
-    draw.rectangle((0, 0, side, side), fill=tone)
-    draw.rectangle((side * 0.14, side * 0.14, side * 0.86, side * 0.86), fill=line)
-    inset = side * 0.14 + width * 2
-    draw.rectangle((inset, inset, side - inset, side - inset), fill=GROUND_RGB[design.ground])
-    box = (side * 0.3, side * 0.3, side * 0.7, side * 0.7)
-    draw.ellipse(box, outline=tone, width=width * 3)
+    def medallion(self) -> None:
+        """A border, a framed panel, a faint ring in its middle."""
+        side, width, draw = self._side, self._width, self._draw
+        draw.rectangle((0, 0, side, side), fill=self._tone)
+        draw.rectangle((side * 0.14, side * 0.14, side * 0.86, side * 0.86), fill=self._line)
+        inset = side * 0.14 + width * 2
+        draw.rectangle((inset, inset, side - inset, side - inset), fill=self._base)
+        draw.ellipse((side * 0.3, side * 0.3, side * 0.7, side * 0.7), outline=self._tone, width=width * 3)
 
 
 _ORNAMENTS = {
-    "roundel": _roundel,
-    "lattice": _lattice,
-    "sprays": _sprays,
-    "waves": _waves,
-    "bands": _bands,
-    "medallion": _medallion,
+    "roundel": Cloth.roundel,
+    "lattice": Cloth.lattice,
+    "sprays": Cloth.sprays,
+    "waves": Cloth.waves,
+    "bands": Cloth.bands,
+    "medallion": Cloth.medallion,
 }
+
+
+def paint(design: Design, size: int) -> Image.Image:
+    """Paint the ground of a design, RGB ``size x size``, without motifs."""
+    cloth = Cloth(design, size)
+    _ORNAMENTS[design.layout](cloth)
+    return cloth.image.reduce(DRAW_SCALE)
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Where motifs stand: every layout gives groups of places, one group for each element of a design, largest first."""
+"""Where motifs stand: a layout gives groups of places, one for each element of a design, largest first."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def roundel(rng: Generator) -> list[Group]:
 
 
 def lattice(rng: Generator) -> list[Group]:
-    """Cells of a lattice with one motif, every other cell with another, one cell that differs, small ones between."""
+    """Cells of a lattice with two motifs in turn, one cell that differs, small motifs on the crossings."""
     cells = [((c + 0.5) / 3, (r + 0.5) / 3) for r in range(3) for c in range(3)]
     odd_one = int(rng.integers(0, 9))
     first = tuple(p for i, p in enumerate(cells) if i % 2 == 0 and i != odd_one)
@@ -70,7 +70,7 @@ def lattice(rng: Generator) -> list[Group]:
 
 
 def _scatter(rng: Generator, wanted: list[tuple[int, float]], bottom: float) -> list[Group]:
-    """Throw motifs on the ground where they do not overlap; groups that find no room shrink, none vanishes."""
+    """Throw motifs on the ground where they do not overlap; a group without room has fewer, never none."""
     taken: list[tuple[float, float, float]] = []
     groups = []
     for count, size in wanted:

@@ -42,8 +42,8 @@ def _wrong_term(word: str, rng: np.random.Generator) -> str:
 def corrupt(caption: Caption, rate: float, rng: np.random.Generator) -> Noisy:
     """Hit every word independently with probability `rate`.
 
-    A hit drops the word, swaps it with the next one of its run, or puts a wrong term in its place, each as often.
-    Phrases change with the words in them.
+    A hit drops the word, swaps it with the next one of its run, or puts a wrong term in its place, each as
+    often. Phrases change with the words in them.
 
     Args:
         caption: an English caption.

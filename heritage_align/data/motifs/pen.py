@@ -34,7 +34,9 @@ class Pen:
         self.size = size
         self.main = colour
         self.light = mix(colour, (255, 250, 235), 0.45)
-        self.dark = mix(colour, (20, 12, 16), 0.4) if sum(colour) > 150 else mix(colour, (255, 250, 240), 0.35)
+        self.dark = (
+            mix(colour, (20, 12, 16), 0.4) if sum(colour) > 150 else mix(colour, (255, 250, 240), 0.35)
+        )
         self.edge = edge
         side = size * SUPERSAMPLE
         self._image = Image.new("RGBA", (side, side), (*edge, 0))
@@ -54,7 +56,9 @@ class Pen:
         placed = self._place(points)
         self._draw.polygon(placed, fill=(*(fill or self.main), 255))
         if outline:
-            self._draw.line([*placed, placed[0]], fill=(*self.edge, 255), width=round(self._line), joint="curve")
+            self._draw.line(
+                [*placed, placed[0]], fill=(*self.edge, 255), width=round(self._line), joint="curve"
+            )
 
     def ellipse(
         self,
@@ -108,7 +112,16 @@ def arc(
 
 def petal(angle: float, near: float, far: float, width: float) -> list[Point]:
     """Return a leaf shape that points away from the origin at `angle`, from radius `near` to `far`."""
-    shape = [(0.0, 0.0), (0.3, 0.8), (0.6, 1.0), (0.88, 0.6), (1.0, 0.0), (0.88, -0.6), (0.6, -1.0), (0.3, -0.8)]
+    shape = [
+        (0.0, 0.0),
+        (0.3, 0.8),
+        (0.6, 1.0),
+        (0.88, 0.6),
+        (1.0, 0.0),
+        (0.88, -0.6),
+        (0.6, -1.0),
+        (0.3, -0.8),
+    ]
     cos, sin = math.cos(angle), math.sin(angle)
     points = [(near + t * (far - near), s * width / 2) for t, s in shape]
     return [(u * cos - v * sin, u * sin + v * cos) for u, v in points]

@@ -28,7 +28,7 @@ def stamp(
     mirror: bool = False,
     wobble: float = 0.0,
 ) -> Image.Image:
-    """Draw one motif on a transparent ``size x size`` RGBA stamp. Do not change it in place: stamps are cached.
+    """Draw one motif on a transparent ``size x size`` RGBA stamp; stamps are cached, do not change them.
 
     Args:
         motif: a key of `vocabulary.MOTIFS`.

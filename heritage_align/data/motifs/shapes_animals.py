@@ -26,7 +26,7 @@ def dragon(pen: Pen, wobble: float) -> None:
     """Draw a coiled body with a spiked back, a horned head and claws."""
     turns = [(0.25 + 0.5 * t, math.tau * 1.15 * t - 2.2 + 0.3 * wobble) for t in (i / 22 for i in range(23))]
     spine = [(r * math.cos(a), r * math.sin(a)) for r, a in turns]
-    for (r, a) in turns[2:-1:2]:
+    for r, a in turns[2:-1:2]:
         pen.polygon(petal(a, r, r + 0.24, 0.14), pen.dark)
     for r, a in (turns[9], turns[15], turns[20]):
         foot = ((r + 0.3) * math.cos(a + 0.1), (r + 0.3) * math.sin(a + 0.1))
@@ -34,8 +34,22 @@ def dragon(pen: Pen, wobble: float) -> None:
     pen.outlined_stroke(spine, 0.24)
     pen.stroke(spine, 0.07, pen.light)
     x, y = spine[0]
-    pen.polygon(shift([(-0.26, 0.1), (-0.2, -0.22), (-0.3, -0.42), (0.0, -0.22), (0.24, -0.4), (0.22, -0.1), (0.34, 0.2),
-                       (0.0, 0.26)], x, y))
+    pen.polygon(
+        shift(
+            [
+                (-0.26, 0.1),
+                (-0.2, -0.22),
+                (-0.3, -0.42),
+                (0.0, -0.22),
+                (0.24, -0.4),
+                (0.22, -0.1),
+                (0.34, 0.2),
+                (0.0, 0.26),
+            ],
+            x,
+            y,
+        )
+    )
     pen.ellipse(x + 0.02, y - 0.02, 0.08, 0.08, fill=pen.light)
 
 
@@ -56,7 +70,16 @@ def fish(pen: Pen, wobble: float) -> None:
 def bat(pen: Pen, wobble: float) -> None:
     """Draw a bat from above: scalloped wings spread wide, ears, a small body."""
     tip = -0.45 + 0.15 * wobble
-    wing = [(0.08, -0.2), (0.45, -0.55), (0.98, tip), (0.92, 0.3), (0.72, 0.02), (0.55, 0.42), (0.38, 0.1), (0.2, 0.48)]
+    wing = [
+        (0.08, -0.2),
+        (0.45, -0.55),
+        (0.98, tip),
+        (0.92, 0.3),
+        (0.72, 0.02),
+        (0.55, 0.42),
+        (0.38, 0.1),
+        (0.2, 0.48),
+    ]
     pen.polygon([(0.08, 0.2), *wing])
     pen.polygon([(-0.08, 0.2), *((-x, y) for x, y in wing)])
     for sign in (-1, 1):

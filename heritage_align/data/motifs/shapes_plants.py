@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from heritage_align.data.motifs.pen import Pen, arc, petal, shift
 
 
 def peony(pen: Pen, wobble: float) -> None:
     """Draw three whorls of broad, overlapping petals."""
-    for count, far, width, tone in ((9, 1.0, 0.72, pen.main), (7, 0.7, 0.56, pen.light), (5, 0.42, 0.4, pen.main)):
+    for count, far, width, tone in (
+        (9, 1.0, 0.72, pen.main),
+        (7, 0.7, 0.56, pen.light),
+        (5, 0.42, 0.4, pen.main),
+    ):
         for k in range(count):
             pen.polygon(petal(math.tau * (k + wobble * 0.5) / count, 0.05, far, width), tone)
     pen.ellipse(0, 0, 0.14, 0.14, fill=pen.dark)
@@ -47,11 +52,17 @@ def bamboo(pen: Pen, wobble: float) -> None:
     """Draw two jointed canes with leaves."""
     for x, top in ((-0.28, -0.95 + 0.15 * wobble), (0.26, -0.7)):
         joints = [0.95, 0.45, -0.05, -0.5, top]
-        for low, high in zip(joints, joints[1:]):
+        for low, high in pairwise(joints):
             half = 0.11
             box = [(x - half, low), (x - half, high + 0.05), (x + half, high + 0.05), (x + half, low)]
             pen.polygon(box, pen.main)
-    for x, y, a in ((-0.2, -0.5, -2.6), (-0.2, -0.05, 2.7), (0.34, -0.05, -0.5), (0.34, -0.5, 0.3), (0.3, 0.45, 0.1)):
+    for x, y, a in (
+        (-0.2, -0.5, -2.6),
+        (-0.2, -0.05, 2.7),
+        (0.34, -0.05, -0.5),
+        (0.34, -0.5, 0.3),
+        (0.3, 0.45, 0.1),
+    ):
         pen.polygon(shift(petal(a, 0.0, 0.66, 0.26), x, y), pen.light)
 
 
@@ -72,13 +83,17 @@ def peach(pen: Pen, wobble: float) -> None:
         pen.polygon(shift(petal(a, 0.0, 0.95, 0.4), 0, 0.35), pen.dark)
     left = [(0.0, -0.95), (-0.3, -0.62), (-0.66, -0.3), (-0.78, 0.08), (-0.6, 0.44), (-0.25, 0.6), (0.0, 0.6)]
     pen.polygon(left + [(-x, y) for x, y in left[::-1]])
-    pen.polygon([(0.0, -0.95), (0.24, -0.4), (0.28, 0.1), (0.1, 0.58), (0.12, 0.1), (0.1, -0.4)], pen.light, False)
+    pen.polygon(
+        [(0.0, -0.95), (0.24, -0.4), (0.28, 0.1), (0.1, 0.58), (0.12, 0.1), (0.1, -0.4)], pen.light, False
+    )
     pen.stroke([(0.0, -0.9), (0.16, -0.3), (0.16, 0.2), (0.02, 0.58)], 0.05, pen.edge)
 
 
 def pomegranate(pen: Pen, wobble: float) -> None:
     """Draw a round fruit with a crown, burst open over its seeds."""
-    pen.polygon([(-0.16, -0.5), (-0.4, -0.98), (-0.1, -0.76), (0.0, -1.0), (0.1, -0.76), (0.4, -0.98), (0.16, -0.5)])
+    pen.polygon(
+        [(-0.16, -0.5), (-0.4, -0.98), (-0.1, -0.76), (0.0, -1.0), (0.1, -0.76), (0.4, -0.98), (0.16, -0.5)]
+    )
     pen.ellipse(0, 0.2, 0.78, 0.74)
     pen.polygon(arc(0, 0.24, 0.34 + 0.08 * wobble, 0.5, 0, math.tau, steps=14), pen.dark)
     for x, y in ((0, -0.08), (-0.13, 0.14), (0.13, 0.14), (0, 0.36), (-0.12, 0.55), (0.12, 0.55)):

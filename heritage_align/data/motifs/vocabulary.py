@@ -1,7 +1,8 @@
 """The words of the motif collection: motifs, colours, grounds and layouts in Chinese and English.
 
-Every thing has two names a language: the *general* one that a visitor would use and the *specialist* one of a
-catalogue of textiles. The two vocabularies are the two domains of the collection; they name the same pictures.
+Every thing has two names a language: the *general* one that a visitor would use and the *specialist* one of
+a catalogue of textiles. The two vocabularies are the two domains of the collection; they name the same
+pictures.
 """
 
 from __future__ import annotations

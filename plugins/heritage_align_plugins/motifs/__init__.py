@@ -14,6 +14,6 @@ def heritage_align_components() -> list[ComponentSpec]:
             "motifs",
             target="heritage_align_plugins.motifs.dataset:MotifsDataset",
             config="heritage_align_plugins.motifs.config:MotifsConfig",
-            summary="silk patterns drawn from a seed, captions in Chinese and English, exact regions of phrases",
+            summary="silk patterns drawn from a seed, bilingual captions, exact regions of phrases",
         )
     ]

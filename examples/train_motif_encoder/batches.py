@@ -1,0 +1,188 @@
+"""Training batches of the motif collection: pictures, details cut from them, and the words for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from heritage_align.data.motifs import Motifs
+from heritage_align.data.motifs.captions import caption, ground_phrase, phrase
+from heritage_align.data.motifs.design import Design
+from heritage_align.data.motifs.draw import box
+from heritage_align.data.motifs.vocabulary import LANGUAGES, Language
+
+INSIDE = 0.6  # share of a motif that a detail must show to be named in its text
+COVERED = 0.3  # share of a patch that a motif's box must cover to lend the patch its phrase
+WHOLE_MOTIF = 0.6  # ... or share of the box that lies in the patch, for motifs smaller than a patch
+BACKGROUND = 0.02  # a patch covered less than this shows the ground
+
+
+@dataclass
+class Views:
+    """Square views of pictures, and what they show.
+
+    Attributes:
+        pixels: ``(n, side, side, 3)`` uint8.
+        texts: one a view.
+        patch_phrases: ``(n, rows * columns)`` int64 rows of `phrases`, -1 where a patch shows too little of
+            anything to learn from.
+        phrases: distinct noun phrases of the batch.
+    """
+
+    pixels: np.ndarray
+    texts: list[str]
+    patch_phrases: np.ndarray
+    phrases: list[str]
+
+
+class Pictures:
+    """The training pictures, drawn once into a memory-mapped file.
+
+    Args:
+        artworks: number of artworks.
+        variants: pictures of each.
+        size: side in pixels.
+        seed: of the collection.
+        folder: where the file lies; a file of the same settings is used again.
+    """
+
+    def __init__(self, artworks: int, variants: int, size: int, seed: int, folder: Path) -> None:
+        data = Motifs("train", artworks=artworks, variants=variants, size=size, seed=seed)
+        self.designs: list[Design] = list(data.designs.values())
+        self.size = size
+        self.variants = variants
+        path = folder / f"train-{seed}-{artworks}x{variants}-{size}.npy"
+        if not path.exists():
+            draft = path.with_suffix(".draft.npy")
+            shape = (len(self.designs), size, size, 3)
+            pixels = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+            for row, image_id in enumerate(data.image_ids):
+                pixels[row] = np.asarray(data.load_image(image_id))
+            pixels.flush()
+            draft.rename(path)
+        self.pixels = np.load(path, mmap_mode="r")
+        self.boxes = [self._boxes(design) for design in self.designs]
+
+    def _boxes(self, design: Design) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes ``(n, 4)`` as fractions of the side, and their elements' rows ``(n,)``."""
+        found, rows = [], []
+        for row, element in enumerate(design.elements):
+            for number in range(len(element.instances)):
+                found.append(box(design, row, number, self.size))
+                rows.append(row)
+        return np.array(found, dtype=np.float32) / self.size, np.array(rows)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(-1)
+
+
+def overlap(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Return the common area of every window ``(m, 4)`` with every box ``(n, 4)``, as ``(m, n)``."""
+    low = np.maximum(windows[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(windows[:, None, 2:], boxes[None, :, 2:])
+    return np.clip(high - low, 0, None).prod(-1)
+
+
+def _detail_window(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a square 1.1 to 4 times the size of a random motif, moved so that the motif stays inside."""
+    target = boxes[rng.integers(len(boxes))]
+    extent = float(max(target[2] - target[0], target[3] - target[1]))
+    side = min(0.75, extent * float(np.exp(rng.uniform(np.log(1.1), np.log(4.0)))))
+    low = np.maximum(0.0, target[2:] - side)
+    high = np.minimum(1.0 - side, target[:2])
+    corner = rng.uniform(np.minimum(low, high), np.maximum(low, high)).clip(0.0, 1.0 - side)
+    return np.array([*corner, *(corner + side)], dtype=np.float32)
+
+
+class Batches:
+    """Draws batches; batch `step` depends on the seed and on nothing else, so that training resumes exactly.
+
+    Args:
+        pictures: what to draw from.
+        count: pictures a batch, and as many details.
+        side: pixels of a view, the encoder's input.
+        grid: patches a row of the encoder.
+        seed: of the order, the words and the details.
+    """
+
+    def __init__(self, pictures: Pictures, count: int, side: int, grid: int, seed: int) -> None:
+        self._pictures = pictures
+        self._count = count
+        self._side = side
+        ticks = np.arange(grid, dtype=np.float32) / grid
+        x, y = np.meshgrid(ticks, ticks)
+        self._patches = np.stack([x, y, x + 1 / grid, y + 1 / grid], -1).reshape(-1, 4)
+        self._seed = seed
+
+    def batch(self, step: int) -> Views:
+        """Return `count` pictures followed by `count` details of the same pictures, in one language."""
+        rng = np.random.default_rng((self._seed, step))
+        source = self._pictures
+        artworks = rng.choice(
+            len(source.designs) // source.variants, self._count // source.variants, replace=False
+        )
+        rows = (artworks[:, None] * source.variants + np.arange(source.variants)).ravel()
+        language = LANGUAGES[step % 2]
+        whole = np.array([0, 0, 1, 1], dtype=np.float32)
+        phrases: dict[str, int] = {}
+        pixels, texts, labels = [], [], []
+        for detail in (False, True):
+            for row in rows.tolist():
+                design, (boxes, elements) = source.designs[row], source.boxes[row]
+                window = _detail_window(boxes, rng) if detail else whole
+                pixels.append(self._cut(row, window))
+                labels.append(self._labels(design, boxes, elements, window, language, phrases))
+                if detail:
+                    texts.append(_detail_text(design, boxes, elements, window, language, rng))
+                else:
+                    texts.append(caption(design, language, "general", rng).text)
+        return Views(np.stack(pixels), texts, np.stack(labels), list(phrases))
+
+    def _cut(self, row: int, window: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(self._pictures.pixels[row])
+        corners = tuple(round(float(v) * self._pictures.size) for v in window)
+        return np.asarray(picture.crop(corners).resize((self._side, self._side), Image.Resampling.BICUBIC))
+
+    def _labels(
+        self,
+        design: Design,
+        boxes: np.ndarray,
+        elements: np.ndarray,
+        window: np.ndarray,
+        language: Language,
+        phrases: dict[str, int],
+    ) -> np.ndarray:
+        side = window[2] - window[0]
+        patches = self._patches * side + np.tile(window[:2], 2)
+        common = overlap(boxes, patches)
+        covered = common / (side / np.sqrt(len(patches))) ** 2
+        shown = common / _areas(boxes)
+        best = covered.argmax(1)
+        at = np.arange(len(patches))
+        clear = (covered[at, best] >= COVERED) | (shown[at, best] >= WHOLE_MOTIF)
+        names = [phrase(element, language) for element in design.elements]
+        motif_rows = np.array([phrases.setdefault(name, len(phrases)) for name in names])
+        ground = phrases.setdefault(ground_phrase(design, language), len(phrases))
+        empty = np.where(covered.sum(1) < BACKGROUND, ground, -1)
+        return np.where(clear, motif_rows[elements[best]], empty)
+
+
+def _detail_text(
+    design: Design,
+    boxes: np.ndarray,
+    elements: np.ndarray,
+    window: np.ndarray,
+    language: Language,
+    rng: np.random.Generator,
+) -> str:
+    shown = overlap(boxes, window[None])[0] / _areas(boxes) >= INSIDE
+    rows = sorted({int(row) for row in elements[shown]})
+    names = [phrase(design.elements[row], language) for row in rows]
+    names = [names[k] for k in rng.permutation(len(names))]
+    if not names or rng.random() < 0.3:
+        names.insert(0, ground_phrase(design, language))
+    return ("、" if language == "zh" else ", ").join(names)
