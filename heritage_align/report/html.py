@@ -1,7 +1,7 @@
 """The report page: one HTML file with everything in it, readable by any browser, now and in ten years.
 
 There is no script and no request: style, charts and pictures are inside, and a content security policy
-forbids the rest. Captions and ids come from collections that strangers made: the template escapes every value.
+forbids the rest. Captions and ids come from collections of strangers; the template escapes every value.
 """
 
 from __future__ import annotations
