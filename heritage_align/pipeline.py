@@ -93,7 +93,7 @@ class Pipeline:
         """Return a digest of what shapes the features of images before any score: encoder, regions, mask, seed."""
         config = self.config
         parts = {
-            "encoder": self.encoder.fingerprint(),
+            "encoder": _weights_and_settings(self.encoder, config.encoder),
             "proposer": config.proposer.as_dict() if config.proposer else None,
             "filters": [c.as_dict() for c in config.filters if "keep" in gives(c)],
             "seed": config.runtime.seed,
@@ -105,7 +105,9 @@ class Pipeline:
         fragmenter = self.config.fragmenter
         return _digest(
             {
-                "encoder": self.text_encoder.fingerprint(),
+                "encoder": _weights_and_settings(
+                    self.text_encoder, self.config.text_encoder or self.config.encoder
+                ),
                 "fragmenter": fragmenter.as_dict() if fragmenter else None,
             }
         )
@@ -168,6 +170,16 @@ def build_component(component: Component, context: BuildContext, registry: Regis
     nested = {place: build_component(inner, context, registry) for place, inner in component.nested.items()}
     target: Callable[..., Any] = registry.target(component.spec)
     return target(component.settings, replace(context, nested=nested))
+
+
+def _weights_and_settings(encoder: Encoder, component: Component) -> dict[str, Any]:
+    """Return what shapes an encoder's vectors: its fingerprint, and settings such as the recipe for patches.
+
+    The place of a file does not: the same weights in another folder have the same fingerprint.
+    """
+    files = component.settings.facts().files
+    settings = {key: value for key, value in component.as_dict().items() if key not in files}
+    return {"fingerprint": encoder.fingerprint(), "settings": settings}
 
 
 def _folds(similarity: Component) -> bool:

@@ -117,7 +117,7 @@ class Index(Protocol):
 
     def search(self, blocks: Sequence[Tensor], queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Search `blocks`, row-wise parts ``(n_i, dim)`` of one matrix, with ``(n_queries, dim)``; returns int64
-        rows and fp32 scores, both ``(n_queries, k)``, best first, equal scores by ascending row."""
+        rows and fp32 scores, both ``(n_queries, min(k, n))``, best first, equal scores by ascending row."""
 
 
 @runtime_checkable

@@ -165,6 +165,7 @@ FAULTS = [
     wrong("check_answer_types", "Index", "ShortNumbers", "torch.int32, expected torch.int64"),
     wrong("check_best_first", "Index", "WorstFirst", "scores do not descend"),
     wrong("check_blocks_are_one_matrix", "Index", "RowsOfBlocks", "rows in blocks of (1, 20, 29)"),
+    wrong("check_small_collections", "Index", "PadsToK", "give shape (5, 7), expected 3"),
     wrong("check_ties", "Index", "LastOfEquals", "ties in blocks of (50,)"),
     wrong("check_negative_scores", "Index", "StartsAtZero", "all-negative scores"),
     wrong("check_queries_do_not_depend_on_each_other", "Index", "SharesQueries", "scores of query 0 alone"),

@@ -80,6 +80,15 @@ def check_blocks_are_one_matrix(case: Case) -> None:
 
 
 @check("index")
+def check_small_collections(case: Case) -> None:
+    """A collection of fewer images than candidates asked for gives them all, and no row of padding."""
+    matrix, queries = _vectors()
+    rows, scores = case.build().search([matrix[:3]], queries, K)
+    expect(rows.shape == scores.shape == (QUERIES, 3), f"3 rows, k = {K} give shape {tuple(rows.shape)}, expected 3")
+    expect(bool((rows.sort(dim=1).values == torch.arange(3)).all()), f"3 rows and k = {K} give {rows.tolist()}")
+
+
+@check("index")
 def check_ties(case: Case) -> None:
     """Equal scores go by ascending row, in every cut into blocks: else recall changes from run to run."""
     matrix = samples.unit_rows(5, seed=13).repeat_interleave(10, dim=0)

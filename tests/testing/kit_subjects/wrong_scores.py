@@ -125,6 +125,13 @@ class RowsOfBlocks(Index):
         return rows % max(len(block) for block in blocks), scores
 
 
+class PadsToK(Index):
+    def search(self, blocks: Sequence[Tensor], queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        rows, scores = super().search(blocks, queries, k)
+        missing = k - rows.shape[1]
+        return torch.nn.functional.pad(rows, (0, missing)), torch.nn.functional.pad(scores, (0, missing))
+
+
 class LastOfEquals(Index):
     def search(self, blocks: Sequence[Tensor], queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         matrix = torch.cat(list(blocks))
