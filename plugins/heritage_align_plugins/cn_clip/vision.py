@@ -124,5 +124,5 @@ class VisionTower:
         rows, columns = height // side, width // side
         # The patches do not overlap, so that the convolution is one matrix product.
         patches = pixels.view(n, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
-        tokens = linear(patches.reshape(n, rows * columns, -1), self._embed)
+        tokens = linear(patches.reshape(n, rows * columns, channels * side * side), self._embed)
         return torch.cat([self._class_token.expand(n, 1, -1), tokens], dim=1) + self._positions

@@ -28,8 +28,8 @@ class TransformersConfig(ComponentConfig):
     )
     squeeze: bool = Field(
         False,
-        description="squeeze the whole picture to the model's square; otherwise the model's own processor "
-        "decides, and CLIP's crops the borders away",
+        description="squeeze the whole picture to the model's square, as image_size does, too; otherwise the "
+        "model's own processor decides, and CLIP's crops the borders away, which leaves no patch features",
     )
     image_size: int | None = Field(
         None, ge=1, description="side of the square input in pixels; position embeddings are interpolated"
@@ -61,8 +61,16 @@ class TransformersConfig(ComponentConfig):
         settings = read_json(files["model"])
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
         dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
-        patches = ("patches",) if kind in (*CLIP_LIKE, *SIGLIP_LIKE) else ()
+        known = kind in (*CLIP_LIKE, *SIGLIP_LIKE)
+        patches = ("patches",) if known and not self._crops(folder, kind in CLIP_LIKE) else ()
         return Facts(dim=dim, outputs=("global", "texts", *patches), files=files)
+
+    def _crops(self, folder: Path, by_default: bool) -> bool:
+        """Tell whether the processor cuts borders away, so that patches would not cover the picture."""
+        file = folder / "preprocessor_config.json"
+        if self.squeeze or self.image_size is not None or not file.is_file():
+            return False
+        return bool(read_json(file).get("do_center_crop", by_default))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -59,7 +59,9 @@ class TransformersEncoder:
         # The flexible form interpolates by itself.
         self._options = {"interpolate_pos_encoding": True} if resized and self._patch is None else {}
         processor = load(AutoImageProcessor, name, revision=config.revision)
-        self._prepare = Preparer(processor, self._side, config.squeeze or resized, self._patch)
+        self._prepare = Preparer(
+            processor, self._side, config.squeeze or config.image_size is not None, self._patch
+        )
 
         self._clearclip = config.patch_features == "clearclip"
         if self._clearclip and self._kind not in CLIP_LIKE:
@@ -91,6 +93,8 @@ class TransformersEncoder:
             raise ValueError(f"patches: a {self._kind!r} model gives none")
         if patches and self._prepare.crops:
             raise ValueError("patches: this model's processor crops the borders away; set squeeze: true")
+        if not len(pixels):  # the library's models reshape in ways that an empty batch does not survive
+            return EncodedImages(*self._nothing(patches))
         pixels = pixels.to(self._device, self._dtype)
         inputs = {"pixel_values": pixels} if self._patch is None else split_patches(pixels, self._patch)
         hidden = {"output_hidden_states": True} if patches and self._clearclip else {}
@@ -111,7 +115,7 @@ class TransformersEncoder:
             ValueError: names the position of a text that is empty or no string.
         """
         if not texts:
-            return torch.empty(0, self.dim, device=self._device)
+            return self._nothing(patches=False)[0]
         # SigLIP pools the last place, and was trained with every text padded to full length.
         padding = "max_length" if self._kind in SIGLIP_LIKE else True
         tokens = self._tokenizer(
@@ -122,6 +126,11 @@ class TransformersEncoder:
             return_tensors="pt",
         )
         return _unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output)
+
+    def _nothing(self, patches: bool) -> tuple[Tensor, Tensor | None]:
+        whole = torch.empty(0, self.dim, device=self._device)
+        rows, columns = self.patch_grid or (0, 0)
+        return whole, whole.new_empty(0, rows * columns, self.dim) if patches else None
 
 
 def _context_length(config: TransformersConfig, settings: Any, tokenizer: Any) -> int:

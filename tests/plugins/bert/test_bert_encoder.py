@@ -13,6 +13,7 @@ from torch.nn.functional import gelu, layer_norm, normalize
 
 from heritage_align.errors import CheckpointError
 from heritage_align.protocols import BuildContext
+from heritage_align.testing import Case, check_component
 
 transformers = pytest.importorskip(
     "transformers", reason="the optional extra 'transformers' is not installed"
@@ -168,3 +169,8 @@ def test_facts_and_a_missing_folder(folder, tmp_path):
     with pytest.raises(CheckpointError, match="none"):
         build(tmp_path / "none")
     assert BertConfig(model="bert-base-uncased").facts().dim is None
+
+
+def test_conformance(folder):
+    results = check_component(Case("encoder", "bert", {"model": str(folder)}))
+    assert sum(r.state == "passed" for r in results) >= 8

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from heritage_align.protocols import Encoder
+from heritage_align.testing import Case, check_component
 
 # Different orders of summation in fp32, on unit vectors.
 SAME = {"atol": 2e-6, "rtol": 0}
@@ -182,3 +183,11 @@ def test_every_activation_of_cn_clip_s_bert(build, tiny_vit, tmp_path, activatio
         expected = normalize(model.encode_text(tokenize(TEXTS[:1])), dim=-1)
     encoder = build(tmp_path / "model.safetensors")
     torch.testing.assert_close(encoder.encode_texts(TEXTS[:1]), expected, **SAME)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_conformance(request, kind):
+    results = check_component(
+        Case("encoder", "cn_clip", {"model": str(request.getfixturevalue(f"{kind}_file"))})
+    )
+    assert sum(r.state == "passed" for r in results) >= 10

@@ -27,15 +27,13 @@ def bert_tokenizer(**settings: Any) -> Any:
     return transformers.BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)}, **settings)
 
 
-def word_tokenizer(eos: str) -> Any:
-    """A tokenizer of whole words that ends each text with `eos`, as those of CLIP and SigLIP do."""
+def byte_tokenizer(eos: str) -> Any:
+    """A tokenizer of single bytes that ends each text with `eos`, as those of CLIP and SigLIP do."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = {
-        word: i for i, word in enumerate(["<pad>", "<unk>", "<bos>", eos, "blue", "silk", "crane", "scroll"])
-    }
-    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    alphabet = ["<pad>", "<unk>", "<bos>", eos, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, [], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.post_processor = processors.TemplateProcessing(
         single=f"<bos> $A {eos}", special_tokens=[("<bos>", 2), (eos, 3)]
     )
@@ -53,27 +51,27 @@ def chinese_clip() -> tuple[Any, Any, Any]:
 
 def clip() -> tuple[Any, Any, Any]:
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    text = {**TOWER, "vocab_size": 8, "max_position_embeddings": 16, **special}
+    text = {**TOWER, "vocab_size": 260, "max_position_embeddings": 16, **special}
     config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)
     processor = transformers.CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    return transformers.CLIPModel(config), word_tokenizer("<eos>"), processor
+    return transformers.CLIPModel(config), byte_tokenizer("<eos>"), processor
 
 
 def siglip() -> tuple[Any, Any, Any]:
-    text = {**TOWER, "vocab_size": 8, "max_position_embeddings": 16}
+    text = {**TOWER, "vocab_size": 260, "max_position_embeddings": 16}
     config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
     processor = transformers.SiglipImageProcessor(size={"height": 32, "width": 32})
-    return transformers.SiglipModel(config), word_tokenizer("<eos>"), processor
+    return transformers.SiglipModel(config), byte_tokenizer("<eos>"), processor
 
 
 def siglip2() -> tuple[Any, Any, Any]:
-    text = {**TOWER, "vocab_size": 8, "max_position_embeddings": 16}
+    text = {**TOWER, "vocab_size": 260, "max_position_embeddings": 16}
     vision = {**TOWER, "patch_size": 8, "num_patches": 16}
     config = transformers.Siglip2Config(text_config=text, vision_config=vision)
     processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
-    return transformers.Siglip2Model(config), word_tokenizer("<eos>"), processor
+    return transformers.Siglip2Model(config), byte_tokenizer("<eos>"), processor
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any, Any]]] = {

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from heritage_align.errors import CheckpointError
 from heritage_align.protocols import BuildContext, Encoder
+from heritage_align.testing import Case, check_component
 
 transformers = pytest.importorskip(
     "transformers", reason="the optional extra 'transformers' is not installed"
@@ -133,7 +134,11 @@ def test_patches_of_a_siglip_pass_its_head_one_by_one(build, folders, family):
         build(family, patch_features="clearclip")
 
 
-def test_patches_of_a_cropping_processor_are_refused(build):
+def test_patches_of_a_cropping_processor_are_refused(build, folders):
+    settings = {"model": str(folders["clip"])}
+    assert TransformersConfig(**settings).facts().outputs == ("global", "texts")
+    assert "patches" in TransformersConfig(**settings, squeeze=True).facts().outputs
+    assert "patches" in TransformersConfig(model=str(folders["chinese_clip"])).facts().outputs
     with pytest.raises(ValueError, match="squeeze: true"):
         build("clip").encode_pixels(torch.zeros(1, 3, 32, 32), patches=True)
 
@@ -242,3 +247,10 @@ def test_a_folder_of_something_else_is_named(folders, tmp_path, kind):
         (tmp_path / "model.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         TransformersEncoder(TransformersConfig(model=str(tmp_path)), BuildContext())
+
+
+@pytest.mark.parametrize(("family", "squeeze"), [*((family, False) for family in FAMILIES), ("clip", True)])
+def test_conformance(folders, family, squeeze):
+    settings = {"model": str(folders[family]), "squeeze": squeeze}
+    results = check_component(Case("encoder", "transformers", settings))
+    assert sum(r.state == "passed" for r in results) >= 10
