@@ -124,7 +124,7 @@ def main() -> None:
             record = {
                 "step": step,
                 "seconds": seconds,
-                "scale": round(float(model.logit_scale.exp()), 2),
+                "scale": round(model.logit_scale.exp().item(), 2),
                 **parts,
             }
             print(json.dumps(record), file=log, flush=True)
