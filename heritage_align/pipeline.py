@@ -127,7 +127,7 @@ class Pipeline:
             count += len(features)
             features.folded = self.similarity.fold(features)
             yield features
-        self._finished("encode", count, time.perf_counter() - start)
+        self.finished("encode", count, time.perf_counter() - start)
 
     def encode_images(self, images: Sequence[Image], ids: Sequence[str]) -> ImageFeatures:
         """Encode decoded RGB pictures; returns features in their order."""
@@ -154,7 +154,8 @@ class Pipeline:
     def _build(self, component: Component, context: BuildContext) -> Any:
         return build_component(component, context, self._registry)
 
-    def _finished(self, stage: str, items: int, seconds: float) -> None:
+    def finished(self, stage: str, items: int, seconds: float) -> None:
+        """Tell plugins that observe stages; their faults cost a warning, not the work."""
         try:
             self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
         except Exception as error:  # an observer's fault must not cost hours of encoding

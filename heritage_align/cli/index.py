@@ -1,0 +1,132 @@
+"""``heritage-align index``: build, look at, verify and merge stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heritage_align.cli.options import config_argument, data_option, json_option, print_json, read_config, set_option
+from heritage_align.errors import StoreError
+
+_store_argument = click.argument("store", type=click.Path(path_type=Path))
+
+
+@click.group(name="index")
+def command() -> None:
+    """Encode a collection into a store; look at, verify and merge stores.
+
+    Example: heritage-align index build laclip.yaml --data pictures/ --out store
+    """
+
+
+@command.command()
+@config_argument
+@set_option
+@data_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
+@click.option("--shard", "share", default="1/1", show_default=True, metavar="I/N", help="Take every Nth shard from the Ith.")
+@json_option
+def build(
+    config: str, overrides: tuple[str, ...], data: str | None, out: Path, share: str, as_json: bool
+) -> None:
+    """Encode the collection of CONFIG (or --data) into a store.
+
+    Run it again after a kill: it goes on with the first shard that is missing. Pictures that cannot be read are named
+    and left out. With --shard several processes or machines share the work; the last one completes the store.
+
+    Example: heritage-align index build laclip.yaml --data pictures/ --out store
+    """
+    from tqdm import tqdm
+
+    from heritage_align.indexing import build_index
+    from heritage_align.pipeline import Pipeline, build_dataset, dataset_sources
+
+    resolved = read_config(config, overrides, data)
+    number, of = _share(share)
+    sources = list(dataset_sources(build_dataset(resolved)))
+    pipeline = Pipeline(resolved)
+    with tqdm(total=-(-len(sources) // of), unit="img", disable=as_json) as bar:
+        report = build_index(pipeline, sources, out, share=(number, of), progress=bar.update)
+    for image_id, reason in report.skipped:
+        click.echo(f"left out {image_id}: {reason}", err=True)
+    if as_json:
+        print_json(
+            {
+                "store": str(out),
+                "images": report.images,
+                "skipped": [{"image_id": i, "reason": reason} for i, reason in report.skipped],
+                "shards_written": report.written,
+                "shards_found": report.found,
+                "finished": report.finished,
+            }
+        )
+        return
+    rest = "" if report.finished else "; other shares are still missing"
+    click.echo(
+        f"{out}: {report.images} images, {len(report.skipped)} left out; shards: {report.written} written, "
+        f"{report.found} were there{rest}"
+    )
+
+
+@command.command()
+@_store_argument
+@json_option
+def info(store: Path, as_json: bool) -> None:
+    """Say what STORE holds and what made it.
+
+    Example: heritage-align index info store
+    """
+    from heritage_align.store.layout import read_manifest
+
+    manifest = read_manifest(store).asdict()
+    if as_json:
+        print_json(manifest)
+        return
+    build = manifest["build"]
+    size = sum(shard["bytes"] for shard in manifest["shards"])
+    click.echo(f"images    {manifest['images']} ({manifest['skipped']} left out), {manifest['regions']} regions")
+    click.echo(f"vectors   {manifest['dim']} dimensions, {build['dtype']}, folded: {manifest['folded']}")
+    click.echo(f"files     {len(manifest['shards'])} shards, {size / 2**20:.1f} MiB")
+    click.echo(f"encoder   {build['identity']['encoder']}")
+    click.echo(f"config    {build['name']}, sha256 {build['identity']['config']}")
+
+
+@command.command()
+@_store_argument
+@json_option
+def verify(store: Path, as_json: bool) -> None:
+    """Read all of STORE again: checksums, shapes, NaN, unit lengths. Exit status 2 if anything is wrong.
+
+    Example: heritage-align index verify store
+    """
+    from heritage_align.store import verify as faults_of
+
+    faults = list(faults_of(store))
+    if as_json:
+        print_json({"store": str(store), "faults": faults})
+    elif not faults:
+        click.echo(f"{store}: sound")
+    if faults:
+        raise StoreError("\n  ".join([f"{store}: {len(faults)} faults", *faults]))
+
+
+@command.command()
+@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the merged store.")
+def merge(stores: tuple[Path, ...], out: Path) -> None:
+    """Merge whole STORES, or the parts that --shard built in folders of their own.
+
+    Example: heritage-align index merge part1 part2 --out store
+    """
+    from heritage_align.store.finish import merge as merge_stores
+
+    manifest = merge_stores(stores, out)
+    click.echo(f"{out}: {manifest.images} images in {len(manifest.shards)} shards")
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, separator, of = text.partition("/")
+    if not separator or not number.isdigit() or not of.isdigit() or not 1 <= int(number) <= int(of):
+        raise StoreError(f"--shard {text!r}: expected I/N with 1 <= I <= N, for example 1/4")
+    return int(number), int(of)

@@ -1,0 +1,78 @@
+"""``heritage-align search``: answer queries from a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heritage_align.cli.options import config_argument, data_option, json_option, print_json, read_config, set_option
+from heritage_align.errors import ConfigError, DataError
+
+
+@click.command(name="search")
+@config_argument
+@click.argument("text", required=False)
+@click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
+@click.option("--image", type=click.Path(path_type=Path), help="A picture as the query instead of TEXT.")
+@click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
+@click.option("--top-k", type=int, help="Answers; the config's search.top_k by default.")
+@click.option(
+    "--explain",
+    "explain_to",
+    type=click.Path(path_type=Path),
+    help="Picture of why the first answer was found; needs the config's data or --data.",
+)
+@set_option
+@data_option
+@json_option
+def command(
+    config: str,
+    text: str | None,
+    store: Path,
+    image: Path | None,
+    phrases: tuple[str, ...],
+    top_k: int | None,
+    explain_to: Path | None,
+    overrides: tuple[str, ...],
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Find the pictures of a store that TEXT (or --image) asks for.
+
+    CONFIG must be the one that the store was made with, or differ only in how it compares.
+
+    Example: heritage-align search laclip.yaml --store store "蓝地缠枝莲纹"
+    """
+    from heritage_align.data.images import load_image
+    from heritage_align.pipeline import Pipeline, build_dataset
+    from heritage_align.report.explain import explain
+    from heritage_align.search.retrieve import search, search_images, with_regions
+    from heritage_align.store import Store
+    from heritage_align.types import TextItem
+
+    if (text is None) == (image is None):
+        raise DataError("search: give a text or --image, one of the two")
+    resolved = read_config(config, overrides, data)
+    pipeline = Pipeline(resolved)
+    opened = Store.open(store, expect=pipeline.identity())
+    item = TextItem("query", text or "", phrases=phrases)
+    if image is not None:
+        hits = search_images(pipeline, opened, [load_image(image)], ["query"], top_k=top_k).hits("query")
+    else:
+        run = search(pipeline, opened, [item], top_k=top_k)
+        hits = with_regions(pipeline, opened, item, run) if pipeline.proposer is not None else run.hits("query")
+    if explain_to is not None:
+        if image is not None:
+            raise ConfigError(["--explain shows which region answered which phrase; it needs a text query"], "search")
+        first = hits[0].id
+        picture = build_dataset(resolved).load_image(first)
+        explain(pipeline, picture, first, item).picture().save(explain_to)
+    if as_json:
+        print_json({"query": text or str(image), "hits": [hit.asdict() for hit in hits]})
+        return
+    for hit in hits:
+        answers = ", ".join(f"{phrase} {score:+.2f}" for phrase, _, score in hit.regions) if hit.regions else ""
+        click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
+    if explain_to is not None:
+        click.echo(f"wrote {explain_to}")

@@ -1,0 +1,137 @@
+"""Encode a collection into a store: streaming, resumable after any kill, in shards that several machines can share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heritage_align.encoding import ImageSource
+from heritage_align.errors import ImageError, StoreError
+from heritage_align.features import concat_images
+from heritage_align.pipeline import Pipeline
+from heritage_align.store.files import write_json
+from heritage_align.store.finish import finish
+from heritage_align.store.layout import BUILD, MANIFEST, Build, read_build, shard_name, sources_digest
+from heritage_align.store.shard import read_shard, write_shard
+from heritage_align.types import ImageFeatures
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What one `build_index` call did.
+
+    Attributes:
+        written: shards that were encoded and written.
+        found: shards of this process's share that were there already.
+        images: images in the shards of this share.
+        skipped: ``(image id, reason)`` of its pictures that could not be read.
+        finished: whether the store is complete (other shares may still be missing).
+    """
+
+    written: int
+    found: int
+    images: int
+    skipped: tuple[tuple[str, str], ...]
+    finished: bool
+
+
+def build_index(
+    pipeline: Pipeline,
+    sources: Sequence[ImageSource],
+    path: str | Path,
+    *,
+    share: tuple[int, int] = (1, 1),
+    progress: Callable[[int], object] | None = None,
+) -> BuildReport:
+    """Encode pictures into a store, or go on with one that was begun.
+
+    A shard holds a fixed run of the sources, so a bad picture shifts nothing and a killed build goes on with the
+    first shard that is missing; what comes out is the same to the byte.
+
+    Args:
+        pipeline: encodes.
+        sources: the whole collection in its order, also for one share of it.
+        path: the store's folder.
+        share: ``(i, n)``, 1 <= i <= n: this process takes shards i, i + n, i + 2n and so on.
+        progress: called with the number of pictures done since the last call.
+
+    Raises:
+        StoreError: the folder holds another build or cannot be written, ids occur twice, or no picture can be read.
+    """
+    folder = Path(path)
+    build = _begin(pipeline, sources, folder)
+    number, of = share
+    if not 1 <= number <= of:
+        raise StoreError(f"share {number}/{of}: expected i/n with 1 <= i <= n")
+    advance = progress or (lambda _: None)
+    written = found = images = 0
+    skipped: list[tuple[str, str]] = []
+    for index in range(number - 1, build.shards, of):
+        file = folder / shard_name(index)
+        run = sources[index * build.shard_images : (index + 1) * build.shard_images]
+        if file.exists():
+            found += 1
+            advance(len(run))
+        else:
+            _encode_shard(pipeline, run, file, build.dtype, advance)
+            written += 1
+        shard = read_shard(file)
+        images += len(shard)
+        skipped += shard.skipped
+    manifest = finish(folder, build)
+    return BuildReport(written, found, images, tuple(skipped), manifest is not None)
+
+
+def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> Build:
+    ids = [source.id for source in sources]
+    if not ids:
+        raise StoreError(f"{folder}: there are no pictures to encode")
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise StoreError(f"{folder}: image id {twice!r} occurs twice in the collection")
+    settings = pipeline.config.store
+    build = Build(
+        pipeline.identity(),
+        pipeline.config.name,
+        settings.dtype,
+        settings.shard_images,
+        len(ids),
+        sources_digest(ids),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    if (folder / BUILD).exists():
+        read_build(folder).refuse_other(build, folder)
+    elif (folder / MANIFEST).exists() or any(folder.glob("shard-*.safetensors")):
+        raise StoreError(f"{folder}: holds shards but no {BUILD}; choose another folder")
+    else:
+        write_json(folder / BUILD, build.asdict())
+        (folder / "config.yaml").write_text(pipeline.config.to_yaml(), encoding="utf-8")
+    return build
+
+
+def _encode_shard(
+    pipeline: Pipeline, sources: Sequence[ImageSource], file: Path, dtype: str, advance: Callable[[int], object]
+) -> None:
+    for stale in file.parent.glob(f".{file.name}.*.tmp"):  # of a run that was killed while it wrote this shard
+        stale.unlink(missing_ok=True)
+    skipped: list[tuple[str, str]] = []
+
+    def on_error(image_id: str, error: ImageError) -> None:
+        skipped.append((image_id, str(error)))
+        advance(1)
+
+    parts: list[ImageFeatures] = []
+    folds_to_global = True
+    for features in pipeline.encode_stream(sources, on_error=on_error):
+        folds_to_global &= features.folded is features.global_features
+        parts.append(features)
+        advance(len(features))
+    features_of_shard = concat_images(parts) if parts else None
+    if features_of_shard is not None and folds_to_global:
+        features_of_shard.folded = features_of_shard.global_features
+    write_shard(file, features_of_shard, skipped, dtype)

@@ -1,0 +1,177 @@
+"""What is in a store's folder, and the two JSON documents that say so.
+
+    build.json             what is being built from what: written first, compared by every later run
+    shard-00000.safetensors ...   features of `shard_images` sources each, in source order
+    manifest.json          what was built: written last; a folder without it is not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heritage_align.errors import StoreError
+from heritage_align.store.files import read_json
+
+FORMAT = 1
+BUILD = "build.json"
+MANIFEST = "manifest.json"
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def sources_digest(ids: Sequence[str]) -> str:
+    """Return a digest of a collection's image ids in their order."""
+    digest = hashlib.sha256()
+    for image_id in ids:
+        encoded = image_id.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a store is being built from.
+
+    Attributes:
+        identity: `Pipeline.identity` of the pipeline: encoder, image_config, config.
+        name: the configuration's name.
+        dtype: storage of the features.
+        shard_images: sources in one shard.
+        sources: number of pictures of the collection.
+        sources_digest: of their ids in order.
+        format: of the store.
+    """
+
+    identity: dict[str, str]
+    name: str
+    dtype: str
+    shard_images: int
+    sources: int
+    sources_digest: str
+    format: int = FORMAT
+
+    @property
+    def shards(self) -> int:
+        """Number of shards when the build is finished."""
+        return -(-self.sources // self.shard_images)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        return asdict(self)
+
+    def refuse_other(self, wanted: Build, folder: Path) -> None:
+        """Raise StoreError, naming the first difference, if another build is going on in the folder."""
+        labels = {
+            "format": "store format",
+            "dtype": "store.dtype",
+            "shard_images": "store.shard_images",
+            "sources": "number of pictures",
+            "sources_digest": "pictures (their ids or order)",
+        }
+        refuse_identity(self.identity, wanted.identity, folder)
+        for key, label in labels.items():
+            have, want = getattr(self, key), getattr(wanted, key)
+            if have != want:
+                shown = "" if key == "sources_digest" else f": {have} there, {want} now"
+                raise StoreError(f"{folder}: was begun with another {label}{shown}; choose another folder")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard as the manifest lists it."""
+
+    file: str
+    images: int
+    regions: int
+    skipped: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished store holds.
+
+    Attributes:
+        build: what it was built from.
+        dim: width of the vectors.
+        shards: its files in order.
+        folded: ``"none"``, ``"global"`` (the fold is the global vector) or ``"stored"``.
+    """
+
+    build: Build
+    dim: int
+    folded: str
+    shards: tuple[ShardEntry, ...] = field(default_factory=tuple)
+
+    @property
+    def images(self) -> int:
+        """Number of images with features."""
+        return sum(shard.images for shard in self.shards)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        totals = {
+            "images": self.images,
+            "regions": sum(shard.regions for shard in self.shards),
+            "skipped": sum(shard.skipped for shard in self.shards),
+        }
+        return {"dim": self.dim, "folded": self.folded, **totals, **asdict(self)}
+
+
+def read_build(folder: Path) -> Build:
+    """Read build.json; raises StoreError for another format or a damaged file."""
+    path = folder / BUILD
+    document = read_json(path)
+    if document.get("format") != FORMAT:
+        raise StoreError(f"{path}: store format {document.get('format')!r}, this version reads {FORMAT}")
+    try:
+        return Build(**document)
+    except TypeError as error:
+        raise StoreError(f"{path}: is damaged: {error}") from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read manifest.json.
+
+    Raises:
+        StoreError: there is no store, it is half built, of another format, or damaged.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: there is no store (heritage-align index build CONFIG --out {folder})")
+    if not path.exists():
+        if (folder / BUILD).exists():
+            raise StoreError(f"{folder}: is half built; run the same index build again, it goes on where it stopped")
+        raise StoreError(f"{folder}: holds no store: there is no {MANIFEST}")
+    document = read_json(path)
+    try:
+        build = Build(**document["build"])
+        shards = tuple(ShardEntry(**shard) for shard in document["shards"])
+        manifest = Manifest(build, int(document["dim"]), str(document["folded"]), shards)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: is damaged: {error}") from error
+    if build.format != FORMAT:
+        raise StoreError(f"{path}: store format {build.format!r}, this version reads {FORMAT}")
+    return manifest
+
+
+def refuse_identity(have: dict[str, str], want: dict[str, str], folder: Path) -> None:
+    """Raise StoreError if features were made by another encoder or other image settings; names both."""
+    if have.get("encoder") != want.get("encoder"):
+        raise StoreError(
+            f"{folder}: was made by encoder {have.get('encoder')}, the config has {want.get('encoder')}; "
+            "use the config it was made with, or build another store"
+        )
+    if have.get("image_config") != want.get("image_config"):
+        raise StoreError(
+            f"{folder}: was made with other regions, region filters, folding or seed than the config has; "
+            "use the config it was made with, or build another store"
+        )

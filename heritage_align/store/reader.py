@@ -1,0 +1,125 @@
+"""Read a finished store: blocks for the first stage, gathered features for the rerank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from heritage_align.errors import StoreError
+from heritage_align.features import concat_images
+from heritage_align.store.layout import Manifest, read_manifest, refuse_identity
+from heritage_align.store.shard import Shard, read_shard
+from heritage_align.types import ImageFeatures
+
+
+class Store:
+    """A folder of memory-mapped features; opening reads headers and ids, not features.
+
+    Attributes:
+        path: the folder.
+        manifest: what it holds and what made it.
+        ids: image ids, in the order of the rows.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, shards: Sequence[Shard]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._shards = [shard for shard in shards if len(shard)]
+        self.skipped = tuple(skipped for shard in shards for skipped in shard.skipped)
+        self.ids: tuple[str, ...] = tuple(image_id for shard in self._shards for image_id in shard.ids)
+        self._starts = torch.tensor([0, *(len(shard) for shard in self._shards)]).cumsum(0)
+
+    @classmethod
+    def open(cls, path: str | Path, expect: Mapping[str, str] | None = None) -> Store:
+        """Open a store.
+
+        Args:
+            path: the folder.
+            expect: a pipeline's identity; a store that another encoder or other image settings made is refused.
+
+        Raises:
+            StoreError: it is missing, half built, damaged, or made by another encoder; the message says which.
+        """
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        if expect is not None:
+            refuse_identity(manifest.build.identity, dict(expect), folder)
+        shards = []
+        for entry in manifest.shards:
+            shard = read_shard(folder / entry.file)
+            if len(shard) != entry.images:
+                raise StoreError(f"{shard.path}: holds {len(shard)} images, the manifest says {entry.images}")
+            shards.append(shard)
+        store = cls(folder, manifest, shards)
+        if len(store._rows) != len(store.ids):
+            seen: set[str] = set()
+            twice = next(i for i in store.ids if i in seen or seen.add(i))
+            raise StoreError(f"{folder}: image id {twice!r} occurs twice")
+        return store
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {image_id: row for row, image_id in enumerate(self.ids)}
+
+    def row(self, image_id: str) -> int:
+        """Return an image's row; raises StoreError for an unknown id."""
+        try:
+            return self._rows[image_id]
+        except KeyError:
+            raise StoreError(f"{self.path}: holds no image {image_id!r}") from None
+
+    def first_stage(self) -> tuple[list[Tensor], bool]:
+        """Return the vectors to search first, one block ``(n_i, dim)`` a shard, and whether their dot product with a
+        text's global vector already is the score (a similarity that folds)."""
+        folded = self.manifest.folded
+        name = "folded" if folded == "stored" else "global"
+        return [shard.vectors(name) for shard in self._shards], folded != "none"
+
+    def gather(self, rows: Tensor) -> ImageFeatures:
+        """Return the features of chosen images; only their rows are read.
+
+        Args:
+            rows: int64, ascending and without repeats.
+
+        Raises:
+            ValueError: rows out of order or out of range.
+        """
+        rows = rows.to("cpu", torch.int64)
+        if len(rows) and (bool((rows[1:] <= rows[:-1]).any()) or int(rows[0]) < 0 or int(rows[-1]) >= len(self)):
+            raise ValueError(f"rows: expected ascending rows of 0..{len(self) - 1} without repeats")
+        parts = []
+        for number, shard in enumerate(self._shards):
+            first, end = int(self._starts[number]), int(self._starts[number + 1])
+            inside = rows[(rows >= first) & (rows < end)] - first
+            if len(inside):
+                parts.append(_picked(shard, inside, self.manifest.folded))
+        return concat_images(parts) if parts else ImageFeatures((), torch.empty(0, self.manifest.dim))
+
+
+def _picked(shard: Shard, rows: Tensor, folded: str) -> ImageFeatures:
+    whole = shard.vectors("global")[rows].float()
+    vectors = {"none": None, "global": whole}.get(folded)
+    if folded == "stored":
+        vectors = shard.vectors("folded")[rows].float()
+    regions = shard.regions()
+    picked = ImageFeatures(tuple(shard.ids[row] for row in rows.tolist()), whole, folded=vectors)
+    if regions is not None:
+        picked.regions = regions.select(rows)
+        picked.boxes = _runs(shard.tensors.get("boxes"), regions.offsets, rows)
+        picked.keep = _runs(shard.tensors.get("keep"), regions.offsets, rows)
+        picked.factor = _runs(shard.tensors.get("factor"), regions.factor_offsets, rows)
+    return picked
+
+
+def _runs(values: Tensor | None, offsets: Tensor, rows: Tensor) -> Tensor | None:
+    """Return the runs ``values[offsets[r] : offsets[r + 1]]`` of the chosen rows, one after the other."""
+    if values is None:
+        return None
+    return torch.cat([values[int(offsets[row]) : int(offsets[row + 1])] for row in rows.tolist()])
