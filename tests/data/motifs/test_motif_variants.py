@@ -60,7 +60,7 @@ def test_pictures_of_an_artwork_differ_inside_the_changed_boxes_alone(number: in
 
 
 def test_a_detail_is_small() -> None:
-    """The changed element covers a median of less than a tenth of the picture: a global vector hardly sees it."""
+    """The changed element covers a median of less than a tenth of the picture."""
     shares = []
     for number in range(60):
         for design in artwork(0, "test", number, 4)[1:]:
