@@ -41,14 +41,15 @@ class ExactIndex:
                     f"blocks[{i}]: expected (n, {queries.shape[1]}) as the queries, got {tuple(block.shape)}"
                 )
         queries = queries.to(self._device, torch.float32)
-        rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-        scores = torch.empty(len(queries), 0, device=queries.device)
+        start = 0 if len(queries) else min(k, sum(len(block) for block in blocks))
+        rows = torch.empty(len(queries), start, dtype=torch.int64, device=queries.device)
+        scores = torch.empty(len(queries), start, device=queries.device)
         for first, part in self._scored(blocks, queries):
             found, values = best(part, k)
             scores = torch.cat([scores, values], 1)
             rows = torch.cat([rows, found + first], 1)
             # The rows found before are smaller, and a stable sort keeps them in front.
-            scores, order = scores.sort(1, descending=True, stable=True)
+            scores, order = scores.sort(dim=1, descending=True, stable=True)
             scores, rows = scores[:, :k], rows.gather(1, order)[:, :k]
         return rows, scores
 
@@ -85,5 +86,5 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     for query in tied.nonzero().flatten().tolist():
         values[query], columns[query] = (part[:k] for part in scores[query].sort(descending=True, stable=True))
     columns, order = columns.sort(1)
-    values, order = values.gather(1, order).sort(1, descending=True, stable=True)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
     return columns.gather(1, order), values
