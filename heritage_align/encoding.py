@@ -55,8 +55,9 @@ class ImageStage:
             regions = step.apply(images, regions)
         return regions
 
-    def encode(self, images: Sequence[Image], ids: Sequence[str], pixels: Tensor, pool: ThreadPoolExecutor,
-               batch_size: int) -> ImageFeatures:
+    def encode(
+        self, images: Sequence[Image], ids: Sequence[str], pixels: Tensor, pool: ThreadPoolExecutor, batch_size: int
+    ) -> ImageFeatures:
         """Encode pictures whose `pixels` ``(n_images, 3, height, width)`` are prepared already."""
         regions = self.regions(images, ids)
         if regions is None:
@@ -87,8 +88,9 @@ class ImageStage:
             factor=triangular_factor(ragged) if self.factors else None,
         )
 
-    def _crops(self, images: Sequence[Image], regions: Sequence[Regions], pool: ThreadPoolExecutor,
-               batch_size: int) -> Tensor:
+    def _crops(
+        self, images: Sequence[Image], regions: Sequence[Regions], pool: ThreadPoolExecutor, batch_size: int
+    ) -> Tensor:
         def prepared(job: tuple[Image, Sequence[float]]) -> Tensor:
             image, box = job
             return self.encoder.prepare(image.crop(_pixel_box(box)))
@@ -109,8 +111,9 @@ class ImageStage:
         return torch.cat(parts) if parts else torch.empty(0, self.encoder.dim)
 
 
-def encode_images(stage: ImageStage, sources: Iterable[ImageSource], *, batch_size: int, workers: int,
-                  on_error: OnError) -> Iterator[ImageFeatures]:
+def encode_images(
+    stage: ImageStage, sources: Iterable[ImageSource], *, batch_size: int, workers: int, on_error: OnError
+) -> Iterator[ImageFeatures]:
     """Yield features batch by batch, in the order of the sources; bad pictures are reported and left out.
 
     At most two batches of pictures are in memory: one being encoded, one being decoded.
@@ -152,8 +155,9 @@ def encode_images(stage: ImageStage, sources: Iterable[ImageSource], *, batch_si
                 yield features
 
 
-def encode_texts(encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *,
-                 batch_size: int) -> TextFeatures:
+def encode_texts(
+    encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *, batch_size: int
+) -> TextFeatures:
     """Encode texts whole, and their fragments one by one where there is a fragmenter.
 
     Raises:

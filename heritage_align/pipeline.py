@@ -48,18 +48,14 @@ class Pipeline:
         context = BuildContext(resolve_device(runtime.device), runtime.precision, runtime.seed)
         self.encoder: Encoder = self._build(config.encoder, context)
         context = replace(context, encoder=self.encoder)
-        self.text_encoder: Encoder = (
-            self._build(config.text_encoder, context) if config.text_encoder else self.encoder
-        )
+        self.text_encoder: Encoder = self._build(config.text_encoder, context) if config.text_encoder else self.encoder
         if self.text_encoder.dim != self.encoder.dim:
             # The plan compares what the settings promise; only the loaded weights tell the rest.
             fault = f"text_encoder: has {self.text_encoder.dim} dimensions, encoder has {self.encoder.dim}"
             raise ConfigError([fault], config.source)
         self.proposer: Proposer | None = self._build(config.proposer, context) if config.proposer else None
         self.filters: tuple[Filter, ...] = tuple(self._build(c, context) for c in config.filters)
-        self.fragmenter: Fragmenter | None = (
-            self._build(config.fragmenter, context) if config.fragmenter else None
-        )
+        self.fragmenter: Fragmenter | None = self._build(config.fragmenter, context) if config.fragmenter else None
         attention: dict[str, Any] = {}
         for step in self.filters:
             attention.update(step.attention)
@@ -105,9 +101,7 @@ class Pipeline:
         fragmenter = self.config.fragmenter
         return _digest(
             {
-                "encoder": _weights_and_settings(
-                    self.text_encoder, self.config.text_encoder or self.config.encoder
-                ),
+                "encoder": _weights_and_settings(self.text_encoder, self.config.text_encoder or self.config.encoder),
                 "fragmenter": fragmenter.as_dict() if fragmenter else None,
             }
         )
@@ -143,9 +137,7 @@ class Pipeline:
 
     def encode_texts(self, items: Sequence[TextItem]) -> TextFeatures:
         """Encode texts and, with a fragmenter, their fragments; raises DataError that names a blank text."""
-        return encode_texts(
-            self.text_encoder, self.fragmenter, items, batch_size=self.config.runtime.batch_size
-        )
+        return encode_texts(self.text_encoder, self.fragmenter, items, batch_size=self.config.runtime.batch_size)
 
     def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
         """Score with the configured similarity (see `protocols.Similarity.score`)."""

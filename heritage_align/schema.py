@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from heritage_align.config import CONFIG_VERSION, SLOTS, RuntimeSettings, SearchSettings, StoreSettings
 from heritage_align.errors import PluginError
 from heritage_align.hookspecs import KINDS, ComponentSpec
 from heritage_align.plugins import Registry, default_registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SECTIONS = {"store": StoreSettings, "search": SearchSettings, "runtime": RuntimeSettings}
+SECTIONS: dict[str, type[BaseModel]] = {"store": StoreSettings, "search": SearchSettings, "runtime": RuntimeSettings}
 REQUIRED = ("version", "name", "encoder", "similarity")
 
 
@@ -63,7 +65,7 @@ def component_schema(kind: str, name: str, registry: Registry | None = None) -> 
     if kind not in KINDS:
         raise PluginError(f"unknown kind {kind!r}; known: {', '.join(KINDS)}")
     definitions: dict[str, Any] = {}
-    schema = _settings(registry, registry.spec(kind, name), definitions)  # type: ignore[arg-type]
+    schema = _settings(registry, registry.spec(kind, name), definitions)
     return {"$schema": DIALECT, **schema, **({"$defs": definitions} if definitions else {})}
 
 

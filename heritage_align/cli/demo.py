@@ -18,8 +18,12 @@ ABOUT = (
 
 
 @click.command(name="demo")
-@click.option("--out", type=click.Path(path_type=Path), default="demo-output", show_default=True, help="Folder to write.")
-@click.option("--artworks", type=click.IntRange(min=2), default=50, show_default=True, help="Artworks, four pictures each.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="demo-output", show_default=True, help="Folder to write."
+)
+@click.option(
+    "--artworks", type=click.IntRange(min=2), default=50, show_default=True, help="Artworks, four pictures each."
+)
 def command(out: Path, artworks: int) -> None:
     """Run global, LACLIP, late interaction, SCAN and BFAN (with and without the SIFT filter) on the motif collection.
 
@@ -36,11 +40,18 @@ def command(out: Path, artworks: int) -> None:
     start = time.perf_counter()
     configs = [load_recipe(name, [f"data.artworks={artworks}"]) for name in SYSTEMS]
     dataset = build_dataset(configs[0])
-    click.echo(f"{dataset.name}: {len(dataset.image_ids)} pictures, {len(dataset.texts)} captions; {len(SYSTEMS)} systems")
+    click.echo(
+        f"{dataset.name}: {len(dataset.image_ids)} pictures, {len(dataset.texts)} captions; {len(SYSTEMS)} systems"
+    )
     with encoding_bar(len(dataset.image_ids)) as started:
         outcomes = compare_systems(configs, dataset, started=started)
     click.echo(print_comparison(outcomes))
     page = write_results(
-        outcomes, dataset, out, command="heritage-align demo", title="heritage_align on the motif collection", summary=ABOUT
+        outcomes,
+        dataset,
+        out,
+        command="heritage-align demo",
+        title="heritage_align on the motif collection",
+        summary=ABOUT,
     )
     click.echo(f"wrote {page} after {time.perf_counter() - start:.0f} s; open it in a browser")

@@ -66,5 +66,3 @@ def _cut_offs(text: str) -> tuple[int, ...]:
     if not ks or any(k < 1 for k in ks) or list(ks) != sorted(set(ks)):
         raise ConfigError([f"--ks: expected ascending numbers from 1, for example 1,5,10; got {text!r}"], "evaluate")
     return ks
-
-

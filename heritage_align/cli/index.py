@@ -25,11 +25,11 @@ def command() -> None:
 @set_option
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
-@click.option("--shard", "share", default="1/1", show_default=True, metavar="I/N", help="Take every Nth shard from the Ith.")
+@click.option(
+    "--shard", "share", default="1/1", show_default=True, metavar="I/N", help="Take every Nth shard from the Ith."
+)
 @json_option
-def build(
-    config: str, overrides: tuple[str, ...], data: str | None, out: Path, share: str, as_json: bool
-) -> None:
+def build(config: str, overrides: tuple[str, ...], data: str | None, out: Path, share: str, as_json: bool) -> None:
     """Encode the collection of CONFIG (or --data) into a store.
 
     Run it again after a kill: it goes on with the first shard that is missing. Pictures that cannot be read are named

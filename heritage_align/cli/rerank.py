@@ -16,9 +16,7 @@ from heritage_align.cli.options import config_argument, data_option, read_config
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run to write.")
 @set_option
 @data_option
-def command(
-    config: str, run: Path, store: Path, out: Path, overrides: tuple[str, ...], data: str | None
-) -> None:
+def command(config: str, run: Path, store: Path, out: Path, overrides: tuple[str, ...], data: str | None) -> None:
     """Rescore the candidates of a TREC RUN with CONFIG's similarity; queries are the data set's texts, by id.
 
     Example: heritage-align rerank scan first-stage.trec --store store --data captions.jsonl --out scan.trec

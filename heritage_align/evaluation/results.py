@@ -71,7 +71,13 @@ def _test(test: PairedTest) -> dict[str, Any]:
 
 
 def write_results(
-    outcomes: Sequence[SystemOutcome], dataset: Dataset, folder: Path, *, command: str, title: str = "", summary: str = ""
+    outcomes: Sequence[SystemOutcome],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    command: str,
+    title: str = "",
+    summary: str = "",
 ) -> Path:
     """Write metrics.json, ``<system>.trec``, ``<system>.yaml`` and report.html; return the page's path.
 

@@ -92,9 +92,7 @@ def processor_name() -> str:
 def _row(outcome: SystemOutcome) -> SystemRow:
     return SystemRow.from_result(
         outcome.evaluation.result,
-        summary=" -> ".join(
-            c.spec.name for c in outcome.pipeline.config.components() if c.spec.kind != "index"
-        ),
+        summary=" -> ".join(c.spec.name for c in outcome.pipeline.config.components() if c.spec.kind != "index"),
         encode_seconds=outcome.encode_seconds,
         score_seconds=outcome.evaluation.seconds,
         tests=outcome.tests,
@@ -130,17 +128,13 @@ def _example(outcomes: Sequence[SystemOutcome], column: int) -> QueryExample:
     for outcome in outcomes:
         scores, rows = outcome.evaluation.scores[:, column].sort(descending=True, stable=True)
         ids = [outcome.encoded.images.ids[row] for row in rows.tolist()]
-        hits = [
-            Hit(i, float(s), r) for r, (i, s) in enumerate(zip(ids[:SHOWN_HITS], scores.tolist()), start=1)
-        ]
+        hits = [Hit(i, float(s), r) for r, (i, s) in enumerate(zip(ids[:SHOWN_HITS], scores.tolist()), start=1)]
         right = next((r for r, i in enumerate(ids, start=1) if i in item.image_ids), None)
         answers.append(SystemAnswers(outcome.evaluation.result.system, hits, right))
     return QueryExample(item.id, item.text, frozenset(item.image_ids), answers, item.language)
 
 
-def _explanations(
-    outcomes: Sequence[SystemOutcome], dataset: Dataset, items: Sequence[TextItem]
-) -> list[Explanation]:
+def _explanations(outcomes: Sequence[SystemOutcome], dataset: Dataset, items: Sequence[TextItem]) -> list[Explanation]:
     """Explain the right picture of each text by the best system that can (fragments before whole texts)."""
     able = [o for o in outcomes if o.pipeline.proposer is not None]
     able.sort(key=lambda o: (o.pipeline.fragmenter is None, -o.evaluation.result.mean_recall))

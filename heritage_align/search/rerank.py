@@ -14,9 +14,7 @@ from heritage_align.store import Store
 from heritage_align.types import Hit, Run, TextItem
 
 
-def rerank(
-    pipeline: Pipeline, store: Store, run: Run, items: Sequence[TextItem] | Mapping[str, TextItem]
-) -> Run:
+def rerank(pipeline: Pipeline, store: Store, run: Run, items: Sequence[TextItem] | Mapping[str, TextItem]) -> Run:
     """Rescore every query's candidates of a run, for example one that was read from TREC.
 
     Args:

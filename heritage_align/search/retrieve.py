@@ -64,7 +64,7 @@ def search(
 def search_images(
     pipeline: Pipeline, store: Store, images: Sequence[Image], ids: Sequence[str], *, top_k: int | None = None
 ) -> Run:
-    """Answer image queries with similar images: the cosine of their first-stage vectors.
+    """Answer image queries with similar images: the cosine of the whole images' vectors.
 
     A picture that is in the store itself comes first, with a cosine of 1 but for the rounding of the storage.
 
@@ -81,13 +81,10 @@ def search_images(
     _check(store, top_k, top_k)
     if not images:
         raise DataError("search: there is no query")
-    features = pipeline.encode_images(images, ids)
-    blocks, _ = store.first_stage()
-    vectors = features.global_features
-    if store.manifest.folded == "stored" and features.folded is not None:
-        vectors = features.folded
+    pixels = torch.stack([pipeline.encoder.prepare(image) for image in images])
     with torch.inference_mode():
-        rows, scores = pipeline.index.search(blocks, vectors, top_k)
+        vectors = pipeline.encoder.encode_pixels(pixels).global_features
+        rows, scores = pipeline.index.search(store.blocks("global"), vectors, top_k)
     return _run(pipeline, store, tuple(ids), rows.cpu(), scores.cpu())
 
 

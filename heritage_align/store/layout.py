@@ -1,8 +1,8 @@
 """What is in a store's folder, and the two JSON documents that say so.
 
-    build.json             what is being built from what: written first, compared by every later run
-    shard-00000.safetensors ...   features of `shard_images` sources each, in source order
-    manifest.json          what was built: written last; a folder without it is not finished
+build.json             what is being built from what: written first, compared by every later run
+shard-00000.safetensors ...   features of `shard_images` sources each, in source order
+manifest.json          what was built: written last; a folder without it is not finished
 """
 
 from __future__ import annotations

@@ -79,8 +79,11 @@ class Store:
         """Return the vectors to search first, one block ``(n_i, dim)`` a shard, and whether their dot product with a
         text's global vector already is the score (a similarity that folds)."""
         folded = self.manifest.folded
-        name = "folded" if folded == "stored" else "global"
-        return [shard.vectors(name) for shard in self._shards], folded != "none"
+        return self.blocks("folded" if folded == "stored" else "global"), folded != "none"
+
+    def blocks(self, name: str) -> list[Tensor]:
+        """Return the ``global`` or ``folded`` vectors, one memory-mapped block ``(n_i, dim)`` a shard."""
+        return [shard.vectors(name) for shard in self._shards]
 
     def gather(self, rows: Tensor) -> ImageFeatures:
         """Return the features of chosen images; only their rows are read.

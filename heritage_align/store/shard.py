@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from heritage_align.types import ImageFeatures
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
-REQUIRED = ("global",)
+HEADER = "heritage_align"
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class Shard:
         return Ragged(self.tensors["regions.values"], self.tensors["regions.offsets"], scales)
 
 
-def write_shard(
-    path: Path, features: ImageFeatures | None, skipped: list[tuple[str, str]], dtype: str
-) -> None:
+def write_shard(path: Path, features: ImageFeatures | None, skipped: list[tuple[str, str]], dtype: str) -> None:
     """Write a shard atomically.
 
     Args:
@@ -75,8 +73,9 @@ def write_shard(
     folded = "none"
     if features is not None and features.folded is not None:
         folded = "global" if features.folded is features.global_features else "stored"
-    metadata = {"ids": json.dumps(ids), "skipped": json.dumps(skipped, ensure_ascii=False), "folded": folded}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    # One entry: safetensors writes several in an order that changes from run to run, and shards are compared by bytes.
+    header = json.dumps({"ids": ids, "skipped": skipped, "folded": folded}, ensure_ascii=False)
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, {HEADER: header}))
 
 
 def read_shard(path: Path) -> Shard:
@@ -85,9 +84,9 @@ def read_shard(path: Path) -> Shard:
         with safe_open(path, "pt") as opened:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-        ids = tuple(json.loads(metadata["ids"]))
-        skipped = tuple((i, reason) for i, reason in json.loads(metadata["skipped"]))
-        folded = metadata["folded"]
+        header = json.loads(metadata[HEADER])
+        ids, folded = tuple(header["ids"]), header["folded"]
+        skipped = tuple((i, reason) for i, reason in header["skipped"])
     except FileNotFoundError as error:
         raise StoreError(f"{path}: is missing") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -128,9 +127,8 @@ def _stored(name: str, values: Tensor, dtype: str) -> dict[str, Tensor]:
 def _check_shapes(path: Path, ids: tuple[str, ...], tensors: dict[str, Tensor]) -> None:
     if not ids:
         return
-    for name in REQUIRED:
-        if name not in tensors:
-            raise StoreError(f"{path}: has no tensor {name!r}")
+    if "global" not in tensors:
+        raise StoreError(f"{path}: has no tensor 'global'")
     for name in ("global", "folded"):
         if name in tensors and len(tensors[name]) != len(ids):
             raise StoreError(f"{path}: {name!r} has {len(tensors[name])} rows for {len(ids)} ids")

@@ -46,9 +46,7 @@ def run_check(check: Check, case: Case) -> None:
     except SkipTest:
         raise
     except Exception as error:  # whatever a component raises where it should not is a finding, not a crash
-        found = (
-            str(error) if isinstance(error, AssertionError) else f"it raised {type(error).__name__}: {error}"
-        )
+        found = str(error) if isinstance(error, AssertionError) else f"it raised {type(error).__name__}: {error}"
         raise CheckFailed(f"{case} fails {check.name}: {found} [{check.reason}]") from error
 
 
@@ -117,9 +115,7 @@ def parametrize_with_checks(
             marks = []
             if check.name in expected:
                 marks.append(pytest.mark.xfail(reason=expected[check.name], strict=True, raises=CheckFailed))
-            params.append(
-                pytest.param(partial(run_check, check, case), id=f"{case}-{check.name}", marks=marks)
-            )
+            params.append(pytest.param(partial(run_check, check, case), id=f"{case}-{check.name}", marks=marks))
     return pytest.mark.parametrize("check", params)
 
 

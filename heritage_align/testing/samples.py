@@ -21,9 +21,7 @@ DIM = 8
 
 TEXTS: tuple[TextItem, ...] = (
     TextItem("zh", "红地团窠牡丹纹锦，四角饰云纹", phrases=("团窠牡丹纹", "云纹"), language="zh"),
-    TextItem(
-        "en", "two cranes and a lotus on a blue ground", phrases=("two cranes", "a lotus"), language="en"
-    ),
+    TextItem("en", "two cranes and a lotus on a blue ground", phrases=("two cranes", "a lotus"), language="en"),
     TextItem("one", "鹤", language="zh"),
     TextItem("mixed", "卍字 (wan-fret) border, 17th c.: 龙 & 凤!", language=None),
 )
@@ -130,9 +128,7 @@ def texts_towards(features: TextFeatures, direction: Tensor) -> TextFeatures:
     """Return the texts with every row pulled near to a direction."""
     assert features.fragments is not None
     fragments = Ragged(_pulled(features.fragments.values, direction), features.fragments.offsets)
-    return replace(
-        features, global_features=_pulled(features.global_features, direction), fragments=fragments
-    )
+    return replace(features, global_features=_pulled(features.global_features, direction), fragments=fragments)
 
 
 def _pulled(rows: Tensor, direction: Tensor) -> Tensor:

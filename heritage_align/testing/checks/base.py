@@ -66,9 +66,7 @@ def expect_close(got: Tensor, wanted: Tensor, what: str, tolerance: float = TOLE
     close = torch.isclose(got.double(), wanted.double(), rtol=tolerance, atol=tolerance)
     if not bool(close.all()):
         place = tuple(int(i) for i in (~close).nonzero()[0])
-        raise AssertionError(
-            f"{what}: {got[place].item():.6g} at {place}, expected {wanted[place].item():.6g}"
-        )
+        raise AssertionError(f"{what}: {got[place].item():.6g} at {place}, expected {wanted[place].item():.6g}")
 
 
 def expect_unit_rows(rows: Tensor, dim: int, what: str) -> None:

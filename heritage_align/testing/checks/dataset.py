@@ -105,9 +105,7 @@ def check_unknown_image_is_named(case: Case) -> None:
     try:
         built.load_image("no such image")
     except HeritageAlignError as error:
-        expect(
-            "no such image" in str(error), f"load_image('no such image') says {error!s} and not which image"
-        )
+        expect("no such image" in str(error), f"load_image('no such image') says {error!s} and not which image")
     else:
         raise AssertionError("load_image('no such image') returned")
 
@@ -123,10 +121,6 @@ def check_bad_pictures_are_named(case: Case) -> None:
         try:
             built.load_image(image_id)
         except ImageError as error:
-            expect(
-                name in str(error), f"load_image({image_id!r}) says {str(error)!r} and does not name {name!r}"
-            )
+            expect(name in str(error), f"load_image({image_id!r}) says {str(error)!r} and does not name {name!r}")
         else:
-            raise AssertionError(
-                f"load_image({image_id!r}) returned, and the case says that it does not decode"
-            )
+            raise AssertionError(f"load_image({image_id!r}) returned, and the case says that it does not decode")

@@ -41,9 +41,7 @@ def check_image_vectors(case: Case) -> None:
         f"encode_pixels gave {tuple(rows.shape)} for {len(PICTURES)} images",
     )
     expect_unit_rows(rows, encoder.dim, "global_features")
-    expect(
-        not rows.requires_grad, "global_features require a gradient: a collection's graphs fill the memory"
-    )
+    expect(not rows.requires_grad, "global_features require a gradient: a collection's graphs fill the memory")
 
 
 @check("encoder")
@@ -86,9 +84,7 @@ def check_patches(case: Case) -> None:
     expect(encoded.patches is not None, "encode_pixels(patches=True) gave no patches")
     assert encoded.patches is not None
     shape = (len(PICTURES), rows * columns, encoder.dim)
-    expect(
-        encoded.patches.shape == shape, f"patches have shape {tuple(encoded.patches.shape)}, expected {shape}"
-    )
+    expect(encoded.patches.shape == shape, f"patches have shape {tuple(encoded.patches.shape)}, expected {shape}")
     expect_unit_rows(encoded.patches, encoder.dim, "patches")
     alone = encoder.encode_pixels(pixels).global_features
     expect_close(encoded.global_features, alone, "global_features with patches=True, against those without")
@@ -103,9 +99,7 @@ def check_images_do_not_depend_on_their_batch(case: Case) -> None:
     together = encoder.encode_pixels(pixels).global_features
     alone = torch.cat([encoder.encode_pixels(row[None]).global_features for row in pixels])
     expect_close(alone, together, "images encoded alone, against the batch")
-    expect_close(
-        encoder.encode_pixels(pixels.flip(0)).global_features.flip(0), together, "images in another order"
-    )
+    expect_close(encoder.encode_pixels(pixels.flip(0)).global_features.flip(0), together, "images in another order")
 
 
 @check("encoder")
@@ -127,9 +121,7 @@ def check_encoder_is_deterministic(case: Case) -> None:
         torch.manual_seed(seed)
         encoder: Encoder = case.build()
         torch.manual_seed(seed + 10)
-        images = (
-            encoder.encode_pixels(_pixels(encoder)).global_features if "global" in gained else torch.empty(0)
-        )
+        images = encoder.encode_pixels(_pixels(encoder)).global_features if "global" in gained else torch.empty(0)
         texts = encoder.encode_texts(TEXTS) if "texts" in gained else torch.empty(0)
         results.append((images, texts, encoder.fingerprint()))
     expect_close(results[1][0], results[0][0], "images encoded by a second build", 1e-6)

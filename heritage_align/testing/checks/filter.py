@@ -83,9 +83,7 @@ def check_filter_leaves_its_input_alone(case: Case) -> None:
     case.build().apply(list(pictures.values()), list(regions.values()))
     for name, given in regions.items():
         boxes, keep = before[name]
-        same = (
-            given.keep is keep and bool(np.asarray(keep).all()) and bool(np.array_equal(given.boxes, boxes))
-        )
+        same = given.keep is keep and bool(np.asarray(keep).all()) and bool(np.array_equal(given.boxes, boxes))
         expect(same, f"{name}: apply() changes the Regions it is given; return new ones")
         expect(pictures[name].tobytes() == pixels[name], f"{name}: apply() changes the picture in place")
 

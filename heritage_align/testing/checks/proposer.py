@@ -118,9 +118,7 @@ def check_pictures_are_left_alone(case: Case) -> None:
     pictures = samples.images()
     before = {name: (picture.size, picture.tobytes()) for name, picture in pictures.items()}
     case.build().propose(list(pictures.values()), list(pictures))
-    changed = [
-        name for name, picture in pictures.items() if (picture.size, picture.tobytes()) != before[name]
-    ]
+    changed = [name for name, picture in pictures.items() if (picture.size, picture.tobytes()) != before[name]]
     expect(not changed, f"propose() changes the pictures {', '.join(changed)} in place")
 
 

@@ -70,9 +70,7 @@ def _imported_by(*modules: str) -> frozenset[str]:
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     expect(
         done.returncode == 0,
         f"{', '.join(modules)} do not import in a fresh interpreter: {done.stderr[-800:]}",
@@ -151,9 +149,7 @@ def check_facts_are_planned(case: Case) -> None:
         ("output", facts.outputs or (), outputs),
     ):
         unknown = [name for name in given if name.removesuffix("?") not in known]
-        expect(
-            not unknown, f"unknown {label} {', '.join(unknown)}; a {case.kind} may declare {known or 'none'}"
-        )
+        expect(not unknown, f"unknown {label} {', '.join(unknown)}; a {case.kind} may declare {known or 'none'}")
     fields = type(case.config).model_fields
     for key, path in facts.files.items():
         expect(key.partition(".")[0] in fields, f"facts().files names {key!r}, which is no setting")
@@ -172,7 +168,5 @@ def check_nested_places(case: Case) -> None:
         try:
             there = get_at(document, place)
         except KeyError:
-            raise AssertionError(
-                f"nested() names the place {place!r}, which the settings do not have"
-            ) from None
+            raise AssertionError(f"nested() names the place {place!r}, which the settings do not have") from None
         expect(there == raw, f"nested()[{place!r}] is {raw!r}, the settings have {there!r} there")

@@ -20,7 +20,8 @@ class ScanConfig(ComponentConfig):
         "t2i", description="t2i: words attend to regions; i2t: regions attend to words; ens: the sum of both"
     )
     rectifier: Literal["leaky_relu", "relu", "none"] = Field(
-        "leaky_relu", description="of the cosines: slope 0.1 in SCAN's and BFAN's code, relu in Sheng et al. 2021, eq. 9"
+        "leaky_relu",
+        description="of the cosines: slope 0.1 in SCAN's and BFAN's code, relu in Sheng et al. 2021, eq. 9",
     )
     normalise: Literal["l2", "softmax", "none"] = Field("l2", description="over the query axis (raw_feature_norm)")
     temperature: float = Field(9.0, gt=0, description="lambda_1, inverse temperature of the attention (BFAN: 20)")

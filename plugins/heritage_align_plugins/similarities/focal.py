@@ -46,7 +46,7 @@ class ScanSimilarity:
 
     def fold(self, images: ImageFeatures) -> None:
         """Return None: attention depends on the text."""
-        return None
+        return
 
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Return ``(n_fragments, n_regions)`` cosines, those of masked regions -1."""

@@ -29,7 +29,7 @@ class LateInteractionSimilarity:
 
     def fold(self, images: ImageFeatures) -> None:
         """Return None: the best region depends on the text."""
-        return None
+        return
 
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Return ``(n_fragments, n_regions)`` cosines."""

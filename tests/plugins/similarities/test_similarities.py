@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from heritage_align.config import load_config, resolve
 from heritage_align.errors import ConfigError
 from heritage_align.ops import Ragged
@@ -14,7 +16,6 @@ from heritage_align.planning import needs
 from heritage_align.plugins import Registry, discover
 from heritage_align.protocols import BuildContext
 from heritage_align.types import ImageFeatures, TextFeatures
-from torch import Tensor
 
 E1, E2 = [1.0, 0.0], [0.0, 1.0]
 DIAGONAL = [math.sqrt(0.5), math.sqrt(0.5)]
@@ -41,9 +42,7 @@ def texts() -> TextFeatures:
 def build(registry: Registry, name: str, attention: dict[str, Any] | None = None, **settings: Any) -> Any:
     spec = registry.spec("similarity", name)
     config = registry.config_model(spec)(**settings)
-    nested = {
-        place: build(registry, **{k: v for k, v in raw.items()}) for place, (_, raw) in config.nested().items()
-    }
+    nested = {place: build(registry, **{k: v for k, v in raw.items()}) for place, (_, raw) in config.nested().items()}
     return registry.target(spec)(config, BuildContext(attention=attention or {}, nested=nested))
 
 
@@ -84,9 +83,7 @@ def test_laclip_text_conditioned(registry: Registry, images: ImageFeatures, text
     torch.testing.assert_close(mixed.score(images, texts)[0], torch.tensor([0.25 + 0.75 * expected, 0.75 * expected]))
 
 
-def test_late_interaction_takes_the_best_region(
-    registry: Registry, images: ImageFeatures, texts: TextFeatures
-) -> None:
+def test_late_interaction_takes_the_best_region(registry: Registry, images: ImageFeatures, texts: TextFeatures) -> None:
     half = math.sqrt(0.5)
     expected = torch.tensor([[1.0, 1.0], [half, half]])
     torch.testing.assert_close(build(registry, "late_interaction").score(images, texts), expected)
@@ -114,9 +111,7 @@ def test_scan_reproduces_the_vectors_of_the_reference(registry: Registry) -> Non
     images = ImageFeatures(("a",), regions[:1], Ragged(regions, torch.tensor([0, 4])))
     texts = TextFeatures(("x",), words[:1], Ragged(words, torch.tensor([0, 3])))
     assert build(registry, "scan").score(images, texts).item() == pytest.approx(1.040237, abs=2e-6)
-    bfan = build(
-        registry, "scan", {"focal": "prob"}, direction="ens", temperature=20.0, aggregate="mean"
-    )
+    bfan = build(registry, "scan", {"focal": "prob"}, direction="ens", temperature=20.0, aggregate="mean")
     assert bfan.score(images, texts).item() == pytest.approx(1.449496, abs=2e-6)
 
 
@@ -160,9 +155,7 @@ def test_a_sum_folds_when_its_terms_fold(registry: Registry, images: ImageFeatur
     assert build(registry, "weighted_sum", terms=terms).fold(images) is None
 
 
-def test_features_without_regions_are_refused(
-    registry: Registry, images: ImageFeatures, texts: TextFeatures
-) -> None:
+def test_features_without_regions_are_refused(registry: Registry, images: ImageFeatures, texts: TextFeatures) -> None:
     bare = ImageFeatures(images.ids, images.global_features)
     with pytest.raises(ValueError, match="no regions"):
         build(registry, "late_interaction").score(bare, texts)

@@ -1,0 +1,72 @@
+"""A small collection, and pipelines over it with a tiny random encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heritage_align_plugins.cn_clip.architecture import Architecture, build_model
+from heritage_align_plugins.cn_clip.checkpoint import save_checkpoint
+from PIL import Image
+
+from heritage_align.pipeline import Pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    architecture = Architecture(
+        name="tiny",
+        embed_dim=16,
+        image_resolution=32,
+        vision_layers=1,
+        vision_width=64,
+        vision_patch_size=16,
+        text_hidden_size=32,
+        text_num_hidden_layers=1,
+        text_num_attention_heads=2,
+        text_intermediate_size=32,
+        text_max_position_embeddings=64,
+    )
+    path = tmp_path_factory.mktemp("encoder") / "tiny.safetensors"
+    save_checkpoint(build_model(architecture), architecture, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven pictures, one of which cannot be read."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(folder / f"p{number}.png")
+    (folder / "p3x.png").write_bytes(b"\x89PNG\r\n\x1a\n truncated")
+    return folder
+
+
+def document(checkpoint: Path, pictures: Path, similarity: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "name": "tiny",
+        "encoder": {"name": "cn_clip", "model": str(checkpoint)},
+        "proposer": {"name": "random_crops", "count": 3},
+        "fragmenter": {"name": "punctuation"},
+        "similarity": similarity,
+        "store": {"dtype": "fp16", "shard_images": 4},
+        "data": {"name": "folder", "folder": str(pictures)},
+        "runtime": {"device": "cpu", "batch_size": 3},
+        **more,
+    }
+
+
+@pytest.fixture(scope="session")
+def scan(tiny_checkpoint: Path, pictures: Path) -> Pipeline:
+    return Pipeline.from_config(document(tiny_checkpoint, pictures, {"name": "scan"}))
+
+
+@pytest.fixture(scope="session")
+def laclip(tiny_checkpoint: Path, pictures: Path) -> Pipeline:
+    return Pipeline.from_config(document(tiny_checkpoint, pictures, {"name": "laclip"}))

@@ -1,0 +1,223 @@
+"""Building a store: resuming after any kill, shares, merging, refusing what does not belong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from heritage_align.encoding import ImageSource
+from heritage_align.errors import StoreError
+from heritage_align.indexing import build_index
+from heritage_align.pipeline import Pipeline, dataset_sources
+from heritage_align.store import Store, verify
+from heritage_align.store.finish import merge
+
+
+def sources_of(pipeline: Pipeline) -> list[ImageSource]:
+    return list(dataset_sources(pipeline.dataset()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_bad_picture_is_named_and_the_rest_is_there(scan: Pipeline, tmp_path: Path) -> None:
+    seen: list[int] = []
+    report = build_index(scan, sources_of(scan), tmp_path / "store", progress=seen.append)
+    assert report.finished
+    assert report.images == 10
+    assert [image_id for image_id, _ in report.skipped] == ["p3x.png"]
+    assert sum(seen) == 11
+    store = Store.open(tmp_path / "store", expect=scan.identity())
+    assert store.ids == tuple(f"p{n}.png" for n in range(10))
+    assert store.skipped == report.skipped
+    assert list(verify(tmp_path / "store")) == []
+
+
+def test_features_come_back_as_they_were(scan: Pipeline, tmp_path: Path) -> None:
+    build_index(scan, sources_of(scan), tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    rows = torch.tensor([1, 5, 9])
+    gathered = store.gather(rows)
+    dataset = scan.dataset()
+    ids = [store.ids[row] for row in rows.tolist()]
+    fresh = scan.encode_images([dataset.load_image(i) for i in ids], ids)
+    assert gathered.ids == fresh.ids
+    assert gathered.regions is not None
+    assert fresh.regions is not None
+    assert torch.equal(gathered.regions.offsets, fresh.regions.offsets)
+    # Stored as fp16: half a unit in the last place of values below 1 is 2.5e-4.
+    torch.testing.assert_close(gathered.regions.values.float(), fresh.regions.values, atol=3e-4, rtol=0)
+    torch.testing.assert_close(gathered.global_features, fresh.global_features, atol=3e-4, rtol=0)
+    assert torch.equal(gathered.boxes, fresh.boxes)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 0.0), ("fp16", 2**-11), ("bf16", 2**-8), ("int8", 1 / 254)])
+def test_every_storage_type(laclip: Pipeline, tmp_path: Path, dtype: str, tolerance: float) -> None:
+    pipeline = Pipeline.from_config(laclip.config.as_dict(), [f"store.dtype={dtype}"])
+    build_index(pipeline, sources_of(pipeline), tmp_path / "store")
+    exact = Pipeline.from_config(laclip.config.as_dict(), ["store.dtype=fp32"])
+    build_index(exact, sources_of(exact), tmp_path / "exact")
+    blocks, folds = Store.open(tmp_path / "store").first_stage()
+    expected, _ = Store.open(tmp_path / "exact").first_stage()
+    assert folds
+    # Half a unit in the last place of the largest value; int8 rounds to 1/127 of it.
+    scale = torch.cat(expected).abs().max().item() * (1 + 1e-6)
+    torch.testing.assert_close(torch.cat(blocks).float(), torch.cat(expected), atol=tolerance * scale, rtol=0)
+    assert list(verify(tmp_path / "store")) == []
+
+
+def test_shares_make_the_same_store(scan: Pipeline, tmp_path: Path) -> None:
+    build_index(scan, sources_of(scan), tmp_path / "whole")
+    first = build_index(scan, sources_of(scan), tmp_path / "shared", share=(2, 2))
+    assert not first.finished
+    with pytest.raises(StoreError, match="half built"):
+        Store.open(tmp_path / "shared")
+    assert build_index(scan, sources_of(scan), tmp_path / "shared", share=(1, 2)).finished
+    assert contents(tmp_path / "shared") == contents(tmp_path / "whole")
+
+
+def test_parts_merge_into_the_same_shards(scan: Pipeline, tmp_path: Path) -> None:
+    build_index(scan, sources_of(scan), tmp_path / "whole")
+    for share in ((1, 2), (2, 2)):
+        build_index(scan, sources_of(scan), tmp_path / f"part{share[0]}", share=share)
+    merge([tmp_path / "part2", tmp_path / "part1"], tmp_path / "merged")
+    whole, merged = contents(tmp_path / "whole"), contents(tmp_path / "merged")
+    assert all(merged[name] == content for name, content in whole.items() if name.startswith("shard"))
+    assert Store.open(tmp_path / "merged").ids == Store.open(tmp_path / "whole").ids
+    with pytest.raises(StoreError, match=r"shard-00000.safetensors of 3 is in .*part1, .*part1; expected it in"):
+        merge([tmp_path / "part1", tmp_path / "part1"], tmp_path / "twice")
+    build_index(scan, sources_of(scan), tmp_path / "third", share=(3, 3))
+    with pytest.raises(StoreError, match="shard-00001.safetensors of 3 is in none of the parts"):
+        merge([tmp_path / "part1", tmp_path / "third"], tmp_path / "lacking")
+    with pytest.raises(StoreError, match="not empty"):
+        merge([tmp_path / "part1"], tmp_path / "merged")
+
+
+def test_whole_stores_of_other_pictures_follow_each_other(scan: Pipeline, tmp_path: Path) -> None:
+    sources = sources_of(scan)
+    build_index(scan, sources[:4], tmp_path / "a")
+    build_index(scan, sources[5:], tmp_path / "b")
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    both = Store.open(tmp_path / "both")
+    assert both.ids == Store.open(tmp_path / "a").ids + Store.open(tmp_path / "b").ids
+    build_index(scan, sources[:6], tmp_path / "c")
+    with pytest.raises(StoreError, match=r"image id 'p0.png' is in"):
+        merge([tmp_path / "a", tmp_path / "c"], tmp_path / "clash")
+
+
+def test_another_encoder_or_other_regions_are_refused(scan: Pipeline, laclip: Pipeline, tmp_path: Path) -> None:
+    build_index(laclip, sources_of(laclip), tmp_path / "store")
+    other = {**laclip.identity(), "encoder": "cn_clip/other/sha256:0"}
+    with pytest.raises(StoreError, match="was made by encoder .* the config has cn_clip/other/sha256:0"):
+        Store.open(tmp_path / "store", expect=other)
+    crops = Pipeline.from_config(laclip.config.as_dict(), ["proposer.count=4"])
+    with pytest.raises(StoreError, match="other regions"):
+        Store.open(tmp_path / "store", expect=crops.identity())
+    with pytest.raises(StoreError, match="other regions"):
+        build_index(crops, sources_of(crops), tmp_path / "store")
+    bfan = Pipeline.from_config(scan.config.as_dict(), ["filters=[{name: bfan_focal, mode: prob}]"])
+    build_index(scan, sources_of(scan), tmp_path / "regions")
+    Store.open(tmp_path / "regions", expect=bfan.identity())  # the same regions, compared in another way
+
+
+def test_a_changed_collection_is_refused(scan: Pipeline, tmp_path: Path) -> None:
+    build_index(scan, sources_of(scan), tmp_path / "store", share=(1, 2))
+    with pytest.raises(StoreError, match="number of pictures: 11 there, 10 now"):
+        build_index(scan, sources_of(scan)[1:], tmp_path / "store")
+    with pytest.raises(StoreError, match="their ids or order"):
+        build_index(scan, sources_of(scan)[::-1], tmp_path / "store")
+
+
+def test_faults_are_found_and_named(scan: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    build_index(scan, sources_of(scan), folder)
+    shard = folder / "shard-00001.safetensors"
+    sound = shard.read_bytes()
+    shard.write_bytes(sound[:-40])
+    with pytest.raises(StoreError, match=r"shard-00001.safetensors: is not a whole shard"):
+        Store.open(folder)
+    assert any("the manifest says" in fault for fault in verify(folder))
+    flipped = bytearray(sound)
+    flipped[-3] ^= 0x40
+    shard.write_bytes(bytes(flipped))
+    assert any("sha256" in fault for fault in verify(folder))
+    shard.unlink()
+    with pytest.raises(StoreError, match=r"shard-00001.safetensors: is missing"):
+        Store.open(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["build"]["format"] = 99
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="store format 99, this version reads 1"):
+        Store.open(folder)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match="is not JSON"):
+        Store.open(folder)
+    with pytest.raises(StoreError, match="there is no store"):
+        Store.open(tmp_path / "nowhere")
+
+
+def test_no_picture_at_all(scan: Pipeline, tmp_path: Path) -> None:
+    bad = [source for source in sources_of(scan) if source.id == "p3x.png"]
+    with pytest.raises(StoreError, match="not one of 1 pictures could be read"):
+        build_index(scan, bad, tmp_path / "bad")
+    with pytest.raises(StoreError, match="no pictures"):
+        build_index(scan, [], tmp_path / "none")
+    with pytest.raises(StoreError, match="'p3x.png' occurs twice"):
+        build_index(scan, [*bad, *bad], tmp_path / "twice")
+
+
+def test_gather_wants_ascending_rows(scan: Pipeline, tmp_path: Path) -> None:
+    build_index(scan, sources_of(scan), tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    for rows in ([2, 1], [1, 1], [-1, 0], [0, 10]):
+        with pytest.raises(ValueError, match=r"rows: expected ascending rows of 0\.\.9"):
+            store.gather(torch.tensor(rows))
+    assert len(store.gather(torch.tensor([], dtype=torch.int64))) == 0
+
+
+def test_a_killed_build_goes_on_and_is_the_same_to_the_byte(laclip: Pipeline, tmp_path: Path) -> None:
+    # SIGKILL in the middle of a real command; no clean-up code of ours can run.
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(24):
+        Image.new("RGB", (64, 64), (number * 10, 90, 255 - number * 10)).save(folder / f"{number:02}.png")
+    config = tmp_path / "config.yaml"
+    document = laclip.config.as_dict()
+    document["data"] = {"name": "folder", "folder": str(folder)}
+    document["store"]["shard_images"] = 2
+    document["proposer"]["count"] = 40
+    config.write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "heritage_align", "index", "build", str(config), "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(killed)], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "shard-00001.safetensors").exists():
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "manifest.json").exists()
+    finished_before = len(list(killed.glob("shard-*.safetensors")))
+    assert finished_before >= 2
+    (killed / ".shard-00011.safetensors.1.tmp").write_bytes(b"half a shard")
+    again = subprocess.run(
+        [*command, str(killed), "--json"], env=environment, capture_output=True, text=True, check=True
+    )
+    report = json.loads(again.stdout)
+    assert report["shards_found"] == finished_before
+    assert report["finished"]
+    subprocess.run([*command, str(tmp_path / "straight"), "--json"], env=environment, capture_output=True, check=True)
+    assert contents(killed) == contents(tmp_path / "straight")
