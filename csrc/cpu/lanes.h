@@ -78,10 +78,15 @@ HA_HD Lanes exp_of(Lanes x) {
   return (Lanes)((IntLanes)p + ((IntLanes)shifted << 23));
 }
 
+// Adds to each lane the one whose number differs in bit S, down to bit 1: then every lane holds the sum.
+template <int S, int... I>
+HA_HD Lanes fold_lanes(Lanes v, std::integer_sequence<int, I...> lanes) {
+  v = v + __builtin_shufflevector(v, v, (I ^ S)...);
+  if constexpr (S > 1) v = fold_lanes<S / 2>(v, lanes);
+  return v;
+}
 HA_HD float sum_of(Lanes v) {
-  float total = 0.0f;
-  for (int i = 0; i < kLanes; ++i) total += v[i];
-  return total;
+  return fold_lanes<kLanes / 2>(v, std::make_integer_sequence<int, kLanes>{})[0];
 }
 
 // The lanes of a, except where lane & S: there b's lanes shifted by S (low), or the mirror image of that (high).

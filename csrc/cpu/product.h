@@ -247,9 +247,32 @@ HA_HD void dots(const E* const* rows, int n_rows, const float* words, int64_t wo
     }
 }
 
+// One row by one word. The rows of an image then pass in the order of memory, which the prefetchers follow: reading four
+// rows side by side, as above, took 1.5 to 2 times as long where there is but one word to share them, and prefetching by
+// hand 1.3 to 1.9 times (Zen 4, 200 MB of float16).
+template <class E>
+HA_HD float dot(const E* row, const float* word, int64_t dim) {
+  Lanes acc[4] = {};
+  int64_t k = 0;
+  for (; k + 4 * kLanes <= dim; k += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) acc[i] = acc[i] + widen_lanes(row + k + i * kLanes) * load(word + k + i * kLanes);
+  }
+  for (; k + kLanes <= dim; k += kLanes) acc[0] = acc[0] + widen_lanes(row + k) * load(word + k);
+  float sum = sum_of((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  for (; k < dim; ++k) sum += widen(row[k]) * word[k];
+  return sum;
+}
+
 inline void multiply_direct(const Rows& rows, int64_t first, int64_t count, const float* words, int64_t n_words,
                             int64_t word_ld, float* c, int64_t ld) {
   with_elements(rows, [&](const auto* values) {
+    if (n_words == 1) {
+      for (int64_t r = 0; r < count; ++r)
+        c[r] = dot(values + (first + r) * rows.stride, words, rows.dim) *
+               (rows.scales == nullptr ? 1.0f : rows.scales[first + r]);
+      return;
+    }
     for (int64_t w = 0; w < n_words; w += kDirectWords) {
       const int64_t n = n_words - w < kDirectWords ? n_words - w : kDirectWords;
       for (int64_t r = 0; r < count; r += kDirectRows) {

@@ -1,0 +1,75 @@
+// The current CUDA stream through LibTorch's stable ABI, errors, and kernel launches.
+//
+// The library targets torch 2.10, in which the stable Stream has no native handle, and it loads on CPU builds of torch, in
+// which the CUDA shims do not exist. So the one shim that is needed is looked up when a kernel is first launched.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#ifdef HERITAGE_ALIGN_EMULATION
+#include "launch_emulated.h"
+#else
+#include <cuda_runtime.h>
+#include <dlfcn.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace heritage_align {
+
+#define HA_CUDA_CHECK(call)                                                                                   \
+  do {                                                                                                        \
+    const cudaError_t ha_status = (call);                                                                     \
+    if (ha_status != cudaSuccess)                                                                             \
+      throw std::runtime_error(std::string("heritage_align: " #call ": ") + cudaGetErrorString(ha_status));   \
+  } while (0)
+
+// Makes the device of a tensor current for as long as it lives, and launches on its current stream.
+class Device {
+ public:
+  explicit Device(const torch::stable::Tensor& tensor)
+      : index_(tensor.get_device_index()), guard_(index_), stream_(current_stream(index_)) {}
+
+  cudaStream_t stream() const { return stream_; }
+  int multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
+  bool is_hopper() const {
+    return attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+  }
+
+  template <class Parameters>
+  void launch(void (*kernel)(Parameters), int64_t blocks, int threads, size_t shared_bytes,
+              const Parameters& parameters) const {
+    if (blocks == 0) return;
+    if (shared_bytes > 48 * 1024)
+      HA_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(shared_bytes)));
+    kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream_>>>(parameters);
+    HA_CUDA_CHECK(cudaGetLastError());
+  }
+
+ private:
+  static cudaStream_t current_stream(int32_t device) {
+    using Shim = int32_t (*)(int32_t, void**);
+    static const Shim shim = reinterpret_cast<Shim>(dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));
+    if (shim == nullptr) throw std::runtime_error("heritage_align: this torch has no aoti_torch_get_current_cuda_stream");
+    void* stream = nullptr;
+    if (shim(device, &stream) != 0) throw std::runtime_error("heritage_align: torch gave no current CUDA stream");
+    return static_cast<cudaStream_t>(stream);
+  }
+
+  int attribute(cudaDeviceAttr which) const {
+    int value = 0;
+    HA_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, index_));
+    return value;
+  }
+
+  int32_t index_;
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_;
+};
+
+}  // namespace heritage_align
+#endif

@@ -1,0 +1,117 @@
+// Between torch's tensors and the kernels' plain data: what every op here needs on the host.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "stream.h"
+#include "tasks.cuh"
+
+namespace heritage_align {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Maybe = std::optional<Tensor>;
+
+inline Storage storage_of(const Tensor& values) {
+  switch (values.scalar_type()) {
+    case ScalarType::Float:
+      return Storage::f32;
+    case ScalarType::Half:
+      return Storage::f16;
+    case ScalarType::BFloat16:
+      return Storage::bf16;
+    case ScalarType::Char:
+      return Storage::i8;
+    default:
+      STD_TORCH_CHECK(false, "values must be float32, float16, bfloat16 or int8");
+  }
+}
+
+template <class E>
+const E* data_of(const Maybe& tensor) {
+  return tensor.has_value() ? static_cast<const E*>(tensor->const_data_ptr()) : nullptr;
+}
+
+inline Tensor new_tensor(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
+  return torch::stable::new_empty(like, shape, dtype);
+}
+
+inline Rows rows_of(const Tensor& values, const Maybe& scales, const Maybe& offsets) {
+  STD_TORCH_CHECK(values.stride(1) == 1 || values.size(1) <= 1, "the elements of a row must lie side by side");
+  const Storage storage = storage_of(values);
+  const int64_t stride = values.size(0) <= 1 ? values.size(1) : values.stride(0);
+  const bool aligned = reinterpret_cast<uintptr_t>(values.const_data_ptr()) % 16 == 0 &&
+                       (values.size(0) <= 1 || stride * element_size(storage) % 16 == 0);
+  return Rows{values.const_data_ptr(),
+              data_of<float>(scales),
+              data_of<int64_t>(offsets),
+              stride,
+              values.size(1),
+              offsets.has_value() ? offsets->size(0) - 1 : values.size(0),
+              storage,
+              aligned};
+}
+
+inline int64_t blocks_for(int64_t tasks) { return std::min<int64_t>(tasks, (int64_t{1} << 31) - 1); }
+
+// The words in the dtype that their product with regions of `regions` takes: its own, or float16 beside int8 regions (both
+// int8 stay as they are). New rows are padded to 16 bytes; `memory` keeps them alive.
+Rows words_for(const Device& device, Storage regions, const Tensor& values, const Rows& words, Maybe& memory);
+
+// The length of every row, (rows,) float32.
+Tensor lengths_of(const Device& device, const Tensor& values, const Rows& rows);
+
+// The plan for all pairs, or for candidates if given. Texts and images of at most max_words and max_regions rows.
+inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidates, const Maybe& pair_order,
+                        const Maybe& pair_starts, const Maybe& bin_order, const Maybe& bin_starts, int64_t max_regions,
+                        int64_t max_words) {
+  const auto how_many = [](int64_t room, int64_t longest) {
+    return static_cast<int>(std::clamp<int64_t>(room / std::max<int64_t>(longest, 1), 1, kTileImages));
+  };
+  static_assert(kTileImages <= kTileWords && kTileImages <= kTileRegions, "so that any group fits the tile's lists");
+  Tasks tasks{};
+  tasks.texts_per_group = how_many(kTileWords, max_words);
+  tasks.images_per_group = how_many(kTileRegions, max_regions);
+  if (!candidates.has_value()) {
+    tasks.plan = Plan::all_pairs;
+    tasks.bin_order = data_of<int32_t>(bin_order);
+    tasks.bin_starts = data_of<int32_t>(bin_starts);
+    tasks.text_groups = bin_starts.has_value() ? bin_starts->size(0) - 1
+                                               : (n_texts + tasks.texts_per_group - 1) / tasks.texts_per_group;
+    tasks.image_groups = (n_images + tasks.images_per_group - 1) / tasks.images_per_group;
+    tasks.count = tasks.text_groups * tasks.image_groups;
+    tasks.image_step = n_texts;
+    return tasks;
+  }
+  STD_TORCH_CHECK(pair_order.has_value() && pair_starts.has_value(), "candidates need pair_order and pair_starts");
+  const int64_t pairs = candidates->size(0) * candidates->size(1);
+  tasks.candidates = data_of<int64_t>(candidates);
+  tasks.pair_order = data_of<int64_t>(pair_order);
+  tasks.pair_starts = data_of<int64_t>(pair_starts);
+  tasks.candidates_per_text = candidates->size(1);
+  tasks.image_step = 0;
+  tasks.images_per_group = 1;
+  // Below two texts an image on average, blocks of images that nobody asks for would cost more than reading one twice.
+  tasks.plan = n_images > 0 && pairs >= 2 * n_images ? Plan::by_image : Plan::by_pair;
+  if (tasks.plan == Plan::by_pair) tasks.texts_per_group = 1;
+  // Blocks that share an image with many texts: enough for twice the average.
+  const int64_t average = n_images > 0 ? pairs / n_images : 0;
+  tasks.splits = std::clamp<int64_t>(2 * average / tasks.texts_per_group, 1, 16);
+  tasks.count = n_images == 0 ? 0 : tasks.plan == Plan::by_image ? n_images * tasks.splits : pairs;
+  return tasks;
+}
+
+// Scores before any pair is looked at: what an empty item, or no candidate, scores.
+inline Tensor new_scores(const Tensor& like, int64_t n_images, int64_t n_texts, const Maybe& candidates) {
+  std::vector<int64_t> shape{n_images, n_texts};
+  if (candidates.has_value()) shape = {candidates->size(0), candidates->size(1)};
+  Tensor scores = new_tensor(like, shape, ScalarType::Float);
+  torch::stable::fill_(scores, -std::numeric_limits<double>::infinity());
+  return scores;
+}
+
+}  // namespace heritage_align
