@@ -1,0 +1,107 @@
+// CUDA's thread model on one CPU thread: enough of it to run the kernels of csrc/cuda unchanged.
+//
+// A block's threads are fibers. A fiber runs until it meets a barrier or a warp operation that not all of its partners have
+// reached. What a GPU does not promise is not given here either: background copies land as late as the program allows,
+// shared memory starts as NaNs and ends at a page that cannot be touched, and fibers may run in reverse or shuffled order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#define HERITAGE_ALIGN_EMULATION 1
+#define __device__
+#define __host__
+#define __global__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define HA_SHARED_MEMORY(name) unsigned char* const name = emulation::shared_memory()
+#define HA_UNROLL
+
+namespace emulation {
+
+struct Index {
+  unsigned x;
+};
+
+Index thread_index();
+Index block_index();
+Index block_size();
+Index grid_size();
+unsigned char* shared_memory();
+
+// Runs `body` once for every thread of every block. `order`: 0 ascending, 1 descending, more: a seed to shuffle by.
+void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::function<void()>& body);
+void set_order(int order);
+
+// Waits for all threads of the block. `tag` differs between kinds of barrier, so that mixing two of them is caught.
+void block_barrier();
+
+// Waits until all 32 lanes of the warp have called with the same `operation`; then one of them runs it on what each lane
+// handed in, in lane order.
+using WarpOperation = void (*)(void* const lanes[32]);
+void warp_collective(WarpOperation operation, void* mine);
+
+// Background copies of this thread.
+void copy_later(void* to, const void* from, int valid);
+void copies_commit();
+void copies_wait(int pending);
+
+}  // namespace emulation
+
+#define threadIdx (::emulation::thread_index())
+#define blockIdx (::emulation::block_index())
+#define blockDim (::emulation::block_size())
+#define gridDim (::emulation::grid_size())
+
+inline void __syncthreads() { emulation::block_barrier(); }
+inline void __syncwarp(unsigned = 0xffffffffu) {
+  emulation::warp_collective([](void* const*) {}, nullptr);
+}
+
+namespace emulation {
+
+template <class T>
+struct Shuffled {
+  T value;
+  int partner;
+  T result;
+};
+
+template <class T>
+T shuffle(T value, int partner) {
+  Shuffled<T> mine{value, partner, value};
+  warp_collective(
+      [](void* const lanes[32]) {
+        for (int l = 0; l < 32; ++l) {
+          auto* lane = static_cast<Shuffled<T>*>(lanes[l]);
+          lane->result = static_cast<Shuffled<T>*>(lanes[lane->partner])->value;
+        }
+      },
+      &mine);
+  return mine.result;
+}
+
+inline int lane_index() { return static_cast<int>(thread_index().x % 32); }
+
+}  // namespace emulation
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::shuffle(value, emulation::lane_index() ^ mask);
+}
+template <class T>
+T __shfl_up_sync(unsigned, T value, int delta) {
+  const int lane = emulation::lane_index();
+  return emulation::shuffle(value, lane >= delta ? lane - delta : lane);
+}
+template <class T>
+T __shfl_sync(unsigned, T value, int from) {
+  return emulation::shuffle(value, from & 31);
+}
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  unsigned all = 0;
+  for (int l = 0; l < 32; ++l) all |= unsigned(emulation::shuffle(vote, l)) << l;
+  return all;
+}
+inline bool __any_sync(unsigned mask, bool vote) { return __ballot_sync(mask, vote) != 0; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }

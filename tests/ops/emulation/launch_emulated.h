@@ -1,0 +1,23 @@
+// The twin of csrc/cuda/stream.h: a launch runs the grid, block after block, before it returns.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include "cuda_emulation.h"
+
+namespace heritage_align {
+
+class Device {
+ public:
+  explicit Device(const torch::stable::Tensor&) {}
+  int multiprocessors() const { return 2; }
+  bool is_hopper() const { return false; }
+
+  template <class Parameters>
+  void launch(void (*kernel)(Parameters), int64_t blocks, int threads, size_t shared_bytes,
+              const Parameters& parameters) const {
+    emulation::run_grid(blocks, threads, shared_bytes, [&] { kernel(parameters); });
+  }
+};
+
+}  // namespace heritage_align

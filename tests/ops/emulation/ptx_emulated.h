@@ -1,0 +1,107 @@
+// The twins of csrc/cuda/ptx.cuh: the same functions, by the PTX manual's description of each instruction.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "cuda_emulation.h"
+
+namespace heritage_align {
+
+inline void copy_async(void* to, const void* from, int valid) { emulation::copy_later(to, from, valid); }
+inline void copy_commit() { emulation::copies_commit(); }
+template <int pending>
+inline void copy_wait() {
+  emulation::copies_wait(pending);
+}
+
+inline float float_of_bf16(uint16_t bits) {
+  const uint32_t wide = uint32_t(bits) << 16;
+  float x;
+  memcpy(&x, &wide, sizeof x);
+  return x;
+}
+inline uint16_t bf16_of_float(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // to nearest, ties to even
+}
+inline float float_of_f16(uint16_t bits) {
+  _Float16 half;
+  memcpy(&half, &bits, sizeof half);
+  return static_cast<float>(half);
+}
+inline uint16_t f16_of_float(float x) {
+  const auto half = static_cast<_Float16>(x);
+  uint16_t bits;
+  memcpy(&bits, &half, sizeof bits);
+  return bits;
+}
+
+template <class Accumulator>
+struct Fragments {
+  Accumulator (*c)[4];
+  const uint32_t (*a)[4];
+  const uint32_t (*b)[2];
+};
+
+// One matrix product of a warp. Unpacks the 16 x K and K x 8 operands from the lanes' registers, multiplies, and adds to the
+// accumulators; `widen` turns element k of a row of 32 bytes into a number.
+template <class Accumulator, int K, class Widen>
+inline void multiply(void* const lanes[32], Widen widen) {
+  unsigned char a[16][32], b[8][32];
+  for (int l = 0; l < 32; ++l) {
+    const auto* fragments = static_cast<const Fragments<Accumulator>*>(lanes[l]);
+    const int g = l / 4, t = l % 4;
+    for (int i = 0; i < 4; ++i) memcpy(&a[g + 8 * (i & 1)][16 * (i >> 1) + 4 * t], &(*fragments->a)[i], 4);
+    for (int i = 0; i < 2; ++i) memcpy(&b[g][16 * i + 4 * t], &(*fragments->b)[i], 4);
+  }
+  Accumulator wide_a[16][K], wide_b[8][K];
+  for (int k = 0; k < K; ++k) {
+    for (int row = 0; row < 16; ++row) wide_a[row][k] = widen(a[row], k);
+    for (int column = 0; column < 8; ++column) wide_b[column][k] = widen(b[column], k);
+  }
+  for (int l = 0; l < 32; ++l) {
+    Accumulator* c = *static_cast<const Fragments<Accumulator>*>(lanes[l])->c;
+    for (int i = 0; i < 4; ++i) {
+      const int row = l / 4 + 8 * (i >> 1), column = 2 * (l % 4) + (i & 1);
+      for (int k = 0; k < K; ++k) c[i] += wide_a[row][k] * wide_b[column][k];
+    }
+  }
+}
+
+inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  Fragments<float> mine{&c, &a, &b};
+  emulation::warp_collective(
+      [](void* const lanes[32]) {
+        multiply<float, 16>(lanes, [](const unsigned char* row, int k) {
+          uint16_t bits;
+          memcpy(&bits, row + 2 * k, 2);
+          return float_of_f16(bits);
+        });
+      },
+      &mine);
+}
+inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  Fragments<float> mine{&c, &a, &b};
+  emulation::warp_collective(
+      [](void* const lanes[32]) {
+        multiply<float, 16>(lanes, [](const unsigned char* row, int k) {
+          uint16_t bits;
+          memcpy(&bits, row + 2 * k, 2);
+          return float_of_bf16(bits);
+        });
+      },
+      &mine);
+}
+inline void mma_i8(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  Fragments<int32_t> mine{&c, &a, &b};
+  emulation::warp_collective(
+      [](void* const lanes[32]) {
+        multiply<int32_t, 32>(
+            lanes, [](const unsigned char* row, int k) { return static_cast<int32_t>(static_cast<int8_t>(row[k])); });
+      },
+      &mine);
+}
+
+}  // namespace heritage_align

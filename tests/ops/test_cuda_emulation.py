@@ -1,0 +1,289 @@
+"""The CUDA drivers and kernels, compiled with g++ and run on the CPU, against the reference.
+
+The public functions run as they would on a GPU: same plan, same bins, same sorted pairs; only the library behind
+``torch.ops.heritage_align`` is the emulated one. What no emulation shows is left to test_cuda_gpu.py: the hardware's own
+rounding inside a tensor-core product, alignment of device memory, streams, and speed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from heritage_align import ops
+from heritage_align.ops import factor, focal_attention, folding, maxsim, patch_weighted
+
+HERE = Path(__file__).parent
+FP32 = {"atol": 3e-6, "rtol": 3e-6}
+
+
+def helper(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, HERE / "emulation" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def library() -> ctypes.CDLL:
+    build = helper("build")
+    path = build.compile_emulation(HERE.parents[1] / "build" / "emulation")
+    if path is None:
+        pytest.skip("the emulation of the CUDA kernels needs g++")
+    handle: ctypes.CDLL = build.load_emulation(path)
+    return handle
+
+
+@pytest.fixture(autouse=True)
+def emulated(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
+    """Every backend but the reference is the emulated CUDA one."""
+    for module in (factor, focal_attention, folding, maxsim, patch_weighted):
+        monkeypatch.setattr(module, "pick", lambda backend, *_: "reference" if backend == "reference" else "cuda")
+    monkeypatch.setattr(torch.ops, "heritage_align", torch.ops.heritage_align_emulated, raising=False)
+    yield library
+    library.set_thread_order(0)
+
+
+def ragged(
+    lengths: list[int], dim: int, seed: int, dtype: torch.dtype = torch.float32, shared: float = 0.5
+) -> ops.Ragged:
+    """Unit rows with a common direction, so that cosines differ in sign and size."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(sum(lengths), dim, generator=generator) + shared * torch.ones(dim)
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    offsets = torch.tensor([0, *itertools.accumulate(lengths)])
+    made = ops.Ragged(rows, offsets)
+    return ops.quantise(made) if dtype == torch.int8 else made.to(dtype=dtype)
+
+
+def assert_focal(images: ops.Ragged, texts: ops.Ragged, tolerance: dict[str, float] = FP32, **settings: object) -> None:
+    ours = ops.focal_attention_score(images, texts, **settings)
+    theirs = ops.focal_attention_score(images, texts, backend="reference", **settings)
+    assert ours.shape == theirs.shape
+    torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+SHAPES = {
+    "one region, one word": ([1], [1], 3),
+    "ragged": ([36, 36, 20, 0, 1, 36, 7], [5, 0, 13, 64, 1, 25, 0, 2], 24),
+    "many small items": ([1] * 70 + [2, 3], [1] * 100, 16),
+    "more empty texts than a warp": ([4, 5], [0] * 40 + [3] + [0] * 40 + [2], 8),
+    "an image longer than a tile": ([150, 300, 3], [4, 9], 40),
+    "a text longer than a tile": ([36, 36, 36], [65, 3, 140], 20),
+    "both longer, dim shorter than the items": ([200], [70, 2], 10),
+    "dim of no whole chunk": ([12, 30], [6, 7], 101),
+}
+
+
+@pytest.mark.parametrize("direction", ["t2i", "i2t", "both"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_focal_attention_of_all_shapes(shape: str, direction: str) -> None:
+    regions, words, dim = SHAPES[shape]
+    assert_focal(ragged(regions, dim, 1), ragged(words, dim, 2), direction=direction)
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize("rectifier, normalise", [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
+@pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
+def test_focal_attention_of_all_settings(rectifier: str, normalise: str, focal: str | None, aggregate: str) -> None:
+    # No text of one word: the L2 norm then makes all its logits equal but for rounding, and rounding decides what is focal.
+    assert_focal(
+        ragged([9, 5], 16, 3),
+        ragged([3, 2, 6], 16, 4),
+        direction="both",
+        rectifier=rectifier,
+        normalise=normalise,
+        focal=focal,
+        aggregate=aggregate,
+        temperature=20.0,
+    )
+
+
+# The product of equal inputs, accumulated in another order, is all that differs for equal dtypes. Words of another dtype
+# are rounded to that of the regions first.
+PRODUCTS = [
+    (torch.float32, torch.float32, 3e-6),
+    (torch.float16, torch.float16, 1e-5),
+    (torch.bfloat16, torch.bfloat16, 1e-5),
+    (torch.int8, torch.int8, 1e-5),
+    (torch.int8, torch.float16, 1e-5),
+    (torch.int8, torch.float32, 1e-3),
+    (torch.float16, torch.float32, 1e-3),
+    (torch.float32, torch.float16, 1e-5),
+    (torch.float16, torch.int8, 1e-3),
+    (torch.bfloat16, torch.float32, 1e-2),
+]
+
+
+@pytest.mark.parametrize("dim", [64, 72, 37])
+@pytest.mark.parametrize("regions, words, atol", PRODUCTS)
+def test_focal_attention_of_all_dtypes(regions: torch.dtype, words: torch.dtype, atol: float, dim: int) -> None:
+    images, texts = ragged([36, 30, 36, 36, 20], dim, 5, regions), ragged([13, 40, 22], dim, 6, words)
+    assert_focal(images, texts, {"atol": atol, "rtol": 0.0}, direction="both")
+
+
+def test_keep_and_an_image_that_keeps_nothing() -> None:
+    images, texts = ragged([6, 4, 200], 16, 7), ragged([3, 5], 16, 8)
+    keep = torch.rand(210, generator=torch.Generator().manual_seed(0)) > 0.5
+    keep[6:10] = False
+    for direction in ("t2i", "both"):
+        assert_focal(images, texts, keep=keep, direction=direction, focal="equal")
+
+
+def test_all_weights_equal_so_that_the_focal_filter_would_drop_all() -> None:
+    row = torch.nn.functional.normalize(torch.ones(1, 8), dim=1)
+    images = ops.Ragged(row.repeat(5, 1), torch.tensor([0, 5]))
+    assert_focal(images, ragged([3], 8, 9), focal="equal", direction="both", temperature=0.0)
+
+
+def test_regions_that_cancel() -> None:
+    row = torch.nn.functional.normalize(torch.randn(1, 32, generator=torch.Generator().manual_seed(1)), dim=1)
+    noise = torch.randn(1, 32, generator=torch.Generator().manual_seed(2))
+    images = ops.Ragged(torch.cat([row, -row + 0.01 * noise]), torch.tensor([0, 2]))
+    assert_focal(images, ragged([4], 32, 10), {"atol": 3e-5, "rtol": 0.0}, temperature=0.0)
+
+
+def candidate_lists(n_texts: int, n_images: int, k: int, seed: int) -> torch.Tensor:
+    """Ids with repeats, some -1 and one out of range, which a GPU finds out only in the kernel."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(-1, n_images, (n_texts, k), generator=generator)
+    ids[0, 0] = -1
+    return ids
+
+
+@pytest.mark.parametrize("k", [1, 4, 30])
+@pytest.mark.parametrize("direction", ["t2i", "both"])
+def test_focal_attention_of_candidates(k: int, direction: str) -> None:
+    images, texts = ragged([36, 5, 0, 150, 20, 9], 24, 11), ragged([5, 0, 13, 64, 70, 2], 24, 12)
+    assert_focal(images, texts, direction=direction, candidates=candidate_lists(6, 6, k, 13))
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("global_mix", [0.0, 0.3])
+@pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
+def test_patch_weighted_of_candidates(pooling: str, global_mix: float, k: int) -> None:
+    patches = ragged([196, 49, 0, 1, 300, 7], 48, 14, torch.float16)
+    queries = ragged([1] * 9, 48, 15).values
+    assert_patches(queries, patches, pooling, global_mix, candidate_lists(9, 6, k, 16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
+def test_patch_weighted_of_all_pairs(pooling: str, dtype: torch.dtype) -> None:
+    patches = ragged([49, 49, 49, 0, 1, 30] if pooling == "max" else [196, 0, 49, 300, 1], 40, 17, dtype)
+    queries = ragged([1] * 70, 40, 18).values.half().float()
+    assert_patches(queries, patches, pooling, 0.25, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
+def test_patch_weighted_reads_unaligned_rows(dtype: torch.dtype) -> None:
+    patches = ragged([20, 33], 37, 19, dtype)
+    queries = ragged([1] * 3, 37, 20).values.half().float()
+    for candidates in (None, torch.tensor([[0, 1], [1, -1], [1, 0]])):
+        assert_patches(queries, patches, "softmax", 0.0, candidates)
+
+
+def assert_patches(
+    queries: torch.Tensor,
+    patches: ops.Ragged,
+    pooling: str,
+    global_mix: float,
+    candidates: torch.Tensor | None,
+) -> None:
+    generator = torch.Generator().manual_seed(21)
+    settings = {
+        "pooling": pooling,
+        "temperature": 0.1,
+        "weights": torch.rand(patches.total, generator=generator) / 30 if pooling == "weights" else None,
+        "global_features": torch.randn(len(patches), patches.dim, generator=generator) if global_mix else None,
+        "global_mix": global_mix,
+        "candidates": candidates,
+    }
+    ours = ops.patch_weighted_score(queries, patches, **settings)
+    theirs = ops.patch_weighted_score(queries, patches, backend="reference", **settings)
+    # bfloat16 patches meet queries rounded to bfloat16, float16 and int8 ones queries rounded to float16.
+    atol = {torch.float32: 3e-6, torch.bfloat16: 3e-3}.get(patches.dtype, 5e-4)
+    torch.testing.assert_close(ours, theirs, atol=atol, rtol=0.0)
+
+
+@pytest.mark.parametrize("k", [None, 1, 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
+def test_maxsim(dtype: torch.dtype, k: int | None) -> None:
+    queries, documents = (
+        ragged([5, 0, 32, 70, 64, 1], 40, 22, dtype),
+        ragged([30, 300, 0, 145, 1, 2], 40, 23, dtype),
+    )
+    candidates = None if k is None else candidate_lists(6, 6, k, 24)
+    ours = ops.maxsim_score(queries, documents, candidates=candidates)
+    theirs = ops.maxsim_score(queries, documents, candidates=candidates, backend="reference")
+    torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
+@pytest.mark.parametrize("temperature, renormalise", [(None, False), (0.02, True)])
+def test_fold_patches(dtype: torch.dtype, temperature: float | None, renormalise: bool) -> None:
+    patches = ragged([30, 0, 1, 300], 45, 25, dtype)
+    whole = ragged([1] * 4, 45, 26).values
+    ours = ops.fold_patches(whole, patches, temperature=temperature, renormalise=renormalise)
+    theirs = ops.fold_patches(whole, patches, temperature=temperature, renormalise=renormalise, backend="reference")
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
+def test_triangular_factor_reproduces_the_gram_matrix(dtype: torch.dtype) -> None:
+    items = ragged([9, 0, 1, 40], 24, 27, dtype)
+    packed = ops.triangular_factor(items)
+    rows = items.dequantised().double()
+    for i in range(len(items)):
+        start, stop = int(items.offsets[i]), int(items.offsets[i + 1])
+        m = stop - start
+        square = torch.zeros(m, m, dtype=torch.float64)
+        first = int(items.factor_offsets[i])
+        square[tuple(torch.triu_indices(m, m))] = packed[first : first + m * (m + 1) // 2].double()
+        torch.testing.assert_close(square.T @ square, rows[start:stop] @ rows[start:stop].T, atol=3e-7, rtol=0.0)
+        if m > 24:
+            assert square[24:].abs().max() < 1e-6
+
+
+def test_the_scores_do_not_depend_on_the_order_of_threads(emulated: ctypes.CDLL) -> None:
+    images, texts = (
+        ragged([36, 20, 150, 3], 40, 28, torch.float16),
+        ragged([5, 13, 70, 2], 40, 29, torch.float16),
+    )
+    candidates = candidate_lists(4, 4, 9, 30)
+    results = []
+    for order in (0, 1, 2, 3):
+        emulated.set_thread_order(order)
+        results.append(
+            (
+                ops.focal_attention_score(images, texts, direction="both", focal="prob"),
+                ops.focal_attention_score(images, texts, direction="both", candidates=candidates),
+                ops.maxsim_score(texts, images),
+                ops.patch_weighted_score(texts.values[:9], images),
+                ops.patch_weighted_score(texts.values[:4], images, candidates=candidates[:, :2].contiguous()),
+                ops.fold_patches(images.values[:4], images, temperature=0.1, renormalise=True),
+                ops.triangular_factor(images),
+            )
+        )
+    for other in results[1:]:
+        for ours, first in zip(other, results[0]):
+            assert torch.equal(ours, first)
+
+
+def test_no_bins_and_no_images_and_no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, texts = ragged([9, 36], 16, 31), ragged([5, 20, 31, 1, 1], 16, 32)
+    monkeypatch.setattr(focal_attention, "text_bins", lambda _: (None, None))
+    assert_focal(images, texts)
+    nothing = ops.Ragged(torch.zeros(0, 16), torch.tensor([0]))
+    assert ops.focal_attention_score(nothing, texts).shape == (0, 5)
+    assert ops.focal_attention_score(images, nothing).shape == (2, 0)
+    assert ops.patch_weighted_score(texts.values, nothing).shape == (0, 58)
