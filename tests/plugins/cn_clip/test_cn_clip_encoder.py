@@ -12,10 +12,12 @@ from cn_clip.clip.model import resize_pos_embed
 from cn_clip.clip.utils import image_transform
 from heritage_align_plugins.cn_clip.architecture import ACTIVATIONS, OFFICIAL, build_model
 from heritage_align_plugins.cn_clip.checkpoint import save_checkpoint
+from heritage_align_plugins.cn_clip.config import CnClipConfig
+from heritage_align_plugins.cn_clip.encoder import CnClipEncoder
 from PIL import Image
 from torch.nn.functional import normalize
 
-from heritage_align.protocols import Encoder
+from heritage_align.protocols import BuildContext, Encoder
 from heritage_align.testing import Case, check_component
 
 # Different orders of summation in fp32, on unit vectors.
@@ -191,3 +193,17 @@ def test_conformance(request, kind):
         Case("encoder", "cn_clip", {"model": str(request.getfixturevalue(f"{kind}_file"))})
     )
     assert sum(r.state == "passed" for r in results) >= 10
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("recipe", ["plain", "clearclip", "naclip"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 5e-3), ("bf16", 5e-2)])
+def test_the_gpu_agrees_with_the_cpu(vit_file, pixels, recipe, precision, tolerance):
+    config = CnClipConfig(model=str(vit_file), patch_features=recipe)
+    on_cpu = CnClipEncoder(config, BuildContext())
+    on_gpu = CnClipEncoder(config, BuildContext(device="cuda", precision=precision))
+    a, b = (encoder.encode_pixels(pixels, patches=True) for encoder in (on_cpu, on_gpu))
+    for one, other in zip((*a, on_cpu.encode_texts(TEXTS)), (*b, on_gpu.encode_texts(TEXTS))):
+        assert other.is_cuda
+        torch.testing.assert_close(other.cpu(), one, atol=tolerance, rtol=0)
