@@ -30,7 +30,13 @@ TARGET_MACRO = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 CUDA_TARGETS = ("sm_80", "sm_90a", "compute_90")
 COMMON = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
 # Contraction to fused multiply-adds and no errno are what the kernels are written for. Nothing here reorders sums.
-LEVEL = ["-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi", "-Wno-ignored-attributes", "-Wno-maybe-uninitialized"]
+LEVEL = [
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-Wno-psabi",
+    "-Wno-ignored-attributes",
+    "-Wno-maybe-uninitialized",
+]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 LEVEL_FLAGS = {
@@ -59,7 +65,10 @@ def find_nvcc() -> str | None:
     """nvcc of CUDA_HOME, else the one on the path, else the usual place."""
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     places = [str(Path(home) / "bin" / "nvcc") for home in homes if home]
-    return next((p for p in [*places, shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"] if p and Path(p).exists()), None)
+    return next(
+        (p for p in [*places, shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"] if p and Path(p).exists()),
+        None,
+    )
 
 
 def run_ninja(folder: Path, lines: list[str], target: str) -> None:
@@ -150,7 +159,10 @@ class BuildKernels(build_ext):
 
     def run(self) -> None:
         """Build in the order of the extensions, then write the facts beside the libraries."""
-        self.facts: dict[str, object] = {"requested": os.environ.get("HERITAGE_ALIGN_BUILD", "auto"), "target": TARGET}
+        self.facts: dict[str, object] = {
+            "requested": os.environ.get("HERITAGE_ALIGN_BUILD", "auto"),
+            "target": TARGET,
+        }
         if self.facts["requested"] not in ("auto", "cpu", "cuda", "none"):
             raise SystemExit(f"HERITAGE_ALIGN_BUILD must be auto, cpu, cuda or none; got {self.facts['requested']!r}")
         super().run()
@@ -190,7 +202,10 @@ class BuildKernels(build_ext):
     def copy_extensions_to_source(self) -> None:
         """For --inplace and editable installs: the libraries that exist, and the facts."""
         for ext in self.extensions:
-            built, place = Path(self.build_lib) / self.get_ext_filename(ext.name), ROOT / self.get_ext_filename(ext.name)
+            built, place = (
+                Path(self.build_lib) / self.get_ext_filename(ext.name),
+                ROOT / self.get_ext_filename(ext.name),
+            )
             if built.exists():
                 # A new file under the old name: a process that has the old one loaded keeps it.
                 fresh = place.with_name(place.name + ".new")

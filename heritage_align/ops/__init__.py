@@ -5,6 +5,7 @@ from .factor import triangular_factor
 from .focal_attention import focal_attention_score
 from .folding import fold_patches
 from .maxsim import maxsim_score
+from .mining import hardest_negative_hinge
 from .patch_weighted import patch_weighted_score
 from .quantise import quantise
 from .ragged import Ragged
@@ -15,6 +16,7 @@ __all__ = [
     "build_info",
     "fold_patches",
     "focal_attention_score",
+    "hardest_negative_hinge",
     "maxsim_score",
     "patch_weighted_score",
     "quantise",

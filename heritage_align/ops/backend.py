@@ -10,36 +10,39 @@ import torch
 
 from . import checks
 from .build_info import build_info
+from .registration import register_all
 
 BACKENDS = ("auto", "reference", "cpu", "cuda")
 LIBRARY = Path(__file__).with_name("_kernels.so")
 NAMESPACE = "heritage_align"
 
 
-@lru_cache(maxsize=1)
 def load_library() -> str | None:
-    """Load the compiled ops once and register what Python adds to them; return why that failed, or None."""
+    """Load the compiled ops and register what Python adds to them; return why that failed, or None."""
     if not LIBRARY.exists():
         return build_info().reason or "the extension has not been built: run `python setup.py build_ext --inplace`"
     try:
         torch.ops.load_library(str(LIBRARY))
     except OSError as error:
         return f"{LIBRARY.name} does not load with torch {torch.__version__}: {error}"
-    from . import registration
-
-    registration.register_all()
+    register_all()
     return None
 
 
-@lru_cache(maxsize=2)
-def missing(backend: str) -> str | None:
-    """Why ``"cpu"`` or ``"cuda"`` kernels cannot run here, or None where they can."""
+def _find_missing() -> dict[str, str | None]:
     reason = load_library()
     if reason is not None:
-        return reason
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::focal_attention", backend.upper()):
-        return build_info().cuda_reason or f"the library was built without {backend} kernels"
-    return None
+        return {"cpu": reason, "cuda": reason}
+    found: dict[str, str | None] = {}
+    for backend in ("cpu", "cuda"):
+        built = torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::focal_attention", backend.upper())
+        why = build_info().cuda_reason if backend == "cuda" else ""
+        found[backend] = None if built else why or f"the library was built without {backend} kernels"
+    return found
+
+
+# Found at import, not at the first call: a call may be one that torch.compile is tracing.
+MISSING = _find_missing()
 
 
 @lru_cache(maxsize=2)
@@ -67,7 +70,7 @@ def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) ->
     if backend == "auto":
         if wide or device.type not in ("cpu", "cuda"):
             return "reference"
-        reason = missing(device.type)
+        reason = MISSING[device.type]
         if reason is None:
             return device.type
         if not torch.compiler.is_compiling():
@@ -77,7 +80,7 @@ def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) ->
         raise ValueError(f"backend {backend!r} needs inputs on {backend}; they are on {device}")
     if wide:
         raise ValueError(f"backend {backend!r} stores float32, float16, bfloat16 or int8; got float64")
-    reason = missing(backend)
+    reason = MISSING[backend]
     if reason is not None:
         raise ValueError(f"backend {backend!r} is not available: {reason}")
     return backend

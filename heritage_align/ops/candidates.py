@@ -25,9 +25,7 @@ def check_candidates(
     """
     if candidates is None:
         return None
-    checks.tensor(
-        "candidates", candidates, shape=(n_texts, None), dtypes=(torch.int64, torch.int32), device=device
-    )
+    checks.tensor("candidates", candidates, shape=(n_texts, None), dtypes=(torch.int64, torch.int32), device=device)
     if read and checks.can_read_data(candidates) and candidates.numel():
         low, high = int(candidates.min()), int(candidates.max())
         if low < -1 or high >= n_images:

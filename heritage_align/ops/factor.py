@@ -34,6 +34,10 @@ def triangular_factor(ragged: Ragged, *, backend: str = "auto") -> Tensor:
         if pick(backend, ragged.device, (ragged.dtype,)) == "reference":
             return reference.triangular_factor(ragged).float()
         packed: Tensor = torch.ops.heritage_align.triangular_factor(
-            ragged.values, ragged.scales, ragged.offsets, ragged.factor_offsets, ragged.factor_size
+            inputs.rows(ragged.values),
+            ragged.scales,
+            ragged.offsets,
+            ragged.factor_offsets,
+            ragged.factor_size,
         )
         return packed

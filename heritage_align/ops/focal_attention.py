@@ -110,10 +110,10 @@ def focal_attention_score(
     bins = text_bins(texts) if on_gpu and candidates is None else (None, None)
     pairs = pairs_by_image(candidates, len(images)) if on_gpu and candidates is not None else (None, None)
     scores: Tensor = torch.ops.heritage_align.focal_attention(
-        images.values,
+        inputs.rows(images.values),
         images.scales,
         images.offsets,
-        texts.values,
+        inputs.rows(texts.values),
         texts.scales,
         texts.offsets,
         keep,

@@ -53,7 +53,7 @@ def fold_patches(
         ).float()
     folded: Tensor = torch.ops.heritage_align.fold_patches(
         global_features.contiguous(),
-        patches.values,
+        inputs.rows(patches.values),
         patches.scales,
         patches.offsets,
         0.0 if temperature is None else temperature,

@@ -16,6 +16,11 @@ def ragged(name: str, value: object) -> Ragged:
     return value
 
 
+def rows(values: Tensor) -> Tensor:
+    """The values as the kernels read them: any distance between rows, elements of a row side by side."""
+    return values if values.stride(1) == 1 or values.shape[1] <= 1 else values.contiguous()
+
+
 def same_space(first_name: str, first: Ragged, second_name: str, second: Ragged) -> None:
     """Raise unless two ragged inputs have one dim and one device."""
     if first.dim != second.dim:

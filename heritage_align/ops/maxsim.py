@@ -58,10 +58,10 @@ def maxsim_score(
     bins = text_bins(queries) if on_gpu and candidates is None else (None, None)
     pairs = pairs_by_image(candidates, len(documents)) if on_gpu and candidates is not None else (None, None)
     scores: Tensor = torch.ops.heritage_align.maxsim(
-        queries.values,
+        inputs.rows(queries.values),
         queries.scales,
         queries.offsets,
-        documents.values,
+        inputs.rows(documents.values),
         documents.scales,
         documents.offsets,
         candidates,

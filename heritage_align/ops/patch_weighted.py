@@ -96,7 +96,7 @@ def patch_weighted_score(
     pairs = pairs_by_image(candidates, len(patches)) if chosen == "cuda" and candidates is not None else (None, None)
     scores: Tensor = torch.ops.heritage_align.patch_weighted(
         queries.contiguous(),
-        patches.values,
+        inputs.rows(patches.values),
         patches.scales,
         patches.offsets,
         None if weights is None else weights.float().contiguous(),

@@ -41,9 +41,7 @@ class Ragged:
                 f"got values of {values.dtype} and scales {checks.describe(scales)}"
             )
         if scales is not None:
-            checks.tensor(
-                "scales", scales, shape=(values.shape[0],), dtypes=(torch.float32,), device=values.device
-            )
+            checks.tensor("scales", scales, shape=(values.shape[0],), dtypes=(torch.float32,), device=values.device)
         self.values = values
         self.scales = scales
         self._host_offsets: Tensor | None = None
@@ -63,10 +61,16 @@ class Ragged:
             ValueError: for an empty list (there is no ``dim`` to take), or items that do not fit together.
         """
         if len(items) == 0:
-            raise ValueError("items must hold at least one tensor: an empty list has no dim; build Ragged(values, offsets)")
+            raise ValueError(
+                "items must hold at least one tensor: an empty list has no dim; build Ragged(values, offsets)"
+            )
         for i, item in enumerate(items):
             checks.tensor(
-                f"items[{i}]", item, shape=(None, items[0].shape[-1]), dtypes=(items[0].dtype,), device=items[0].device
+                f"items[{i}]",
+                item,
+                shape=(None, items[0].shape[-1]),
+                dtypes=(items[0].dtype,),
+                device=items[0].device,
             )
         lengths = torch.tensor([0] + [len(item) for item in items], dtype=torch.int64)
         return cls(torch.cat(list(items)), lengths.cumsum(0))
@@ -276,4 +280,6 @@ def _check_offsets(offsets: Tensor, total: int) -> None:
         raise ValueError(f"offsets must ascend; offsets[{at}] = {offsets[at]} is followed by {offsets[at + 1]}")
     if int(offsets[-1]) != total:
         verb = "overrun" if int(offsets[-1]) > total else "stop short of"
-        raise ValueError(f"offsets must end at the number of rows: they {verb} values, {offsets[-1]} against {total} rows")
+        raise ValueError(
+            f"offsets must end at the number of rows: they {verb} values, {offsets[-1]} against {total} rows"
+        )
