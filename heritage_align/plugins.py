@@ -298,8 +298,8 @@ def _label(dist: Distribution) -> str:
     try:
         name, version = dist.metadata["Name"], dist.version
     except Exception:  # metadata that is missing or not text must not stop the scan
-        name = version = None
-    return f"{name or 'unnamed-distribution'} {version or '(no version)'}"
+        return "unnamed distribution"
+    return f"{name} {version}" if name and version else "unnamed distribution"
 
 
 def _checked(specs: Sequence[ComponentSpec]) -> Sequence[ComponentSpec]:

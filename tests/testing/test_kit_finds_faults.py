@@ -129,9 +129,7 @@ FAULTS = [
     wrong("check_scores_and_masks_fit", "Proposer", "SomeGrid", "grid (1, 3), outputs {'crops'}"),
     wrong("check_proposer_is_deterministic", "Proposer", "GlobalGenerator", "asked twice"),
     wrong("check_regions_do_not_depend_on_the_batch", "Proposer", "PlaceInBatch", "alone, against the batch"),
-    wrong(
-        "check_pictures_are_left_alone", "Proposer", "ShrinksPictures", "changes the pictures pattern, noise"
-    ),
+    wrong("check_pictures_are_left_alone", "Proposer", "ShrinksPictures", "changes the pictures pattern, noise"),
     wrong("check_no_images", "Proposer", "NeedsOne", "it raised ValueError"),
     wrong("check_only_narrows", "Filter", "DropsBoxes", "boxes became"),
     wrong("check_only_narrows", "Filter", "Revives", "were masked before and are kept now"),
@@ -154,7 +152,7 @@ FAULTS = [
     wrong("check_empty_features", "Cosine", "NeedsImages", "it raised"),
     wrong("check_image_without_regions", "Late", "MeanOfNone", "without regions gives NaN"),
     wrong("check_stored_precision", "Cosine", "StoredSums", "features, against the same numbers in fp32"),
-    wrong("check_mask_is_heeded", "Late", "IgnoresMask", "masking regions changes no score"),
+    wrong("check_mask_is_heeded", "Late", "IgnoresMask", "other features in the masked regions"),
     wrong("check_fold", "Cosine", "FoldsNearly", "fold() @ texts, against score()"),
     wrong("check_fold", "Cosine", "FoldsNever", "outputs say 'folds'"),
     wrong("check_fold", "Cosine", "Cosine", "do not say 'folds'", outputs=()),
@@ -165,7 +163,7 @@ FAULTS = [
     wrong("check_answer_types", "Index", "ShortNumbers", "torch.int32, expected torch.int64"),
     wrong("check_best_first", "Index", "WorstFirst", "scores do not descend"),
     wrong("check_blocks_are_one_matrix", "Index", "RowsOfBlocks", "rows in blocks of (1, 20, 29)"),
-    wrong("check_small_collections", "Index", "PadsToK", "give shape (5, 7), expected 3"),
+    wrong("check_small_collections", "Index", "PadsToK", "give shape (5, 7), expected (5, 3)"),
     wrong("check_ties", "Index", "LastOfEquals", "ties in blocks of (50,)"),
     wrong("check_negative_scores", "Index", "StartsAtZero", "all-negative scores"),
     wrong("check_queries_do_not_depend_on_each_other", "Index", "SharesQueries", "scores of query 0 alone"),
@@ -185,9 +183,7 @@ FAULTS = [
     wrong("check_bad_pictures_are_named", "Dataset", "NamelessError", "it raised OSError"),
 ]
 FAULTS.append(
-    Fault(
-        "check_dim_is_planned", case("Encoder", model="config:OtherDim"), "promises dim 16, the encoder has 8"
-    )
+    Fault("check_dim_is_planned", case("Encoder", model="config:OtherDim"), "promises dim 16, the encoder has 8")
 )
 
 RIGHT = [case(base) for base in SPECS] + [case("Encoder", model="config:WithFile")]
@@ -262,9 +258,7 @@ def test_expected_failures_must_fail_and_must_exist() -> None:
 
 @parametrize_with_checks(
     [case("Proposer", "wrong_region_components:DoubleBoxes"), case("Proposer")],
-    expected_failed_checks=lambda c: (
-        {"check_boxes_are_inside": "on purpose"} if c.name == "doubleboxes" else {}
-    ),
+    expected_failed_checks=lambda c: {"check_boxes_are_inside": "on purpose"} if c.name == "doubleboxes" else {},
 )
 def test_expected_failures_are_strict_xfails(check: Any) -> None:
     check()

@@ -28,9 +28,7 @@ class PadsWithZeros(Late):
         if not parts or not len(texts):
             return chosen(torch.zeros(len(images), len(texts)), candidates)
         padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
-        rows = [
-            (texts.fragments[j] @ padded.transpose(1, 2)).amax(dim=2).mean(dim=1) for j in range(len(texts))
-        ]
+        rows = [(texts.fragments[j] @ padded.transpose(1, 2)).amax(dim=2).mean(dim=1) for j in range(len(texts))]
         return chosen(torch.stack(rows, dim=1), candidates)
 
 
