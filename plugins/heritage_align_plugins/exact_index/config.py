@@ -11,5 +11,7 @@ class ExactIndexConfig(ComponentConfig):
     """Exact search; nothing here changes an answer."""
 
     block_mib: int = Field(
-        64, ge=1, description="scores held at once, in MiB; vectors are converted to fp32 in pieces of 4 MiB"
+        64,
+        ge=1,
+        description="memory of a search, in MiB: scores and vectors converted to fp32, of all threads together",
     )

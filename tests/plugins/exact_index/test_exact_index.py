@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from heritage_align_plugins.exact_index.config import ExactIndexConfig
-from heritage_align_plugins.exact_index.index import ExactIndex, best
+from heritage_align_plugins.exact_index.index import ExactIndex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -36,22 +36,45 @@ def test_blocks_and_ties_change_nothing(sizes: list[int], n_queries: int, k: int
     assert torch.equal(rows, expected_rows)
 
 
-def test_a_budget_of_few_rows_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heritage_align_plugins.exact_index.index.PIECE_BYTES", 4 * 8 * 5)  # pieces of five rows
+def test_tiles_panels_and_batches_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tiles of 5 rows, and room for two tiles of scores of two queries: every border is crossed many times.
+    monkeypatch.setattr("heritage_align_plugins.exact_index.index.TILE_BYTES", 4 * 8 * 5)
     index = ExactIndex(ExactIndexConfig(), BuildContext())
-    index._block_bytes = 4 * 3 * 12  # runs of ten rows for three queries
+    index._budget = torch.get_num_threads() * (4 * 8 * 5 + 8 * 2 * 2 * 5)
     torch.manual_seed(0)
-    vectors, queries = torch.randn(53, 8), torch.randn(3, 8)
-    rows, scores = index.search([vectors[:20], vectors[20:]], queries, 7)
-    expected_rows, expected_scores = full(vectors, queries, 7)
+    vectors, queries = torch.randn(153, 8), torch.randn(5, 8)
+    rows, scores = index.search([vectors[:20], vectors[20:51], vectors[51:]], queries, 17)
+    expected_rows, expected_scores = full(vectors, queries, 17)
     assert torch.equal(rows, expected_rows)
     torch.testing.assert_close(scores, expected_scores)
 
 
-def test_best_takes_the_first_of_equals() -> None:
-    columns, values = best(torch.tensor([[1.0, 2.0, 1.0, 1.0, 2.0], [3.0, 3.0, 3.0, 3.0, 3.0]]), 3)
-    assert columns.tolist() == [[1, 4, 0], [0, 1, 2]]
-    assert values.tolist() == [[2.0, 2.0, 1.0], [3.0, 3.0, 3.0]]
+@pytest.mark.parametrize("n_queries", [1, 3, 17])
+@pytest.mark.parametrize("dim", [64, 512])
+def test_equal_vectors_score_equal_to_the_last_bit_wherever_they_stand(dim: int, n_queries: int) -> None:
+    # Sums of real vectors round; a product of another shape may round otherwise, and a copy would not tie.
+    torch.manual_seed(1)
+    vectors, queries = torch.randn(3000, dim), torch.randn(n_queries, dim)
+    copies = torch.tensor([0, 1, 1023, 1024, 1500, 2047, 2048, 2999])
+    vectors[copies] = 3 * queries[0]
+    for cut in (1, 700, 1024, 3000):
+        rows, scores = ExactIndex(ExactIndexConfig(), BuildContext()).search(vectors.split(cut), queries, 8)
+        assert rows[0].tolist() == copies.tolist()
+        assert len(scores[0].unique()) == 1
+
+
+def test_of_equal_scores_at_the_border_the_first_rows_are_taken() -> None:
+    vectors = torch.tensor([1.0, 2.0, 1.0, 1.0, 2.0])[:, None]
+    rows, scores = ExactIndex(ExactIndexConfig(), BuildContext()).search([vectors], torch.ones(1, 1), 3)
+    assert rows.tolist() == [[1, 4, 0]]
+    assert scores.tolist() == [[2.0, 2.0, 1.0]]
+
+
+def test_threads_are_given_back_after_a_fault() -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises(ValueError, match=r"blocks\[1\]"):
+        ExactIndex(ExactIndexConfig(), BuildContext()).search([torch.ones(3, 2), torch.ones(3, 4)], torch.ones(1, 2), 1)
+    assert torch.get_num_threads() == threads
 
 
 def test_no_queries_and_no_vectors() -> None:
@@ -66,3 +89,7 @@ def test_bad_input_is_named() -> None:
         index.search([torch.ones(3, 2)], torch.ones(1, 2), 0)
     with pytest.raises(ValueError, match=r"blocks\[1\]: expected \(n, 2\)"):
         index.search([torch.ones(3, 2), torch.ones(3, 4)], torch.ones(1, 2), 1)
+    with pytest.raises(ValueError, match="queries: hold NaN"):
+        index.search([torch.ones(3, 2)], torch.tensor([[1.0, float("nan")]]), 1)
+    with pytest.raises(ValueError, match=r"queries: expected \(n_queries, dim\), got \(2,\)"):
+        index.search([torch.ones(3, 2)], torch.ones(2), 1)
