@@ -25,7 +25,20 @@ _LAZY = {
     "load_recipe": "heritage_align.recipes",
 }
 
-__all__ = [*_LAZY, "__version__"]
+__all__ = [
+    "ComponentSpec",
+    "Hit",
+    "ImageFeatures",
+    "Pipeline",
+    "Regions",
+    "Run",
+    "TextFeatures",
+    "TextItem",
+    "__version__",
+    "hookimpl",
+    "load_config",
+    "load_recipe",
+]
 
 if TYPE_CHECKING:
     from heritage_align.config import load_config

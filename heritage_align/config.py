@@ -118,9 +118,9 @@ class Config:
     filters: tuple[Component, ...] = ()
     fragmenter: Component | None = None
     data: Component | None = None
-    store: StoreSettings = StoreSettings()
-    search: SearchSettings = SearchSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
+    store: StoreSettings = field(default_factory=StoreSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     source: str = field(default="config", compare=False)
 
     def components(self) -> list[Component]:

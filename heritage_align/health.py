@@ -67,15 +67,15 @@ def _devices() -> Iterator[Finding]:
 
 def _kernels() -> Iterator[Finding]:
     from heritage_align.ops import build_info
-    from heritage_align.ops.backend import missing
+    from heritage_align.ops.backend import MISSING
 
     facts = build_info()
     for device, built, why in (("CPU", facts.cpu, facts.reason), ("CUDA", facts.cuda, facts.cuda_reason)):
-        if built and missing(device.lower()) is None:
+        if built and MISSING[device.lower()] is None:
             targets = f" for {', '.join(facts.cuda_targets)}" if device == "CUDA" else ""
             yield Finding(f"{device} kernels", "ok", f"built{targets} against torch {facts.torch}, {facts.compiler}")
         else:
-            reason = why or facts.reason or missing(device.lower()) or "not built"
+            reason = why or facts.reason or MISSING[device.lower()] or "not built"
             yield Finding(f"{device} kernels", "missing", f"the reference runs instead: {reason}")
     planner = "built" if facts.planner else f"planning runs in Python: {facts.reason or 'not built'}"
     yield Finding("planner", "ok" if facts.planner else "missing", planner)

@@ -12,7 +12,7 @@ from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
 from heritage_align.store.files import write_json
 from heritage_align.store.finish import finish
-from heritage_align.store.layout import BUILD, MANIFEST, Build, read_build, shard_name, sources_digest
+from heritage_align.store.layout import BUILD, MANIFEST, Build, first_repeated, read_build, shard_name, sources_digest
 from heritage_align.store.shard import read_shard, write_shard
 from heritage_align.types import ImageFeatures
 
@@ -87,9 +87,8 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
     ids = [source.id for source in sources]
     if not ids:
         raise StoreError(f"{folder}: there are no pictures to encode")
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+    twice = first_repeated(ids)
+    if twice is not None:
         raise StoreError(f"{folder}: image id {twice!r} occurs twice in the collection")
     settings = pipeline.config.store
     build = Build(

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from heritage_align.component import Facts
 from heritage_align.config import Component, Config
-from heritage_align.errors import ConfigError
+from heritage_align.errors import ConfigError, HeritageAlignError
 from heritage_align.plugins import missing_requirements
 
 
 def plan(config: Config) -> None:
     """Raise ConfigError with everything that would stop this pipeline from running."""
-    problems = [*missing_pieces(config.components()), *_unmet_needs(config), *_dimension_clashes(config)]
+    problems = list(_unfit_settings(config.components()))  # a model file that cannot be read, say
+    if not problems:
+        problems = [*missing_pieces(config.components()), *_unmet_needs(config), *_dimension_clashes(config)]
     if problems:
         raise ConfigError(problems, config.source)
 
@@ -40,6 +42,14 @@ def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
         for key, path in component.settings.facts().files.items():
             if not path.exists():
                 yield f"{component.place}.{key}: there is no file {str(path)!r}"
+
+
+def _unfit_settings(components: Sequence[Component]) -> Iterator[str]:
+    for component in _all(components):
+        try:
+            component.settings.facts()
+        except (HeritageAlignError, ValueError) as error:
+            yield f"{component.place}: {error}"
 
 
 def _unmet_needs(config: Config) -> Iterator[str]:

@@ -222,9 +222,22 @@ def test_an_existing_file_is_found(registry: Registry, tmp_path: Path) -> None:
 
 
 def test_needs_are_those_of_nested_components_too(registry: Registry) -> None:
-    component = config(
-        registry, similarity={"name": "sum", "terms": [{"name": "global"}, {"name": "late"}]}
-    ).similarity
+    component = config(registry, similarity={"name": "sum", "terms": [{"name": "global"}, {"name": "late"}]}).similarity
     assert needs(component) == {"image.global", "text.global", "image.regions", "text.fragments", "keep?"}
     encoder = config(registry, encoder={"name": "clip", "without_patches": True}).encoder
     assert gives(encoder) == {"global", "texts"}
+
+
+def test_settings_that_cannot_be_read_are_a_problem_with_its_place(tmp_path: Path) -> None:
+    broken = tmp_path / "encoder.safetensors"
+    broken.write_bytes(b"not a checkpoint")
+    config = load_config(
+        {
+            "version": 1,
+            "name": "broken",
+            "encoder": {"name": "cn_clip", "model": str(broken)},
+            "similarity": {"name": "global"},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"encoder: .*encoder\.safetensors"):
+        plan(config)

@@ -19,7 +19,7 @@ from heritage_align.types import ImageFeatures, Run, TextFeatures, TextItem
 MAX_SCORES = 2**29
 """Scores held at once, 2 GiB of fp32; a larger evaluation goes through a store, search and rerank."""
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def evaluate_system(pipeline: Pipeline, encoded: EncodedDataset, ks: Sequence[in
     count = len(encoded.images) * len(encoded.texts)
     if count > MAX_SCORES:
         raise DataError(
-            f"{len(encoded.images)} images x {len(encoded.texts)} texts are {count:,} scores, more than {MAX_SCORES:,}; "
+            f"{len(encoded.images)} images x {len(encoded.texts)} texts: {count:,} scores, more than {MAX_SCORES:,}; "
             "build a store and use search and rerank"
         )
     start = time.perf_counter()

@@ -45,6 +45,7 @@ def assemble(
     chosen = _telling_queries(outcomes, examples)
     shown = [_example(outcomes, column) for column in chosen]
     needed = {hit.id for example in shown for answer in example.answers for hit in answer.hits}
+    needed |= {image_id for example in shown for image_id in sorted(example.right)[:2]}
     pictures = {image_id: dataset.load_image(image_id) for image_id in sorted(needed)}
     skipped = [f"Left out, cannot be read: {reason}" for _, reason in first.encoded.skipped]
     return ReportData(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heritage_align.errors import StoreError
 from heritage_align.features import concat_images
-from heritage_align.store.layout import Manifest, read_manifest, refuse_identity
+from heritage_align.store.layout import Manifest, first_repeated, read_manifest, refuse_identity
 from heritage_align.store.shard import Shard, read_shard
 from heritage_align.types import ImageFeatures
 
@@ -55,9 +55,8 @@ class Store:
                 raise StoreError(f"{shard.path}: holds {len(shard)} images, the manifest says {entry.images}")
             shards.append(shard)
         store = cls(folder, manifest, shards)
-        if len(store._rows) != len(store.ids):
-            seen: set[str] = set()
-            twice = next(i for i in store.ids if i in seen or seen.add(i))
+        twice = first_repeated(store.ids)
+        if twice is not None:
             raise StoreError(f"{folder}: image id {twice!r} occurs twice")
         return store
 

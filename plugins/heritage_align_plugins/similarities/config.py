@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from heritage_align.component import ComponentConfig, Facts
+from heritage_align.hookspecs import Kind
 
 
 class GlobalConfig(ComponentConfig):
@@ -14,14 +15,14 @@ class GlobalConfig(ComponentConfig):
 
 
 class ScanConfig(ComponentConfig):
-    """Stacked cross attention (Lee et al. 2018); with filter bfan_focal its bidirectional focal form (Liu et al. 2019)."""
+    """Stacked cross attention (Lee et al. 2018); with filter bfan_focal BFAN (Liu et al. 2019)."""
 
     direction: Literal["t2i", "i2t", "ens"] = Field(
         "t2i", description="t2i: words attend to regions; i2t: regions attend to words; ens: the sum of both"
     )
     rectifier: Literal["leaky_relu", "relu", "none"] = Field(
         "leaky_relu",
-        description="of the cosines: slope 0.1 in SCAN's and BFAN's code, relu in Sheng et al. 2021, eq. 9",
+        description="of the cosines: slope 0.1 in the code of SCAN and BFAN, relu in Sheng et al. 2021, eq. 9",
     )
     normalise: Literal["l2", "softmax", "none"] = Field("l2", description="over the query axis (raw_feature_norm)")
     temperature: float = Field(9.0, gt=0, description="lambda_1, inverse temperature of the attention (BFAN: 20)")
@@ -81,5 +82,5 @@ class WeightedSumConfig(ComponentConfig):
                 raise ValueError(f"term {i}: weight is not a number: {weight!r}")
         return self
 
-    def nested(self) -> dict[str, tuple[str, dict[str, Any]]]:
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
         return {f"terms.{i}.similarity": ("similarity", term["similarity"]) for i, term in enumerate(self.terms)}

@@ -42,7 +42,7 @@ def texts() -> TextFeatures:
 def build(registry: Registry, name: str, attention: dict[str, Any] | None = None, **settings: Any) -> Any:
     spec = registry.spec("similarity", name)
     config = registry.config_model(spec)(**settings)
-    nested = {place: build(registry, **{k: v for k, v in raw.items()}) for place, (_, raw) in config.nested().items()}
+    nested = {place: build(registry, **raw) for place, (_, raw) in config.nested().items()}
     return registry.target(spec)(config, BuildContext(attention=attention or {}, nested=nested))
 
 
@@ -65,7 +65,7 @@ def test_laclip_weights_regions_by_the_whole_image(
     torch.testing.assert_close(similarity.score(images, texts), folded @ texts.global_features.T)
 
 
-def test_wca_softmax_and_renormalise(registry: Registry, images: ImageFeatures, texts: TextFeatures) -> None:
+def test_wca_softmax_and_renormalise(registry: Registry, images: ImageFeatures) -> None:
     # temperature 1: w = softmax(1, 0) = (e, 1) / (e + 1); the sum of w_j u_j has length sqrt(e^2 + 1) / (e + 1).
     similarity = build(registry, "laclip", weights="softmax", temperature=1.0, renormalise=True)
     length = math.sqrt(math.e**2 + 1)
