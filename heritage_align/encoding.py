@@ -76,7 +76,8 @@ class ImageStage:
             whole = encoded.global_features
         else:
             whole = self.encoder.encode_pixels(pixels).global_features
-            values = self._crops(images, regions, pool, batch_size)
+            # Without any crop nothing has told yet on which device the encoder works.
+            values = self._crops(images, regions, pool, batch_size).to(whole.device)
             counts = torch.tensor([0, *(len(r) for r in regions)])
             ragged = Ragged(values, counts.cumsum(0))
         return ImageFeatures(
@@ -84,7 +85,7 @@ class ImageStage:
             whole,
             ragged,
             boxes=_fractions(images, regions),
-            keep=_keep(regions),
+            keep=_keep(regions, ragged.device),
             factor=triangular_factor(ragged) if self.factors else None,
         )
 
@@ -200,8 +201,8 @@ def _fractions(images: Sequence[Image], regions: Sequence[Regions]) -> Tensor:
     return torch.cat(parts)
 
 
-def _keep(regions: Sequence[Regions]) -> Tensor | None:
+def _keep(regions: Sequence[Regions], device: torch.device) -> Tensor | None:
     if all(r.keep is None for r in regions):
         return None
     rows = [torch.ones(len(r), dtype=torch.bool) if r.keep is None else torch.from_numpy(r.keep) for r in regions]
-    return torch.cat(rows)
+    return torch.cat(rows).to(device)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,10 +52,10 @@ class Thirds:
 class OddOnes:
     """Masks every second region."""
 
-    attention: dict[str, object] = {}
+    attention: Mapping[str, object] = {}
 
     def apply(self, images: Sequence[Image.Image], regions: Sequence[Regions]) -> list[Regions]:
-        return [Regions(r.boxes, keep=np.arange(len(r)) % 2 == 0) for r in regions]
+        return [replace(r, keep=np.arange(len(r)) % 2 == 0) for r in regions]
 
 
 class Tokens:
@@ -65,9 +66,7 @@ class Tokens:
 
     def propose(self, images: Sequence[Image.Image], ids: Sequence[str]) -> list[Regions]:
         rows, columns = self.grid
-        cells = np.array(
-            [(x, y, x + 1, y + 1) for y in range(rows) for x in range(columns)], dtype=np.float32
-        )
+        cells = np.array([(x, y, x + 1, y + 1) for y in range(rows) for x in range(columns)], dtype=np.float32)
         found = []
         for image in images:
             w, h = image.width / columns, image.height / rows
@@ -98,14 +97,10 @@ def test_order_is_that_of_the_sources_whatever_the_batch(batch_size: int, worker
 
     encoder = ToyEncoder()
     stage = ImageStage(encoder)
-    parts = list(
-        encode_images(stage, map(slow, range(10)), batch_size=batch_size, workers=workers, on_error=never)
-    )
+    parts = list(encode_images(stage, map(slow, range(10)), batch_size=batch_size, workers=workers, on_error=never))
     assert [i for part in parts for i in part.ids] == [f"p{i}" for i in range(10)]
     assert [len(part) for part in parts[:-1]] == [batch_size] * (len(parts) - 1)
-    wanted = torch.cat(
-        [encoder.encode_pixels(encoder.prepare(picture(i))[None]).global_features for i in range(10)]
-    )
+    wanted = torch.cat([encoder.encode_pixels(encoder.prepare(picture(i))[None]).global_features for i in range(10)])
     torch.testing.assert_close(torch.cat([part.global_features for part in parts]), wanted)
 
 
@@ -225,6 +220,22 @@ def test_crops_of_a_batch_are_those_encoded_one_by_one() -> None:
     assert features.factor.shape == (1 + 3 + 0 + 10 + 1,)
 
 
+def test_the_mask_is_where_the_regions_are() -> None:
+    """The scores refuse a mask on another device; torch's meta device stands for the GPU here."""
+
+    class Elsewhere(ToyEncoder):
+        def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+            rows, cells = super().encode_pixels(pixels, patches=patches)
+            return EncodedImages(rows.to("meta"), None if cells is None else cells.to("meta"))
+
+    for proposer, numbers in ((Thirds(), (0, 1, 2)), (Thirds(), (2,)), (Tokens((2, 2)), (0, 1, 2))):
+        stage = ImageStage(Elsewhere(), proposer, (OddOnes(),))
+        (features,) = encode_images(stage, map(source, numbers), batch_size=3, workers=1, on_error=never)
+        assert features.regions is not None
+        assert features.keep is not None
+        assert features.regions.values.device.type == features.keep.device.type == "meta"
+
+
 def test_pictures_without_any_region() -> None:
     stage = ImageStage(ToyEncoder(), Thirds())
     (features,) = encode_images(stage, [source(2)], batch_size=2, workers=1, on_error=never)
@@ -253,17 +264,13 @@ def test_patches_come_from_the_forward_pass_of_the_picture() -> None:
 def test_a_grid_of_another_encoder_is_refused() -> None:
     stage = ImageStage(ToyEncoder(), Tokens((1, 4)))
     stream = encode_images(stage, [source(0)], batch_size=1, workers=1, on_error=never)
-    with pytest.raises(
-        ValueError, match=r"image 'p0': the proposer gives 4 patches in a grid \(1, 4\), the encoder 4"
-    ):
+    with pytest.raises(ValueError, match=r"image 'p0': the proposer gives 4 patches in a grid \(1, 4\), the encoder 4"):
         next(stream)
 
 
 def test_a_run_that_is_given_up_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    stream = encode_images(
-        ImageStage(ToyEncoder()), map(source, range(10)), batch_size=2, workers=3, on_error=never
-    )
+    stream = encode_images(ImageStage(ToyEncoder()), map(source, range(10)), batch_size=2, workers=3, on_error=never)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -27,6 +27,15 @@ def test_the_package_alone_loads_nothing_but_itself() -> None:
     assert not loaded & {*HEAVY, "numpy", "PIL", "pydantic", "pluggy", "yaml", "click", BUILTIN}
 
 
+def test_every_public_name_is_there_on_first_use() -> None:
+    import heritage_align
+
+    for name in heritage_align.__all__:
+        assert getattr(heritage_align, name) is not None
+    with pytest.raises(AttributeError, match=r"module 'heritage_align' has no attribute 'Pipelin'"):
+        heritage_align.Pipelin  # noqa: B018
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -55,8 +64,8 @@ def test_describing_every_built_in_loads_no_heavy_library() -> None:
 def test_ops_need_torch_and_nothing_of_the_package() -> None:
     loaded = loaded_after(
         "import heritage_align.ops\n"
-        "print(*[m for m in sys.modules if m.startswith('heritage_align.')])\n"
-        "assert not [m for m in sys.modules if m.startswith('heritage_align.') and not m.startswith('heritage_align.ops')]"
+        "own = [m for m in sys.modules if m.startswith('heritage_align.')]\n"
+        "assert all(m.startswith('heritage_align.ops') for m in own), own"
     )
     assert "torch" in loaded
     assert not loaded & {"pydantic", "pluggy", "yaml", "click", "PIL", "cv2", BUILTIN}
