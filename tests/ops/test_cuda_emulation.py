@@ -1,18 +1,17 @@
 """The CUDA drivers and kernels, compiled with g++ and run on the CPU, against the reference.
 
 The public functions run as they would on a GPU: same plan, same bins, same sorted pairs; only the library behind
-``torch.ops.heritage_align`` is the emulated one. What no emulation shows is left to test_cuda_gpu.py: the hardware's own
-rounding inside a tensor-core product, alignment of device memory, streams, and speed.
+``torch.ops.heritage_align`` is the emulated one. What no emulation shows is left to test_cuda_gpu.py: rounding inside a
+tensor-core product, streams, graphs, and the instructions of Hopper.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import itertools
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,18 +23,13 @@ HERE = Path(__file__).parent
 FP32 = {"atol": 3e-6, "rtol": 3e-6}
 
 
-def helper(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, HERE / "emulation" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+cases = SimpleNamespace(**runpy.run_path(str(HERE / "emulation" / "cases.py")))
+ragged, candidate_lists = cases.ragged, cases.candidate_lists
 
 
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
-    build = helper("build")
+    build = SimpleNamespace(**runpy.run_path(str(HERE / "emulation" / "build.py")))
     path = build.compile_emulation(HERE.parents[1] / "build" / "emulation")
     if path is None:
         pytest.skip("the emulation of the CUDA kernels needs g++")
@@ -53,18 +47,6 @@ def emulated(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     library.set_thread_order(0)
 
 
-def ragged(
-    lengths: list[int], dim: int, seed: int, dtype: torch.dtype = torch.float32, shared: float = 0.5
-) -> ops.Ragged:
-    """Unit rows with a common direction, so that cosines differ in sign and size."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(sum(lengths), dim, generator=generator) + shared * torch.ones(dim)
-    rows = torch.nn.functional.normalize(rows, dim=1)
-    offsets = torch.tensor([0, *itertools.accumulate(lengths)])
-    made = ops.Ragged(rows, offsets)
-    return ops.quantise(made) if dtype == torch.int8 else made.to(dtype=dtype)
-
-
 def assert_focal(images: ops.Ragged, texts: ops.Ragged, tolerance: dict[str, float] = FP32, **settings: object) -> None:
     ours = ops.focal_attention_score(images, texts, **settings)
     theirs = ops.focal_attention_score(images, texts, backend="reference", **settings)
@@ -72,30 +54,18 @@ def assert_focal(images: ops.Ragged, texts: ops.Ragged, tolerance: dict[str, flo
     torch.testing.assert_close(ours, theirs, **tolerance)
 
 
-SHAPES = {
-    "one region, one word": ([1], [1], 3),
-    "ragged": ([36, 36, 20, 0, 1, 36, 7], [5, 0, 13, 64, 1, 25, 0, 2], 24),
-    "many small items": ([1] * 70 + [2, 3], [1] * 100, 16),
-    "more empty texts than a warp": ([4, 5], [0] * 40 + [3] + [0] * 40 + [2], 8),
-    "an image longer than a tile": ([150, 300, 3], [4, 9], 40),
-    "a text longer than a tile": ([36, 36, 36], [65, 3, 140], 20),
-    "both longer, dim shorter than the items": ([200], [70, 2], 10),
-    "dim of no whole chunk": ([12, 30], [6, 7], 101),
-}
-
-
 @pytest.mark.parametrize("direction", ["t2i", "i2t", "both"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", cases.SHAPES)
 def test_focal_attention_of_all_shapes(shape: str, direction: str) -> None:
-    regions, words, dim = SHAPES[shape]
+    regions, words, dim = cases.SHAPES[shape]
     assert_focal(ragged(regions, dim, 1), ragged(words, dim, 2), direction=direction)
 
 
 @pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
-@pytest.mark.parametrize("rectifier, normalise", [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
+@pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
 @pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
 def test_focal_attention_of_all_settings(rectifier: str, normalise: str, focal: str | None, aggregate: str) -> None:
-    # No text of one word: the L2 norm then makes all its logits equal but for rounding, and rounding decides what is focal.
+    # No text of one word: the L2 norm makes all its logits equal but for rounding, which then decides what is focal.
     assert_focal(
         ragged([9, 5], 16, 3),
         ragged([3, 2, 6], 16, 4),
@@ -108,24 +78,8 @@ def test_focal_attention_of_all_settings(rectifier: str, normalise: str, focal: 
     )
 
 
-# The product of equal inputs, accumulated in another order, is all that differs for equal dtypes. Words of another dtype
-# are rounded to that of the regions first.
-PRODUCTS = [
-    (torch.float32, torch.float32, 3e-6),
-    (torch.float16, torch.float16, 1e-5),
-    (torch.bfloat16, torch.bfloat16, 1e-5),
-    (torch.int8, torch.int8, 1e-5),
-    (torch.int8, torch.float16, 1e-5),
-    (torch.int8, torch.float32, 1e-3),
-    (torch.float16, torch.float32, 1e-3),
-    (torch.float32, torch.float16, 1e-5),
-    (torch.float16, torch.int8, 1e-3),
-    (torch.bfloat16, torch.float32, 1e-2),
-]
-
-
 @pytest.mark.parametrize("dim", [64, 72, 37])
-@pytest.mark.parametrize("regions, words, atol", PRODUCTS)
+@pytest.mark.parametrize(("regions", "words", "atol"), cases.PRODUCTS)
 def test_focal_attention_of_all_dtypes(regions: torch.dtype, words: torch.dtype, atol: float, dim: int) -> None:
     images, texts = ragged([36, 30, 36, 36, 20], dim, 5, regions), ragged([13, 40, 22], dim, 6, words)
     assert_focal(images, texts, {"atol": atol, "rtol": 0.0}, direction="both")
@@ -150,14 +104,6 @@ def test_regions_that_cancel() -> None:
     noise = torch.randn(1, 32, generator=torch.Generator().manual_seed(2))
     images = ops.Ragged(torch.cat([row, -row + 0.01 * noise]), torch.tensor([0, 2]))
     assert_focal(images, ragged([4], 32, 10), {"atol": 3e-5, "rtol": 0.0}, temperature=0.0)
-
-
-def candidate_lists(n_texts: int, n_images: int, k: int, seed: int) -> torch.Tensor:
-    """Ids with repeats, some -1 and one out of range, which a GPU finds out only in the kernel."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(-1, n_images, (n_texts, k), generator=generator)
-    ids[0, 0] = -1
-    return ids
 
 
 @pytest.mark.parametrize("k", [1, 4, 30])
@@ -229,7 +175,7 @@ def test_maxsim(dtype: torch.dtype, k: int | None) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
-@pytest.mark.parametrize("temperature, renormalise", [(None, False), (0.02, True)])
+@pytest.mark.parametrize(("temperature", "renormalise"), [(None, False), (0.02, True)])
 def test_fold_patches(dtype: torch.dtype, temperature: float | None, renormalise: bool) -> None:
     patches = ragged([30, 0, 1, 300], 45, 25, dtype)
     whole = ragged([1] * 4, 45, 26).values

@@ -1,0 +1,35 @@
+"""Random ragged items for the ops' tests."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from heritage_align import ops
+
+MakeRagged = Callable[..., ops.Ragged]
+
+
+@pytest.fixture
+def make_ragged() -> MakeRagged:
+    """``make_ragged(lengths, dim, seed, correlation)``: unit rows; with correlation they share a direction."""
+
+    def make(lengths: Sequence[int], dim: int, seed: int = 0, correlation: float = 0.5) -> ops.Ragged:
+        generator = torch.Generator().manual_seed(seed)
+        # The shared direction has its own seed, so that images and texts lie on one side of the space.
+        shared = torch.randn(dim, generator=torch.Generator().manual_seed(1234)) * correlation
+        rows = torch.nn.functional.normalize(torch.randn(sum(lengths), dim, generator=generator) + shared, dim=1)
+        return ops.Ragged(rows, torch.tensor([0, *lengths]).cumsum(0))
+
+    return make
+
+
+def wide(ragged: ops.Ragged) -> ops.Ragged:
+    """The same rows, rounded as they are stored, in float64: what the oracle scores."""
+    return ops.Ragged(ragged.dequantised().double(), ragged.offsets)
+
+
+@pytest.fixture
+def in_float64() -> Callable[[ops.Ragged], ops.Ragged]:
+    """See :func:`wide`."""
+    return wide
