@@ -195,9 +195,7 @@ def test_every_fault_is_reported_at_once_with_its_place(registry: Registry) -> N
         ({"bands": [{}, {"lwo": 1}]}, "proposer.bands.1.lwo: unknown key. Did you mean 'low'?"),
     ],
 )
-def test_unknown_keys_are_found_at_any_depth(
-    registry: Registry, settings: dict[str, Any], expected: str
-) -> None:
+def test_unknown_keys_are_found_at_any_depth(registry: Registry, settings: dict[str, Any], expected: str) -> None:
     assert problems(document(proposer={"name": "boxes", **settings}), registry) == (expected,)
 
 
@@ -243,9 +241,7 @@ def test_wrong_shapes_are_one_clear_fault(registry: Registry, changes: dict[str,
     assert problem.startswith(next(iter(changes)) + ": ")
 
 
-@pytest.mark.parametrize(
-    "name", ["os:system", "heritage_align.config:Config", "../x", "eye.eye", "os.system"]
-)
+@pytest.mark.parametrize("name", ["os:system", "heritage_align.config:Config", "../x", "eye.eye", "os.system"])
 def test_import_paths_are_names_like_any_other_and_unknown(registry: Registry, name: str) -> None:
     (problem,) = problems(document(encoder={"name": name}), registry)
     assert problem.startswith(f"encoder.name: unknown encoder {name!r}.")

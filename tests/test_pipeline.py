@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,15 @@ class Clumsy:
     @staticmethod
     @hookimpl
     def heritage_align_stage_finished(stage: str) -> None:
-        raise OSError("the tracker's disk is full")
+        raise OSError(f"{stage}: the tracker's disk is full")
 
 
 @pytest.fixture
-def registry(ha_registry: Registry) -> Iterator[Registry]:
+def registry(ha_registry: Registry) -> Registry:
     ha_registry.add(PluginInfo("pipeline-tests", __name__, "tests"), Plugin())
     built.clear()
     observed.clear()
-    yield ha_registry
+    return ha_registry
 
 
 def config(registry: Registry, **slots: Any) -> Config:
@@ -189,7 +189,7 @@ def test_the_stream_gives_what_encoding_at_once_gives(registry: Registry, system
     ids, images = pictures()
     together = pipeline.encode_images(images, ids)
     sources = [ImageSource(i, lambda image=image: image) for i, image in zip(ids, images)]
-    parts = list(pipeline.encode_stream(sources, on_error=lambda image_id, error: pytest.fail(image_id)))
+    parts = list(pipeline.encode_stream(sources, on_error=lambda image_id, error: pytest.fail(f"{image_id}: {error}")))
     assert [part.ids for part in parts] == [tuple(ids[i : i + 2]) for i in (0, 2, 4)]
     assert together.regions is not None
 
@@ -238,9 +238,7 @@ def test_the_plan_is_checked_before_anything_is_built(registry: Registry) -> Non
 
 
 def test_components_are_built_with_their_place_in_the_run(registry: Registry) -> None:
-    pipeline = Pipeline(
-        config(registry, runtime={"device": "cpu", "seed": 11, "precision": "bf16"}), registry
-    )
+    pipeline = Pipeline(config(registry, runtime={"device": "cpu", "seed": 11, "precision": "bf16"}), registry)
     (_, first), (_, later) = built
     assert (first.device, first.precision, first.seed) == ("cpu", "bf16", 11)
     assert first.encoder is None
@@ -267,9 +265,7 @@ def test_the_seed_and_the_regions_shape_a_store_and_the_way_of_comparing_does_no
     assert image_config(runtime={"device": "cpu", "seed": 1}) != base
     assert image_config(runtime={"device": "cpu", "batch_size": 7}) == base
     assert image_config(similarity={"name": "laclip"}) != base, "folded vectors are in the store"
-    assert image_config(encoder={"name": "toy", "recipe": "naclip"}) != base, (
-        "the same weights, other patches"
-    )
+    assert image_config(encoder={"name": "toy", "recipe": "naclip"}) != base, "the same weights, other patches"
     copies = [tmp_path / "a.pt", tmp_path / "b.pt"]
     for copy in copies:
         copy.touch()
