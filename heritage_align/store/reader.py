@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -74,15 +76,15 @@ class Store:
         except KeyError:
             raise StoreError(f"{self.path}: holds no image {image_id!r}") from None
 
-    def first_stage(self) -> tuple[list[Tensor], bool]:
+    def first_stage(self) -> tuple[Blocks, bool]:
         """Return the vectors to search first, one block ``(n_i, dim)`` a shard, and whether their dot product with a
         text's global vector already is the score (a similarity that folds)."""
         folded = self.manifest.folded
         return self.blocks("folded" if folded == "stored" else "global"), folded != "none"
 
-    def blocks(self, name: str) -> list[Tensor]:
+    def blocks(self, name: str) -> Blocks:
         """Return the ``global`` or ``folded`` vectors, one memory-mapped block ``(n_i, dim)`` a shard."""
-        return [shard.vectors(name) for shard in self._shards]
+        return Blocks(self._shards, name)
 
     def gather(self, rows: Tensor) -> ImageFeatures:
         """Return the features of chosen images; only their rows are read.
@@ -97,12 +99,47 @@ class Store:
         if len(rows) and (bool((rows[1:] <= rows[:-1]).any()) or int(rows[0]) < 0 or int(rows[-1]) >= len(self)):
             raise ValueError(f"rows: expected ascending rows of 0..{len(self) - 1} without repeats")
         parts = []
-        for number, shard in enumerate(self._shards):
-            first, end = int(self._starts[number]), int(self._starts[number + 1])
-            inside = rows[(rows >= first) & (rows < end)] - first
-            if len(inside):
-                parts.append(_picked(shard, inside, self.manifest.folded))
+        numbers = torch.searchsorted(self._starts, rows, right=True) - 1
+        for number in numbers.unique().tolist():
+            shard = self._shards[number]
+            parts.append(_picked(shard, rows[numbers == number] - self._starts[number], self.manifest.folded))
+            shard.tensors.release()
         return concat_images(parts) if parts else ImageFeatures((), torch.empty(0, self.manifest.dim))
+
+
+class Blocks(Sequence[Tensor]):
+    """One block a shard, made when it is asked for; an iteration keeps the pages of two shards resident, not of all."""
+
+    def __init__(self, shards: Sequence[Shard], name: str) -> None:
+        self._shards = shards
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Blocks: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | Blocks:
+        if isinstance(index, slice):
+            return Blocks(self._shards[index], self._name)
+        return self._shards[index].vectors(self._name)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        held: deque[Shard] = deque()
+        try:
+            for shard in self._shards:
+                held.append(shard)
+                yield shard.vectors(self._name)
+                # A thread may still be at work on the one before; let go too early it is only read once more.
+                if len(held) > 1:
+                    held.popleft().tensors.release()
+        finally:
+            for shard in held:
+                shard.tensors.release()
 
 
 def _picked(shard: Shard, rows: Tensor, folded: str) -> ImageFeatures:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from heritage_align.errors import StoreError
 from heritage_align.ops import Ragged, quantise, triangular_factor
 from heritage_align.store.files import write_atomically
+from heritage_align.store.mapping import MappedTensors
 
 if TYPE_CHECKING:
     from heritage_align.types import ImageFeatures
@@ -40,7 +41,7 @@ class Shard:
     ids: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
     folded: str
-    tensors: dict[str, Tensor]
+    tensors: MappedTensors
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,11 +53,14 @@ class Shard:
         return values if scales is None else values.float() * scales[:, None]
 
     def regions(self) -> Ragged | None:
-        """Return the regions as they are stored, or None."""
+        """Return the regions as they are stored, or None; raises StoreError where the offsets are damaged."""
         if "regions.values" not in self.tensors:
             return None
         scales = self.tensors.get("regions.scales")
-        return Ragged(self.tensors["regions.values"], self.tensors["regions.offsets"], scales)
+        try:
+            return Ragged(self.tensors["regions.values"], self.tensors["regions.offsets"], scales)
+        except ValueError as error:
+            raise StoreError(f"{self.path}: {error}") from error
 
 
 def write_shard(path: Path, features: ImageFeatures | None, skipped: list[tuple[str, str]], dtype: str) -> None:
@@ -80,18 +84,15 @@ def write_shard(path: Path, features: ImageFeatures | None, skipped: list[tuple[
 
 def read_shard(path: Path) -> Shard:
     """Map a shard; raises StoreError that names the file if it is not whole."""
+    tensors = MappedTensors(path)
     try:
-        with safe_open(path, "pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-        header = json.loads(metadata[HEADER])
+        header = json.loads(tensors.metadata[HEADER])
         ids, folded = tuple(header["ids"]), header["folded"]
         skipped = tuple((i, reason) for i, reason in header["skipped"])
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: is missing") from error
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise StoreError(f"{path}: is not a whole shard: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: is not a whole shard: {error!r} in its metadata") from error
     _check_shapes(path, ids, tensors)
+    tensors.release()
     return Shard(path, ids, skipped, folded, tensors)
 
 
@@ -124,7 +125,7 @@ def _stored(name: str, values: Tensor, dtype: str) -> dict[str, Tensor]:
     return {name: rows.values, f"{name}.scales": rows.scales}
 
 
-def _check_shapes(path: Path, ids: tuple[str, ...], tensors: dict[str, Tensor]) -> None:
+def _check_shapes(path: Path, ids: tuple[str, ...], tensors: Mapping[str, Tensor]) -> None:
     if not ids:
         return
     if "global" not in tensors:

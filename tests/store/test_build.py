@@ -72,8 +72,8 @@ def test_every_storage_type(laclip: Pipeline, tmp_path: Path, dtype: str, tolera
     expected, _ = Store.open(tmp_path / "exact").first_stage()
     assert folds
     # Half a unit in the last place of the largest value; int8 rounds to 1/127 of it.
-    scale = torch.cat(expected).abs().max().item() * (1 + 1e-6)
-    torch.testing.assert_close(torch.cat(blocks).float(), torch.cat(expected), atol=tolerance * scale, rtol=0)
+    scale = torch.cat([*expected]).abs().max().item() * (1 + 1e-6)
+    torch.testing.assert_close(torch.cat([*blocks]).float(), torch.cat([*expected]), atol=tolerance * scale, rtol=0)
     assert list(verify(tmp_path / "store")) == []
 
 
