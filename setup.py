@@ -5,8 +5,8 @@ Two libraries, built by ninja in build/kernels so that only what changed is comp
 - ``heritage_align/ops/_kernels.so``: the torch ops over LibTorch's stable ABI, CPU always, CUDA where nvcc is found;
 - ``heritage_align/ops/_planner.*.so``: the pybind11 planner.
 
-``HERITAGE_ALIGN_BUILD`` is auto (default), cpu, cuda (a CUDA failure is then an error) or none. A failure never stops an
-installation in auto: the slow reference runs without the libraries, and ``_build_info.json`` says why.
+``HERITAGE_ALIGN_BUILD`` is auto (default), cpu, cuda (a CUDA failure is then an error) or none. A failure never stops
+an installation in auto: the slow reference runs without the libraries, and ``_build_info.json`` says why.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   if (way != Direction::t2i && text_factors.values == nullptr) {
     factor_offsets.push_back(0);
     for (int64_t t = 0; t < texts.items; ++t)
-      factor_offsets.push_back(factor_offsets.back() + portable::triangle_size(texts.length(t)));
+      factor_offsets.push_back(factor_offsets.back() + triangle_size(texts.length(t)));
     factor_memory = std::make_unique<Memory>(4 * factor_offsets.back() + 4);
     text_factors = Factors{factor_memory->floats(), factor_offsets.data()};
     Extent extent{0, 0, 0, 0, 0, longest_of(texts)};

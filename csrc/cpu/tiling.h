@@ -89,7 +89,7 @@ void for_all_pairs(const Level& level, const Rows& images, const Rows& texts, bo
     extent.regions = std::max(extent.regions, image_edges.back().view().rows());
     extent.images = std::max(extent.images, span.items);
     int64_t triangles = 0;
-    for (int64_t i = 0; i < span.items; ++i) triangles += portable::triangle_size(images.length(span.first + i));
+    for (int64_t i = 0; i < span.items; ++i) triangles += triangle_size(images.length(span.first + i));
     if (factors_here) extent.triangles = std::max(extent.triangles, triangles);
   }
   // Words are packed some hundred megabytes at a time; each time all images pass by.
@@ -172,7 +172,7 @@ void for_candidates(const Level& level, const Rows& images, const Rows& texts, c
   extent.regions = extent.longest;
   extent.words = std::max(kTileWords, longest_of(texts));
   extent.texts = kTileItems;
-  if (factors_here) extent.triangles = portable::triangle_size(extent.longest);
+  if (factors_here) extent.triangles = triangle_size(extent.longest);
   for_each_task(static_cast<int64_t>(asked.size()), level.scratch_bytes(extent, Arithmetic::f32, texts.dim),
                 [&](int64_t task, char* scratch) {
                   const int64_t image = asked[task];

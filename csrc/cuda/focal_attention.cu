@@ -1,6 +1,5 @@
 // The op focal_attention on CUDA.
-#include "focal_attention.cuh"
-
+#include "hopper.h"
 #include "ops.h"
 #include "tensors.cuh"
 
@@ -59,6 +58,7 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   Tensor scores = new_scores(regions, p.regions.items, p.words.items, candidates);
   p.scores = static_cast<float*>(scores.mutable_data_ptr());
   p.max_words = max_words;
+  if (hopper::score_focal(device, p, regions, max_regions, max_words)) return scores;
   switch (p.regions.storage) {
     case Storage::f32:
       launch<FloatProduct>(device, p, regions, max_regions);

@@ -43,12 +43,12 @@ struct Side {
 
 // One direction: queries attend to contexts. `keep` is of the tile's contexts, or null. length_of(q) is the length of tile
 // row q of the queries, factor_of(item) the number of a context item, place_of(query item, context item) where its score goes.
-template <class LengthOf, class NumberOf, class PlaceOf>
+template <class Team, class LengthOf, class NumberOf, class PlaceOf>
 __device__ __forceinline__ void attend(const FocalParameters& p, const Tile& tile, const Side& queries,
                                        const Side& contexts, const uint8_t* keep, const Factors& factors,
                                        const float* cosines, float* logits, bool add, LengthOf length_of,
                                        NumberOf number_of, PlaceOf place_of) {
-  for (int i = threadIdx.x; i < queries.items * contexts.rows; i += kThreads) {
+  for (int i = Team::thread(); i < queries.items * contexts.rows; i += Team::kSize) {
     const int item = i / contexts.rows, context = i % contexts.rows;
     const int first = queries.start[item], n = queries.start[item + 1] - first;
     if (n == 0) continue;
@@ -58,8 +58,8 @@ __device__ __forceinline__ void attend(const FocalParameters& p, const Tile& til
     const auto axis = query_axis<float>(p.settings, n, column);
     for (int j = 0; j < n; ++j) out[j] = logit_of<float>(p.settings, axis, column[j]);
   }
-  __syncthreads();
-  for (int i = threadIdx.x; i < queries.rows * contexts.items; i += kThreads) {
+  Team::sync();
+  for (int i = Team::thread(); i < queries.rows * contexts.items; i += Team::kSize) {
     const int item = i / queries.rows, query = i % queries.rows;
     const int first = contexts.start[item], m = contexts.start[item + 1] - first;
     if (m == 0) continue;
@@ -73,8 +73,8 @@ __device__ __forceinline__ void attend(const FocalParameters& p, const Tile& til
                                                 length_of(query));
     weights[0] = cosine;  // where this thread's first weight was, which nobody needs any more
   }
-  __syncthreads();
-  for (int i = threadIdx.x; i < queries.items * contexts.items; i += kThreads) {
+  Team::sync();
+  for (int i = Team::thread(); i < queries.items * contexts.items; i += Team::kSize) {
     const int item = i / contexts.items, context = i % contexts.items;
     const int first = queries.start[item], n = queries.start[item + 1] - first;
     if (n == 0 || contexts.start[context] == contexts.start[context + 1]) continue;
@@ -84,23 +84,24 @@ __device__ __forceinline__ void attend(const FocalParameters& p, const Tile& til
     float& place = p.scores[place_of(item, context)];
     place = add ? place + score : score;
   }
-  __syncthreads();
+  Team::sync();
 }
 
+template <class Team>
 __device__ __forceinline__ void score_tile(const FocalParameters& p, const Tile& tile, const float* cosines,
                                            float* logits, int64_t pitch, const float* lengths) {
   const Side words{tile.word_start, tile.n_texts, tile.n_words, pitch};
   const Side regions{tile.region_start, tile.n_images, tile.n_regions, 1};
   if (p.direction != Direction::i2t) {
     const uint8_t* keep = p.keep == nullptr ? nullptr : p.keep + tile.first_region;
-    attend(
+    attend<Team>(
         p, tile, words, regions, keep, p.image_factors, cosines, logits, false,
         [&](int word) { return p.word_lengths[tile.row_of_word(word)]; },
         [&](int image) { return tile.first_image + image; },
         [&](int text, int image) { return (tile.first_image + image) * p.tasks.image_step + tile.place[text]; });
   }
   if (p.direction != Direction::t2i) {
-    attend(
+    attend<Team>(
         p, tile, regions, words, nullptr, p.text_factors, cosines, logits, p.direction == Direction::both,
         [&](int region) { return lengths[region]; }, [&](int text) { return tile.text[text]; },
         [&](int image, int text) { return (tile.first_image + image) * p.tasks.image_step + tile.place[text]; });
@@ -120,9 +121,9 @@ __global__ void __launch_bounds__(kThreads, 3) focal_attention_kernel(FocalParam
   float* own_lengths = spilled ? logits + p.max_words * pitch : reinterpret_cast<float*>(shared + kTileBytes);
 
   for (int64_t task = blockIdx.x; task < p.tasks.count; task += gridDim.x) {
-    const TextGroups groups = start_task(p.tasks, task, p.regions, tile);
+    const TextGroups groups = start_task<Block>(p.tasks, task, p.regions, tile);
     if (groups.first >= groups.last || tile.n_regions == 0) continue;
-    if (p.keep != nullptr) find_kept(p.keep, tile);
+    if (p.keep != nullptr) find_kept<Block>(p.keep, tile);
     const float* lengths = p.region_lengths + tile.first_region;
     if (p.direction != Direction::t2i && p.region_lengths == nullptr) {
       const int lane = threadIdx.x % kLanes;
@@ -133,11 +134,11 @@ __global__ void __launch_bounds__(kThreads, 3) focal_attention_kernel(FocalParam
       lengths = own_lengths;  // read after the barriers of the product
     }
     for (int64_t group = groups.first; group < groups.last; group += groups.step) {
-      start_group(p.tasks, groups, group, p.words, tile);
+      start_group<Block>(p.tasks, groups, group, p.words, tile);
       for (int word = 0; word < tile.n_words; word += kTileWords)
         for (int region = 0; region < tile.n_regions; region += kTileRegions)
           make_product<P>(p.words, p.regions, tile, word, region, stages, cosines + word * pitch + region, pitch);
-      if (tile.n_words > 0) score_tile(p, tile, cosines, logits, pitch, lengths);
+      if (tile.n_words > 0) score_tile<Block>(p, tile, cosines, logits, pitch, lengths);
     }
   }
 }

@@ -1,8 +1,8 @@
 // The ops patch_weighted and maxsim on CUDA: one kernel for tiles, one for single pairs.
 #include "pooled.cuh"
 
+#include "hopper.h"
 #include "ops.h"
-#include "rerank.cuh"
 #include "tensors.cuh"
 
 namespace heritage_align::cuda {
@@ -25,6 +25,7 @@ void launch_tiles(const Device& device, const PooledParameters& p) {
 }
 
 void launch_pairs(const Device& device, const RerankParameters& p) {
+  if (hopper::score_pairs(device, p)) return;
   const int64_t blocks = blocks_for(p.tasks.count);
   const size_t bytes = rerank_bytes(p.patches.dim);
   switch (p.patches.storage) {

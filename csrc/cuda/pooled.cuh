@@ -40,9 +40,9 @@ __global__ void __launch_bounds__(kThreads, 3) pooled_kernel(PooledParameters p)
   const int row = threadIdx.x / 2, half = threadIdx.x % 2;
 
   for (int64_t task = blockIdx.x; task < p.tasks.count; task += gridDim.x) {
-    const TextGroups groups = start_task(p.tasks, task, p.patches, tile);
+    const TextGroups groups = start_task<Block>(p.tasks, task, p.patches, tile);
     for (int64_t group = groups.first; group < groups.last; group += groups.step) {
-      start_group(p.tasks, groups, group, p.queries, tile);
+      start_group<Block>(p.tasks, groups, group, p.queries, tile);
       for (int image = 0; image < tile.n_images; ++image)
         if (tile.region_start[image] == tile.region_start[image + 1]) score_empty_image(p, tile, image);
       for (int word = 0; word < tile.n_words; word += kTileWords) {

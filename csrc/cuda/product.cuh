@@ -11,6 +11,7 @@
 namespace heritage_align {
 
 constexpr int kThreads = 128;
+using Block = WholeBlock<kThreads>;
 constexpr int kWarpWords = 32, kWarpRegions = 72;
 constexpr int kWordFragments = kWarpWords / 16, kRegionFragments = kWarpRegions / 8;
 constexpr int kStages = 4;

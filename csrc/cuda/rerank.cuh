@@ -42,9 +42,31 @@ __device__ __forceinline__ Piece<storage> load_piece(const Rows& rows, int64_t r
   return piece;
 }
 
+// Products of the query with kRowsAtOnce rows, this lane's part of each; load(i, column) brings a piece of row i.
+template <Storage storage, class Load>
+__device__ __forceinline__ void add_products(float (&sum)[kRowsAtOnce], const float* query, int64_t dim, int lane,
+                                             Load load) {
+  using P = Piece<storage>;
+  for (int64_t column = lane * P::kSize; column < dim; column += kLanes * P::kSize) {
+    P piece[kRowsAtOnce];
+    HA_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) piece[i] = load(i, column);
+    HA_UNROLL
+    for (int e = 0; e < P::kSize; e += 4) {
+      const float4 q = *reinterpret_cast<const float4*>(query + column + e);
+      HA_UNROLL
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        sum[i] += q.x * Element<storage>::widen(piece[i].element[e]);
+        sum[i] += q.y * Element<storage>::widen(piece[i].element[e + 1]);
+        sum[i] += q.z * Element<storage>::widen(piece[i].element[e + 2]);
+        sum[i] += q.w * Element<storage>::widen(piece[i].element[e + 3]);
+      }
+    }
+  }
+}
+
 template <Storage storage>
 __global__ void __launch_bounds__(kRerankThreads) rerank_kernel(RerankParameters p) {
-  using P = Piece<storage>;
   HA_SHARED_MEMORY(shared);
   auto* pools = reinterpret_cast<Pool<float>*>(shared);
   float* query = reinterpret_cast<float*>(shared + kRerankWarps * sizeof(Pool<float>));
@@ -68,23 +90,10 @@ __global__ void __launch_bounds__(kRerankThreads) rerank_kernel(RerankParameters
     Pool<float> pool = empty_pool(0.0f);
     for (int64_t patch = warp * kRowsAtOnce; patch < m; patch += kRerankWarps * kRowsAtOnce) {
       float sum[kRowsAtOnce] = {};
-      for (int64_t column = lane * P::kSize; column < p.patches.dim; column += kLanes * P::kSize) {
-        P piece[kRowsAtOnce];
-        HA_UNROLL
-        for (int i = 0; i < kRowsAtOnce; ++i)  // the last row again, rather than a branch around the load
-          piece[i] = load_piece<storage>(p.patches, first + (patch + i < m ? patch + i : m - 1), column);
-        HA_UNROLL
-        for (int e = 0; e < P::kSize; e += 4) {
-          const float4 q = *reinterpret_cast<const float4*>(query + column + e);
-          HA_UNROLL
-          for (int i = 0; i < kRowsAtOnce; ++i) {
-            sum[i] += q.x * Element<storage>::widen(piece[i].element[e]);
-            sum[i] += q.y * Element<storage>::widen(piece[i].element[e + 1]);
-            sum[i] += q.z * Element<storage>::widen(piece[i].element[e + 2]);
-            sum[i] += q.w * Element<storage>::widen(piece[i].element[e + 3]);
-          }
-        }
-      }
+      add_products<storage>(sum, query, p.patches.dim, lane, [&](int i, int64_t column) {
+        // The last row again, rather than a branch around the load.
+        return load_piece<storage>(p.patches, first + (patch + i < m ? patch + i : m - 1), column);
+      });
       HA_UNROLL
       for (int i = 0; i < kRowsAtOnce; ++i) {
         const float total = warp_sum(sum[i]);

@@ -85,6 +85,14 @@ __device__ __forceinline__ float scale_of(const Rows& rows, int64_t r) {
   return rows.scales == nullptr ? 1.0f : rows.scales[r];
 }
 
+// The threads that work on a tile together: all of a block here, a warpgroup on Hopper's path.
+template <int threads>
+struct WholeBlock {
+  static constexpr int kSize = threads;
+  __device__ static int thread() { return threadIdx.x; }
+  __device__ static void sync() { __syncthreads(); }
+};
+
 // The same sum in every lane, always in the same order.
 template <class T>
 __device__ __forceinline__ T warp_sum(T x) {

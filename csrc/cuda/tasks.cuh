@@ -57,20 +57,29 @@ struct TextGroups {
   int64_t begin, end;  // of the entries that the groups divide; by bins: not used
 };
 
-// Sets the images of the tile and returns the groups of texts that meet them; called by all threads, ends with a barrier.
+struct Corner {
+  int64_t text_group, first_image;
+};
+
+// All pairs: which tile a task is. kRaster text groups run side by side; the last stripe may be narrower.
+__device__ inline Corner corner_of(const Tasks& tasks, int64_t task) {
+  const int64_t stripe = task / (kRaster * tasks.image_groups);
+  const int64_t rest = task - stripe * kRaster * tasks.image_groups;
+  const int64_t left = tasks.text_groups - stripe * kRaster, width = left < kRaster ? left : kRaster;
+  return {stripe * kRaster + rest % width, rest / width * tasks.images_per_group};
+}
+
+// Sets the images of the tile and returns the groups of texts that meet them; called by the whole team, ends with a barrier.
+template <class Team>
 __device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const Rows& images, Tile& tile) {
   TextGroups groups{};
   int64_t first_image = 0, n_images = 1;
   if (tasks.plan == Plan::all_pairs) {
-    // kRaster text groups side by side; the last stripe may be narrower.
-    const int64_t stripe = task / (kRaster * tasks.image_groups);
-    const int64_t rest = task - stripe * kRaster * tasks.image_groups;
-    const int64_t left = tasks.text_groups - stripe * kRaster, width = left < kRaster ? left : kRaster;
-    first_image = rest / width * tasks.images_per_group;
+    const Corner corner = corner_of(tasks, task);
+    first_image = corner.first_image;
     n_images = images.items - first_image;
     if (n_images > tasks.images_per_group) n_images = tasks.images_per_group;
-    groups = {stripe * kRaster + rest % width, 0, 1, 0, 0};
-    groups.last = groups.first + 1;
+    groups = {corner.text_group, corner.text_group + 1, 1, 0, 0};
   } else if (tasks.plan == Plan::by_image) {
     first_image = task / tasks.splits;
     const int64_t begin = tasks.pair_starts[first_image], end = tasks.pair_starts[first_image + 1];
@@ -82,26 +91,27 @@ __device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const 
     if (!exists) first_image = 0;
     groups = {0, exists ? 1 : 0, 1, task, task + 1};
   }
-  __syncthreads();  // the tile of the task before is no longer read
-  for (int i = threadIdx.x; i <= n_images; i += blockDim.x)
+  Team::sync();  // the tile of the task before is no longer read
+  for (int i = Team::thread(); i <= n_images; i += Team::kSize)
     tile.region_start[i] = static_cast<int>(images.start(first_image + i) - images.start(first_image));
-  if (threadIdx.x == 0) {
+  if (Team::thread() == 0) {
     tile.n_images = static_cast<int>(n_images);
     tile.first_image = first_image;
     tile.first_region = images.start(first_image);
     tile.n_regions = static_cast<int>(images.start(first_image + n_images) - tile.first_region);
   }
-  __syncthreads();
+  Team::sync();
   return groups;
 }
 
-// Lists the texts of a group that have words; called by all threads, ends with a barrier. The first warp works: each lane
+// Lists the texts of a group that have words; called by the whole team, ends with a barrier. Its first warp works: each lane
 // looks up a text, and sums over the lanes before it give every text its place.
+template <class Team>
 __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups, int64_t group, const Rows& texts,
                                    Tile& tile) {
-  __syncthreads();  // the group before is no longer read
-  if (threadIdx.x < kLanes) {
-    const int lane = threadIdx.x;
+  Team::sync();  // the group before is no longer read
+  if (Team::thread() < kLanes) {
+    const int lane = Team::thread();
     int64_t begin, end;
     if (tasks.plan == Plan::all_pairs && tasks.bin_order != nullptr) {
       begin = tasks.bin_starts[group];
@@ -148,20 +158,21 @@ __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups,
       tile.word_start[n_texts] = n_words;
     }
   }
-  __syncthreads();
+  Team::sync();
 }
 
 // For each image of the tile, whether `keep` (of all regions) leaves it a region; ends with a barrier.
+template <class Team>
 __device__ inline void find_kept(const uint8_t* keep, Tile& tile) {
-  const int lane = threadIdx.x % kLanes;
-  for (int i = threadIdx.x / kLanes; i < tile.n_images; i += blockDim.x / kLanes) {
+  const int lane = Team::thread() % kLanes;
+  for (int i = Team::thread() / kLanes; i < tile.n_images; i += Team::kSize / kLanes) {
     bool some = false;
     for (int r = tile.region_start[i] + lane; r < tile.region_start[i + 1]; r += kLanes)
       some = some || keep[tile.first_region + r] != 0;
     some = __any_sync(kAllLanes, some);
     if (lane == 0) tile.keeps_some[i] = some;
   }
-  __syncthreads();
+  Team::sync();
 }
 
 }  // namespace heritage_align

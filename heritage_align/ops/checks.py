@@ -1,4 +1,4 @@
-"""Checks on what callers hand to the ops: each raises one ``ValueError`` naming the argument, what was expected and what came.
+"""Checks on what callers hand to the ops: one ``ValueError`` that names the argument, what was expected and what came.
 
 Checks that read data (ids in range, finite values) are skipped while a graph is being traced or captured, where a value
 cannot be read without breaking it; everything that shapes and dtypes can tell is always checked.
@@ -37,12 +37,12 @@ def can_read_data(*tensors: Tensor | None) -> bool:
     return True
 
 
-def refuse_vmap(name: str, *tensors: Tensor | None) -> None:
+def refuse_vmap(name: str, *values: object) -> None:
     """Raise for tensors batched by ``torch.func.vmap``.
 
     The ops already score every pair at once and ragged items have no batch axis to map over.
     """
-    if any(t is not None and torch._C._functorch.is_batchedtensor(t) for t in tensors):
+    if any(isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value) for value in values):
         raise ValueError(
             f"{name} does not run under torch.func.vmap: it already scores all pairs of a ragged batch in one call; "
             "concatenate the items (Ragged.concat) instead of mapping over them"
@@ -74,7 +74,7 @@ def tensor(
     dtypes: Sequence[torch.dtype] | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Return ``value`` if it is a tensor of this shape (``None`` matches any size), of one of ``dtypes``, on ``device``."""
+    """Return ``value`` if it is a tensor of this shape (``None``: any size), of one of ``dtypes``, on ``device``."""
     wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor of shape {wanted}; got {describe(value)}")

@@ -13,7 +13,7 @@ from .ragged import Ragged
 def triangular_factor(ragged: Ragged, *, backend: str = "auto") -> Tensor:
     """Factor every item's rows ``V (m, dim)`` as ``V^T = Q R`` and pack the upper triangles of R.
 
-    ``|a^T V| = |R a|`` for any weights a, so a score that needs only the length of ``a^T V`` never touches ``dim`` again.
+    ``|a^T V| = |R a|`` for any weights a, so a score that needs only that length never touches ``dim`` again.
     R and not the Gram matrix ``V V^T = R^T R``: where regions cancel, the error of the Gram form grows with
     ``1 / |a^T V|^2`` and that of R with ``1 / |a^T V|``. Rows of R are determined up to sign; dependent rows of V give
     rows of zeros. int8 rows are factored with their scales applied. Not differentiable.

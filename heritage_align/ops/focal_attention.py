@@ -34,7 +34,7 @@ def focal_attention_score(
     """Score images against texts by cross attention between regions and fragments.
 
     Each word attends to the regions ("t2i": ``softmax(temperature * normalised(rectified(cosine)))``, Lee et al. 2018,
-    SCAN, eqs 1-6), optionally through the focal filter of BFAN (Liu et al. 2019) or of Sheng et al. 2021 (eqs 13-15), and
+    SCAN, eqs 1-6), if asked through the focal filter of BFAN (Liu et al. 2019) or of Sheng et al. 2021 (eqs 13-15), and
     contributes its cosine with what it attends to; "i2t" swaps the roles; "both" adds the two aggregated scores.
     The attended vectors are never built: their length is ``|R a|`` with the triangular factor R of the regions.
 

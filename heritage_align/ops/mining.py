@@ -11,8 +11,8 @@ from . import checks
 def hardest_negative_hinge(scores: Tensor, *, margin: float = 0.2) -> Tensor:
     """Sum over the batch of both hinges with their hardest negative (VSE++, Faghri et al. 2018, eq. 6; SCAN's loss).
 
-    ``sum_k [margin + max_{j != k} S_kj - S_kk]+ + [margin + max_{i != k} S_ik - S_kk]+``. At most three scores a row have a
-    gradient, and the backward of the ops computes nothing for the others; so a training step is
+    ``sum_k [margin + max_{j != k} S_kj - S_kk]+ + [margin + max_{i != k} S_ik - S_kk]+``. At most three scores a row
+    have a gradient, and the backward of the ops computes nothing for the others; so a training step is
 
         scores = ops.focal_attention_score(images, texts)       # the fused kernel, all pairs
         ops.hardest_negative_hinge(scores).backward()           # the mined pairs alone

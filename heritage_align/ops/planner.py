@@ -9,9 +9,30 @@ from torch import Tensor
 
 from .ragged import Ragged
 
+try:
+    from . import _planner  # type: ignore[attr-defined]
+except ImportError:
+    _planner = None
+
 BIN_WORDS = 64  # the words of one tile of the CUDA drivers
 
 _plans: weakref.WeakKeyDictionary[Ragged, tuple[Tensor, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def plain_first_fit_decreasing(lengths: list[int], capacity: int) -> tuple[list[int], list[int]]:
+    """What the compiled planner does, for where it is not built."""
+    bins: list[tuple[int, list[int]]] = []
+    for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        for b, (used, members) in enumerate(bins):
+            if used <= capacity and used + lengths[item] <= capacity:
+                bins[b] = (used + lengths[item], [*members, item])
+                break
+        else:
+            bins.append((lengths[item], [item]))
+    starts = [0]
+    for _, members in bins:
+        starts.append(starts[-1] + len(members))
+    return [item for _, members in bins for item in members], starts
 
 
 def first_fit_decreasing(lengths: list[int], capacity: int) -> tuple[list[int], list[int]]:
@@ -19,32 +40,16 @@ def first_fit_decreasing(lengths: list[int], capacity: int) -> tuple[list[int], 
 
     Returns:
         The order of the items, and where each bin starts in it (with the end last). An item longer than ``capacity``
-        has a bin to itself. The compiled planner does the same, about 100 times faster.
+        has a bin to itself.
     """
-    try:
-        from . import _planner  # type: ignore[attr-defined]
-    except ImportError:
-        pass
-    else:
-        order, starts = _planner.first_fit_decreasing(lengths, capacity)
-        return order, starts
-    bins: list[tuple[int, list[int]]] = []
-    for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        for b, (used, members) in enumerate(bins):
-            if used + lengths[item] <= capacity:
-                bins[b] = (used + lengths[item], [*members, item])
-                break
-        else:
-            bins.append((lengths[item], [item]))
-    order = [item for _, members in bins for item in members]
-    starts = [0]
-    for _, members in bins:
-        starts.append(starts[-1] + len(members))
+    if _planner is None:
+        return plain_first_fit_decreasing(lengths, capacity)
+    order, starts = _planner.first_fit_decreasing(lengths, capacity)
     return order, starts
 
 
 def text_bins(texts: Ragged) -> tuple[Tensor | None, Tensor | None]:
-    """``order (n_texts,)`` and ``starts (n_bins + 1,)`` int32 on the device of ``texts``, kept for as long as it lives."""
+    """``order (n_texts,)`` and ``starts (n_bins + 1,)`` int32 on the device of ``texts``, kept while it lives."""
     if torch.compiler.is_compiling():
         return None, None
     plan = _plans.get(texts)

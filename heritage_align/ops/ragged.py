@@ -13,7 +13,7 @@ from . import checks
 class Ragged:
     """Rows of ``n`` items packed one after the other: item ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
 
-    Regions of images and fragments of texts are both held this way, because items differ in length. An item may be empty.
+    Regions of images and fragments of texts are both held this way, because items differ in length. One may be empty.
 
     Args:
         values: ``(total, dim)`` float64, float32, float16, bfloat16, or int8 together with ``scales``.
@@ -87,7 +87,7 @@ class Ragged:
             lengths = torch.as_tensor(lengths)
         checks.tensor("lengths", lengths, shape=(padded.shape[0],), dtypes=(torch.int64, torch.int32))
         lengths = lengths.to(device=padded.device, dtype=torch.int64)
-        if len(lengths) and not (0 <= int(lengths.min()) and int(lengths.max()) <= padded.shape[1]):
+        if len(lengths) and not (int(lengths.min()) >= 0 and int(lengths.max()) <= padded.shape[1]):
             raise ValueError(
                 f"lengths must lie in 0..{padded.shape[1]} (the padded length); got {lengths.min()}..{lengths.max()}"
             )
@@ -214,7 +214,7 @@ class Ragged:
         chosen = torch.as_tensor(ids, dtype=torch.int64).to("cpu")
         if chosen.dim() != 1:
             raise ValueError(f"ids must be one-dimensional; got {checks.describe(chosen)}")
-        if len(chosen) and not (0 <= int(chosen.min()) and int(chosen.max()) < len(self)):
+        if len(chosen) and not (int(chosen.min()) >= 0 and int(chosen.max()) < len(self)):
             raise ValueError(f"ids must lie in 0..{len(self) - 1}; got {int(chosen.min())}..{int(chosen.max())}")
         starts = self.host_offsets[:-1][chosen]
         lengths = (self.host_offsets[1:] - self.host_offsets[:-1])[chosen]

@@ -1,12 +1,13 @@
 """The oracle: every op again, slow and obvious, in plain torch, for any floating dtype, differentiable.
 
 One image (or a stack of images with equally many regions) meets one text at a time, so nothing larger than one stack's
-attended vectors is ever made. Scores come back in the compute dtype: float64 for float64 inputs, float32 for all others.
+attended vectors is ever made. Scores come back in the compute dtype: float64 for float64 inputs, else float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -28,7 +29,7 @@ class Fallbacks(NamedTuple):
     """How often a rule of ours stood in for a 0/0 of the published code.
 
     Attributes:
-        focal_skipped: queries (words in t2i, regions in i2t, one count a pair) of which the focal filter left no fragment.
+        focal_skipped: queries (words in t2i, regions in i2t, one count a pair) of which the focal filter left nothing.
         keep_ignored: images of which ``keep`` removed every region.
     """
 
@@ -180,7 +181,7 @@ def usable_keep(images: Ragged, keep: Tensor | None) -> tuple[Tensor | None, int
     keep = keep.clone()
     ignored = 0
     bounds = images.host_offsets.tolist()
-    for start, stop in zip(bounds[:-1], bounds[1:]):
+    for start, stop in pairwise(bounds):
         if stop > start and not bool(keep[start:stop].any()):
             keep[start:stop] = True
             ignored += 1
@@ -242,7 +243,7 @@ def fold_patches(
     rows = compute_values(patches)
     folded = []
     bounds = patches.host_offsets.tolist()
-    for image, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:])):
+    for image, (start, stop) in enumerate(pairwise(bounds)):
         weight = rows[start:stop] @ global_features[image].to(rows)
         if temperature is not None:
             weight = (weight / temperature).softmax(dim=0)
@@ -259,7 +260,7 @@ def triangular_factor(ragged: Ragged) -> Tensor:
     rows = compute_values(ragged)
     packed = []
     bounds = ragged.host_offsets.tolist()
-    for start, stop in zip(bounds[:-1], bounds[1:]):
+    for start, stop in pairwise(bounds):
         m = stop - start
         square = torch.zeros(m, m, dtype=torch.float64, device=rows.device)
         r = torch.linalg.qr(rows[start:stop].double().T, mode="r").R

@@ -23,8 +23,8 @@ _SCORES = {  # op: (its images' offsets, its texts' offsets or rows, are the tex
 _BACKWARDS = {
     "focal_attention_backward": (
         "(Tensor grad, Tensor regions, Tensor? region_scales, Tensor region_offsets, Tensor words, Tensor? word_scales,"
-        " Tensor word_offsets, Tensor? keep, Tensor? candidates, int direction, int rectifier, int normalise, int focal,"
-        " int aggregate, float temperature, float lse_scale) -> (Tensor, Tensor)"
+        " Tensor word_offsets, Tensor? keep, Tensor? candidates, int direction, int rectifier, int normalise,"
+        " int focal, int aggregate, float temperature, float lse_scale) -> (Tensor, Tensor)"
     ),
     "patch_weighted_backward": (
         "(Tensor grad, Tensor queries, Tensor patches, Tensor? patch_scales, Tensor patch_offsets, Tensor? weights,"
@@ -86,7 +86,7 @@ def _factor_shape(values: Tensor, _scales: Any, _offsets: Any, _starts: Any, pac
     return values.new_empty((packed_size,), dtype=torch.float32)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 (torch passes it by name)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     ctx.layout = [None if isinstance(value, Tensor) else (value,) for value in inputs]
     ctx.save_for_backward(*tensors)
@@ -281,18 +281,18 @@ def _fold_patches_backward(
     return _gradients(folded, grad, global_features, patches)
 
 
-def _focal_attention_backward_shape(grad: Tensor, regions: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(regions), torch.empty_like(args[2])
+def _focal_attention_backward_shape(_grad: Tensor, regions: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return torch.empty_like(regions), torch.empty_like(rest[2])
 
 
-def _patch_weighted_backward_shape(grad: Tensor, queries: Tensor, patches: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    optional = [grad.new_empty(0) if value is None else torch.empty_like(value) for value in args[2:4]]
-    return torch.empty_like(queries), torch.empty_like(patches), *optional
+def _patch_weighted_backward_shape(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    given = (rest[0], rest[1], rest[4], rest[5])
+    return tuple(grad.new_empty(0) if value is None else torch.empty_like(value) for value in given)
 
 
-def _maxsim_backward_shape(grad: Tensor, queries: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(queries), torch.empty_like(args[2])
+def _maxsim_backward_shape(_grad: Tensor, queries: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return torch.empty_like(queries), torch.empty_like(rest[2])
 
 
-def _fold_patches_backward_shape(grad: Tensor, whole: Tensor, patches: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def _fold_patches_backward_shape(_grad: Tensor, whole: Tensor, patches: Tensor, *_rest: Any) -> tuple[Tensor, ...]:
     return torch.empty_like(whole), torch.empty_like(patches)

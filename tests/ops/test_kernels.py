@@ -1,7 +1,7 @@
 """The kernels against the float64 oracle on ragged shapes of every kind.
 
-Tolerances: the gate compares with the oracle on the same rounded rows, so storage does not enter; what is left is float32
-arithmetic. 1e-5 covers the largest seen (3e-6: logits of 20 with one unit in the last place).
+Tolerances: the gate compares with the oracle on the same rounded rows, so storage does not enter; what is left is
+float32 arithmetic. 1e-5 covers the largest seen (3e-6: logits of 20 with one unit in the last place).
 """
 
 from collections.abc import Callable

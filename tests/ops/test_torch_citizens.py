@@ -66,7 +66,13 @@ def test_gradients_of_the_other_ops(make_ragged: MakeRagged) -> None:
     calls: list[Callable[[str], torch.Tensor]] = [
         lambda backend: ops.maxsim_score(texts, images, backend=backend),
         lambda backend: ops.patch_weighted_score(
-            texts.values, images, pooling="weights", weights=weights, global_features=whole, global_mix=0.3, backend=backend
+            texts.values,
+            images,
+            pooling="weights",
+            weights=weights,
+            global_features=whole,
+            global_mix=0.3,
+            backend=backend,
         ),
         lambda backend: ops.patch_weighted_score(texts.values[:2], images, candidates=IDS[:2, :2], backend=backend),
         lambda backend: ops.fold_patches(whole, images, temperature=0.2, renormalise=True, backend=backend),
@@ -80,9 +86,7 @@ def test_gradients_of_the_other_ops(make_ragged: MakeRagged) -> None:
             torch.testing.assert_close(one, other)
 
 
-def test_mined_pairs_have_the_gradient_of_all_pairs(
-    make_ragged: MakeRagged, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mined_pairs_have_the_gradient_of_all_pairs(make_ragged: MakeRagged, monkeypatch: pytest.MonkeyPatch) -> None:
     images, texts = with_grad(make_ragged([4] * 12, 16)), with_grad(make_ragged([3] * 12, 16, 1))
     everything = ops.focal_attention_score(images, texts, backend="reference")
     full = torch.autograd.grad(ops.hardest_negative_hinge(everything), [images.values, texts.values])
