@@ -20,12 +20,13 @@ def score_candidates(pipeline: Pipeline, store: Store, texts: TextFeatures, rows
     needed = rows[rows >= 0].unique()  # ascending, as `Store.gather` wants them
     for start in range(0, len(needed), CHUNK_IMAGES):
         chunk = needed[start : start + CHUNK_IMAGES]
-        images = store.gather(chunk)
+        device = texts.global_features.device
+        images = store.gather(chunk, device)
         # Position of every candidate among the gathered images, -1 for those outside of this chunk.
         place = torch.searchsorted(chunk, rows).clamp_max(len(chunk) - 1)
         place = torch.where(chunk[place] == rows, place, -1)
         with torch.inference_mode():
-            part = pipeline.score(images, texts, place).float().cpu()
+            part = pipeline.score(images, texts, place.to(device)).float().cpu()
         scores = torch.where(place >= 0, part, scores)
     return scores
 

@@ -107,9 +107,10 @@ def with_regions(pipeline: Pipeline, store: Store, item: TextItem, run: Run) -> 
     texts = pipeline.encode_texts([item])
     explained = []
     for hit in hits:
-        images = store.gather(torch.tensor([store.row(hit.id)]))
-        if images.regions is None or images.boxes is None:
-            return hits
+        images = store.gather(torch.tensor([store.row(hit.id)]), texts.global_features.device)
+        if images.regions is None or images.boxes is None or not images.regions.total:
+            explained.append(hit)
+            continue
         responses = pipeline.similarity.respond(images, texts).float().cpu()
         phrases = texts.phrases[0] if texts.phrases and len(responses) == len(texts.phrases[0]) else (item.text,)
         values, best = responses.max(1)

@@ -86,11 +86,12 @@ class Store:
         """Return the ``global`` or ``folded`` vectors, one memory-mapped block ``(n_i, dim)`` a shard."""
         return Blocks(self._shards, name)
 
-    def gather(self, rows: Tensor) -> ImageFeatures:
+    def gather(self, rows: Tensor, device: torch.device | str = "cpu") -> ImageFeatures:
         """Return the features of chosen images; only their rows are read.
 
         Args:
             rows: int64, ascending and without repeats.
+            device: where the features are wanted: scores need images and texts on one device.
 
         Raises:
             ValueError: rows out of order or out of range.
@@ -104,7 +105,9 @@ class Store:
             shard = self._shards[number]
             parts.append(_picked(shard, rows[numbers == number] - self._starts[number], self.manifest.folded))
             shard.tensors.release()
-        return concat_images(parts) if parts else ImageFeatures((), torch.empty(0, self.manifest.dim))
+        if not parts:
+            return ImageFeatures((), torch.empty(0, self.manifest.dim, device=device))
+        return _moved(concat_images(parts), torch.device(device))
 
 
 class Blocks(Sequence[Tensor]):
@@ -155,6 +158,21 @@ def _picked(shard: Shard, rows: Tensor, folded: str) -> ImageFeatures:
         picked.keep = _runs(shard.tensors.get("keep"), regions.offsets, rows)
         picked.factor = _runs(shard.tensors.get("factor"), regions.factor_offsets, rows)
     return picked
+
+
+def _moved(features: ImageFeatures, device: torch.device) -> ImageFeatures:
+    def there(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device)
+
+    return ImageFeatures(
+        features.ids,
+        features.global_features.to(device),
+        regions=None if features.regions is None else features.regions.to(device=device),
+        boxes=there(features.boxes),
+        keep=there(features.keep),
+        factor=there(features.factor),
+        folded=there(features.folded),
+    )
 
 
 def _runs(values: Tensor | None, offsets: Tensor, rows: Tensor) -> Tensor | None:

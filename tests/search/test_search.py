@@ -11,7 +11,7 @@ from heritage_align.data.images import load_image
 from heritage_align.errors import DataError, StoreError
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
-from heritage_align.search import rank, rerank, search, search_images
+from heritage_align.search import rank, rerank, search, search_images, search_texts
 from heritage_align.search.retrieve import with_regions
 from heritage_align.store import Store
 from heritage_align.types import Run, TextItem
@@ -127,3 +127,20 @@ def test_bad_input_is_named(scan: Pipeline, scan_store: Store) -> None:
 
 def test_more_answers_than_images(scan: Pipeline, scan_store: Store) -> None:
     assert len(search(scan, scan_store, QUERIES[:1], top_k=50).ids[0]) == 10
+
+
+def test_an_image_finds_texts_by_the_full_similarity(scan: Pipeline, pictures: Path) -> None:
+    images = [load_image(pictures / name) for name in ("p1.png", "p2.png")]
+    items = [*QUERIES, TextItem("c", "蓝地，缠枝莲纹")]  # scores as the first does, and comes after it
+    run = search_texts(scan, images, ["one", "two"], items, top_k=2)
+    scores = scan.score(scan.encode_images(images, ["one", "two"]), scan.encode_texts(items))
+    for line, ids, found in zip(scores, run.ids, run.scores):
+        order = sorted(range(3), key=lambda i: -float(line[i]))[:2]
+        assert ids == [items[i].id for i in order]
+        assert found == pytest.approx([float(line[i]) for i in order])
+    with pytest.raises(DataError, match="text id 'a' occurs twice"):
+        search_texts(scan, images[:1], ["one"], [QUERIES[0], QUERIES[0]])
+    with pytest.raises(DataError, match="there are no texts"):
+        search_texts(scan, images[:1], ["one"], [])
+    with pytest.raises(DataError, match="there is no query"):
+        search_texts(scan, [], [], QUERIES)

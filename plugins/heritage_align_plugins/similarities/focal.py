@@ -51,4 +51,4 @@ class ScanSimilarity:
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Return ``(n_fragments, n_regions)`` cosines, those of masked regions -1."""
         fragments, regions = fragments_of(texts), regions_of(images)
-        return masked_low(fragments.values.float() @ regions.values.float().T, images)
+        return masked_low(fragments.values.float() @ regions.dequantised().float().T, images)

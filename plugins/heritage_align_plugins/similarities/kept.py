@@ -22,7 +22,8 @@ def kept_regions(images: ImageFeatures) -> Ragged:
     if images.keep is None or bool(images.keep.all()):
         return regions
     kept = torch.cat([images.keep.new_zeros(1, dtype=torch.int64), images.keep.to(torch.int64).cumsum(0)])
-    return Ragged(regions.values[images.keep], kept[regions.offsets])
+    scales = None if regions.scales is None else regions.scales[images.keep]
+    return Ragged(regions.values[images.keep], kept[regions.offsets], scales)
 
 
 def masked_low(responses: Tensor, images: ImageFeatures) -> Tensor:

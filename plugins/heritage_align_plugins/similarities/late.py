@@ -34,4 +34,4 @@ class LateInteractionSimilarity:
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Return ``(n_fragments, n_regions)`` cosines."""
         fragments, regions = fragments_of(texts), regions_of(images)
-        return masked_low(fragments.values.float() @ regions.values.float().T, images)
+        return masked_low(fragments.values.float() @ regions.dequantised().float().T, images)

@@ -52,4 +52,4 @@ class LaclipSimilarity:
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Return ``(1, n_regions)``: the cosine of every region with the whole text."""
         regions = regions_of(images)
-        return masked_low(texts.global_features.float() @ regions.values.float().T, images)
+        return masked_low(texts.global_features.float() @ regions.dequantised().float().T, images)
