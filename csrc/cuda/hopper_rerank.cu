@@ -107,7 +107,7 @@ __device__ __forceinline__ void score(const Parameters& parameters, const unsign
     named_barrier<kScorers>(1);
     if (threadIdx.x == 0) {
       Pool<float> all = shared.pools[0];
-      for (int w = 1; w < kWarps && w * kRowsAtOnce < pair.patches; ++w) all = pool_merge(p.settings, all, shared.pools[w]);
+      for (int w = 1; w < kWarps; ++w) all = pool_merge(p.settings, all, shared.pools[w]);
       const float value = pooled(p.settings, all, pair.patches);
       p.scores[pair.position] = p.mix ? mixed(p.settings, value, p.scores[pair.position]) : value;
     }

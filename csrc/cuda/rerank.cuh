@@ -105,9 +105,8 @@ __global__ void __launch_bounds__(kRerankThreads) rerank_kernel(RerankParameters
     if (lane == 0) pools[warp] = pool;
     __syncthreads();
     if (threadIdx.x == 0) {
-      // Only warps that had a patch: an empty state has no maximum to shrink by.
       Pool<float> all = pools[0];
-      for (int w = 1; w < kRerankWarps && w * kRowsAtOnce < m; ++w) all = pool_merge(p.settings, all, pools[w]);
+      for (int w = 1; w < kRerankWarps; ++w) all = pool_merge(p.settings, all, pools[w]);
       const float value = pooled(p.settings, all, m);
       p.scores[pair] = p.mix ? mixed(p.settings, value, p.scores[pair]) : value;
     }
