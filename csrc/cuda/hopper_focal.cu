@@ -1,16 +1,12 @@
 // Focal attention of all pairs on Hopper: 128 words by 144 regions a tile. One thread feeds shared memory by the tensor
 // copy engine; two warpgroups each multiply 64 of the words by all regions (wgmma) and score them with the same epilogue as
 // the path for sm_80. float16 and bfloat16; items no longer than a tile.
-#include <cuda.h>
-#include <cuda_runtime.h>
-
 #include <cstdlib>
 #include <cstring>
 
 #include "hopper.h"
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
 #include "hopper_ptx.cuh"
-#endif
+#include "tensor_map.h"
 
 namespace heritage_align::hopper {
 namespace {
@@ -18,7 +14,6 @@ namespace {
 constexpr int kConsumers = 2;
 constexpr int kGroupThreads = 128;
 constexpr int kThreadsOfBlock = (1 + kConsumers) * kGroupThreads;
-constexpr int kChunkElements = 64;  // 128 bytes: a row of the swizzle
 constexpr int kWordBytes = kConsumers * kTileWords * 128;
 constexpr int kRegionBytes = kTileRegions * 128;
 constexpr int kFeedBytes = kWordBytes + kRegionBytes;
@@ -80,8 +75,8 @@ __device__ __forceinline__ void feed(const Parameters& p, unsigned char* feeds, 
       pipeline.empty[slot].wait((step / kFeeds & 1) ^ 1);
       pipeline.full[slot].arrive_expecting(kFeedBytes);
       unsigned char* to = feeds + slot * kFeedBytes;
-      copy_box(to, p.words, chunk * kChunkElements, word, pipeline.full[slot]);
-      copy_box(to + kWordBytes, p.regions, chunk * kChunkElements, region, pipeline.full[slot]);
+      copy_box(to, p.words, chunk * kBoxColumns, word, pipeline.full[slot]);
+      copy_box(to + kWordBytes, p.regions, chunk * kBoxColumns, region, pipeline.full[slot]);
     }
   }
 }
@@ -161,35 +156,6 @@ __global__ void __launch_bounds__(kThreadsOfBlock, 1) focal_kernel(const __grid_
 #endif
 }
 
-using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-// The driver's function, without linking the driver: the library must load where there is none.
-Encode find_encode() {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result;
-#if CUDART_VERSION >= 12050
-  HA_CUDA_CHECK(
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
-#else
-  HA_CUDA_CHECK(cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result));
-#endif
-  return result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(found) : nullptr;
-}
-
-// Boxes of `box_rows` rows by 64 elements of `rows` rows of 16-bit numbers, swizzled by 128 bytes.
-bool describe(Encode encode, CUtensorMap& map, Storage storage, const void* values, int64_t dim, int64_t rows,
-              int64_t stride, int box_rows) {
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * 2};
-  const cuuint32_t box[2] = {kChunkElements, static_cast<cuuint32_t>(box_rows)}, steps[2] = {1, 1};
-  const auto type = storage == Storage::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-  return encode(&map, type, 2, const_cast<void*>(values), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 }  // namespace
 
 bool asked_for() {
@@ -202,13 +168,10 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
   const int64_t rows = regions.size(0), packed_rows = p.tasks.text_groups * kTileWords;
   const bool fits = p.tasks.plan == Plan::all_pairs && p.tasks.count > 0 && max_regions <= kTileRegions &&
                     max_words <= kTileWords && rows >= kTileRegions && packed_rows >= kConsumers * kTileWords &&
-                    p.regions.dim >= kChunkElements && rows < int64_t{1} << 31 && packed_rows < int64_t{1} << 31 && p.regions.aligned &&
+                    p.regions.dim >= kBoxColumns && rows < int64_t{1} << 31 && packed_rows < int64_t{1} << 31 && p.regions.aligned &&
                     p.regions.stride >= p.regions.dim &&
                     (p.regions.storage == Storage::f16 || p.regions.storage == Storage::bf16);
   if (!asked_for() || !fits || !device.is_hopper()) return false;
-  static const Encode encode = find_encode();
-  if (encode == nullptr) return false;
-
   const int64_t pitch = (p.words.dim + 7) / 8 * 8;
   Tensor packed = new_tensor(regions, {packed_rows, pitch}, ScalarType::Half);
   auto* words = static_cast<uint16_t*>(packed.mutable_data_ptr());
@@ -217,10 +180,10 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
   parameters.pairs = p.tasks;
   parameters.pairs.text_groups = (p.tasks.text_groups + kConsumers - 1) / kConsumers;
   parameters.pairs.count = parameters.pairs.text_groups * p.tasks.image_groups;
-  parameters.chunks = static_cast<int>((p.words.dim + kChunkElements - 1) / kChunkElements);
+  parameters.chunks = static_cast<int>((p.words.dim + kBoxColumns - 1) / kBoxColumns);
   const Storage storage = p.regions.storage;
-  if (!describe(encode, parameters.words, storage, words, pitch, packed_rows, pitch, kConsumers * kTileWords) ||
-      !describe(encode, parameters.regions, storage, p.regions.values, p.regions.dim, rows, p.regions.stride,
+  if (!describe_rows(parameters.words, storage, words, pitch, packed_rows, pitch, kConsumers * kTileWords) ||
+      !describe_rows(parameters.regions, storage, p.regions.values, p.regions.dim, rows, p.regions.stride,
                 kTileRegions))
     return false;
   device.launch(pack_words_kernel, blocks_for(p.tasks.text_groups), kThreads, kTileBytes,

@@ -1,7 +1,10 @@
-// Instructions of sm_90a: barriers in shared memory, bulk copies, and products of warpgroups. Unlike those of ptx.cuh they
-// have no twins on the CPU: what is built on them has been compiled but never run.
+// Instructions of sm_90a: barriers in shared memory, bulk copies, and products of warpgroups. As in ptx.cuh, each function
+// has a twin on the CPU, in tests/ops/emulation/hopper_ptx_emulated.h.
 #pragma once
 
+#ifdef HERITAGE_ALIGN_EMULATION
+#include "hopper_ptx_emulated.h"
+#else
 #include <cuda.h>
 #include <stdint.h>
 
@@ -138,3 +141,4 @@ __device__ __forceinline__ void product_bf16(float (&d)[72], uint64_t a, uint64_
 #undef HA_ACCUMULATORS
 
 }  // namespace heritage_align::hopper
+#endif

@@ -1,13 +1,9 @@
 // Patch-weighted similarity of single pairs on Hopper: each block reads its pairs' patches as one stream. One thread keeps
 // four bulk copies of up to 32 KB under way, also across pairs, while eight warps score what has come.
 #include "hopper.h"
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
 #include "hopper_ptx.cuh"
-#endif
 
 namespace heritage_align::hopper {
-
-bool asked_for();
 
 namespace {
 

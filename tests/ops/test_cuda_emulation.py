@@ -233,3 +233,58 @@ def test_no_bins_and_no_images_and_no_texts(monkeypatch: pytest.MonkeyPatch) -> 
     assert ops.focal_attention_score(nothing, texts).shape == (0, 5)
     assert ops.focal_attention_score(images, nothing).shape == (2, 0)
     assert ops.patch_weighted_score(texts.values, nothing).shape == (0, 58)
+
+
+HOPPER_FOCAL_THREADS, HOPPER_RERANK_THREADS = 384, 288
+
+
+@pytest.mark.parametrize("direction", ["t2i", "both"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dim", [64, 200])
+def test_focal_attention_on_the_hopper_path(
+    dim: int, dtype: torch.dtype, direction: str, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    images = ragged([36, 36, 20, 0, 1, 36, 7, 40, 30], dim, 40, dtype)
+    texts = ragged([5, 0, 13, 64, 1, 25, 0, 2, 40, 30], dim, 41, dtype)
+    keep = torch.arange(images.total) % 3 != 0
+    for order in (0, 2):
+        emulated.set_thread_order(order)
+        emulated.largest_block()
+        assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, direction=direction, keep=keep)
+        assert emulated.largest_block() == HOPPER_FOCAL_THREADS
+
+
+def test_what_does_not_fit_the_hopper_path_takes_the_other(
+    emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    small, long = ragged([36, 36, 36, 36, 36], 64, 42, torch.float16), ragged([150], 64, 43, torch.float16)
+    texts, few = ragged([40, 40, 40], 64, 44, torch.float16), ragged([4], 64, 45, torch.float16)
+    ids = torch.tensor([[0], [1], [2]])
+    for images, captions, settings in [
+        (long, texts, {}),
+        (small, few, {}),
+        (small, texts, {"candidates": ids}),
+        (small.to(dtype=torch.float32), texts, {}),
+        (ragged([36] * 5, 68, 46, torch.float16), ragged([40] * 3, 68, 47, torch.float16), {}),
+    ]:
+        emulated.largest_block()
+        assert_focal(images, captions, {"atol": 1e-5, "rtol": 0.0}, **settings)
+        assert emulated.largest_block() != HOPPER_FOCAL_THREADS
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
+@pytest.mark.parametrize("dim", [64, 1040])
+def test_patch_weighted_of_pairs_on_the_hopper_path(
+    dim: int, pooling: str, dtype: torch.dtype, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    patches = ragged([196, 0, 1, 60, 33, 150], dim, 48, dtype)
+    queries = ragged([1] * 5, dim, 49).values.half().float()
+    for order in (0, 2):
+        emulated.set_thread_order(order)
+        emulated.largest_block()
+        assert_patches(queries, patches, pooling, 0.3, candidate_lists(5, 6, 2, 50))
+        assert emulated.largest_block() == HOPPER_RERANK_THREADS

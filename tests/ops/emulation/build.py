@@ -16,6 +16,7 @@ SOURCES = HERE.parents[2] / "csrc"
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 INCLUDE = Path(torch.__file__).parent / "include"
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE", TARGET]
+FLAGS += ["-Dheritage_align=heritage_align_emulated", "-include", str(HERE / "cuda_emulation.h")]
 
 
 def compile_emulation(folder: Path) -> Path | None:
@@ -30,7 +31,8 @@ def compile_emulation(folder: Path) -> Path | None:
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = library.with_suffix(f".{os.getpid()}")
-        sources = [str(HERE / "emulated_ops.cpp"), str(HERE / "cuda_emulation.cpp")]
+        hopper = [str(SOURCES / "cuda" / f"hopper_{name}.cu") for name in ("focal", "rerank")]
+        sources = [str(HERE / "emulated_ops.cpp"), str(HERE / "cuda_emulation.cpp"), "-x", "c++", *hopper, "-x", "none"]
         include = [f"-I{INCLUDE}", f"-I{INCLUDE}/torch/csrc/api/include", f"-I{HERE}"]
         link = [f"-L{INCLUDE.parent}/lib", "-ltorch_cpu"]
         subprocess.run([compiler, *FLAGS, *include, *sources, "-o", str(partial), *link], check=True)
@@ -39,6 +41,6 @@ def compile_emulation(folder: Path) -> Path | None:
 
 
 def load_emulation(library: Path) -> ctypes.CDLL:
-    """Register ``torch.ops.heritage_align_emulated``; the handle has ``set_thread_order(order)``."""
+    """Register ``torch.ops.heritage_align_emulated``; the handle has the C functions of emulated_ops.cpp."""
     torch.ops.load_library(str(library))
     return ctypes.CDLL(str(library))

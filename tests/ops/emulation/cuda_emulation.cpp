@@ -5,17 +5,19 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 namespace emulation {
 namespace {
 
-constexpr int kWarp = 32;
+constexpr int kWarp = 32, kWarpgroup = 128;
 constexpr size_t kStack = 256 * 1024;
 
 struct Copy {
@@ -24,7 +26,7 @@ struct Copy {
   int valid;
 };
 
-enum class State { ready, at_barrier, in_warp, done };
+enum class State { ready, at_barrier, in_meeting, done };
 
 struct Fiber {
   State state;
@@ -32,18 +34,21 @@ struct Fiber {
   std::vector<Copy> open;
   jmp_buf resume;
   ucontext_t context;
+  int named;  // the barrier that it waits at, or -1
   bool started;
 };
 
-struct Warp {
-  WarpOperation operation;
-  void* lanes[kWarp];
+// Threads that meet in one operation.
+struct Meeting {
+  Operation operation;
+  std::vector<void*> lanes;
   int arrived;
 };
 
 struct Block {
   std::vector<Fiber> fibers;
-  std::vector<Warp> warps;
+  std::vector<Meeting> warps, warpgroups;
+  int at_named[16], waited;
   std::vector<int> order;
   int at_barrier = 0, done = 0;
   unsigned index = 0;
@@ -52,7 +57,7 @@ struct Block {
 Block block;
 int current = 0;
 unsigned grid = 0;
-int order = 0;
+int order = 0, largest = 0;
 unsigned char* shared = nullptr;
 const std::function<void()>* work = nullptr;
 jmp_buf scheduler;
@@ -100,8 +105,12 @@ void run_block(int threads) {
     fiber.groups.clear();
     fiber.open.clear();
     fiber.started = false;
+    fiber.named = -1;
   }
-  for (Warp& warp : block.warps) warp.arrived = 0;
+  for (Meeting& warp : block.warps) warp.arrived = 0;
+  for (Meeting& warpgroup : block.warpgroups) warpgroup.arrived = 0;
+  for (int& count : block.at_named) count = 0;
+  block.waited = 0;
   volatile bool progress = true;  // volatile: changed between _setjmp and _longjmp
   while (block.done < threads) {
     if (!progress) fail("threads wait for partners that never come");
@@ -127,6 +136,7 @@ Index block_size() { return {static_cast<unsigned>(block.fibers.size())}; }
 Index grid_size() { return {grid}; }
 unsigned char* shared_memory() { return shared; }
 void set_order(int which) { order = which; }
+int largest_block() { return std::exchange(largest, 0); }
 
 void block_barrier() {
   if (block.done > 0) fail("a barrier after a thread of the block has ended");
@@ -134,30 +144,54 @@ void block_barrier() {
   if (++block.at_barrier == static_cast<int>(block.fibers.size())) {
     block.at_barrier = 0;
     for (Fiber& other : block.fibers)
-      if (other.state == State::at_barrier) other.state = State::ready;
+      if (other.state == State::at_barrier && other.named < 0) other.state = State::ready;
     return;
   }
   fiber.state = State::at_barrier;
   pause();
 }
 
-void warp_collective(WarpOperation operation, void* mine) {
-  Warp& warp = block.warps[current / kWarp];
-  if (warp.arrived > 0 && warp.operation != operation) fail("the lanes of a warp meet in different operations");
-  warp.operation = operation;
-  warp.lanes[current % kWarp] = mine;
-  if (++warp.arrived == kWarp) {
-    operation(warp.lanes);
-    warp.arrived = 0;
-    for (int l = 0; l < kWarp; ++l) {
-      Fiber& other = block.fibers[current / kWarp * kWarp + l];
-      if (other.state == State::in_warp) other.state = State::ready;
+void named_barrier(int id, int threads) {
+  if (id < 1 || id > 15) fail("a named barrier that is none of 1 to 15");
+  if (++block.at_named[id] == threads) {
+    block.at_named[id] = 0;
+    for (Fiber& other : block.fibers)
+      if (other.named == id) {
+        other.named = -1;
+        other.state = State::ready;
+      }
+    return;
+  }
+  block.fibers[current].named = id;
+  block.fibers[current].state = State::at_barrier;
+  pause();
+}
+
+void yield() {
+  if (++block.waited > 50000000) fail("a thread waits in a loop for what never comes");
+  pause();
+}
+
+static void meet(std::vector<Meeting>& meetings, int size, Operation operation, void* mine) {
+  Meeting& meeting = meetings[current / size];
+  if (meeting.arrived > 0 && meeting.operation != operation) fail("threads meet in different operations");
+  meeting.operation = operation;
+  meeting.lanes[current % size] = mine;
+  if (++meeting.arrived == size) {
+    operation(meeting.lanes.data());
+    meeting.arrived = 0;
+    for (int l = 0; l < size; ++l) {
+      Fiber& other = block.fibers[current / size * size + l];
+      if (other.state == State::in_meeting) other.state = State::ready;
     }
     return;
   }
-  block.fibers[current].state = State::in_warp;
+  block.fibers[current].state = State::in_meeting;
   pause();
 }
+
+void warp_collective(Operation operation, void* mine) { meet(block.warps, kWarp, operation, mine); }
+void warpgroup_collective(Operation operation, void* mine) { meet(block.warpgroups, kWarpgroup, operation, mine); }
 
 void copy_later(void* to, const void* from, int valid) {
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0) fail("a background copy to an address that is no multiple of 16");
@@ -196,10 +230,12 @@ void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::funct
   if (memory == MAP_FAILED) fail("no memory for shared memory");
   mprotect(static_cast<char*>(memory) + span, page, PROT_NONE);
   shared = static_cast<unsigned char*>(memory) + span - rounded;
+  largest = std::max(largest, threads);
   work = &body;
   grid = static_cast<unsigned>(blocks);
   block.fibers = std::vector<Fiber>(threads);
-  block.warps.assign(threads / kWarp, Warp{});
+  block.warps.assign(threads / kWarp, Meeting{nullptr, std::vector<void*>(kWarp), 0});
+  block.warpgroups.assign(threads / kWarpgroup, Meeting{nullptr, std::vector<void*>(kWarpgroup), 0});
   block.order.resize(threads);
   std::mt19937 random(order);
   for (int64_t b = 0; b < blocks; ++b) {

@@ -9,13 +9,19 @@
 #include <functional>
 
 #define HERITAGE_ALIGN_EMULATION 1
+#define __CUDA_ARCH_FEAT_SM90_ALL 1
 #define __device__
 #define __host__
 #define __global__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define HA_SHARED_MEMORY(name) unsigned char* const name = emulation::shared_memory()
 #define HA_UNROLL
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 
 namespace emulation {
 
@@ -32,14 +38,22 @@ unsigned char* shared_memory();
 // Runs `body` once for every thread of every block. `order`: 0 ascending, 1 descending, more: a seed to shuffle by.
 void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::function<void()>& body);
 void set_order(int order);
+int largest_block();  // threads of the largest block since the last call: which kernels ran
 
 // Waits for all threads of the block. `tag` differs between kinds of barrier, so that mixing two of them is caught.
 void block_barrier();
 
+// Waits for `threads` threads that call with the same id.
+void named_barrier(int id, int threads);
+
+// Lets the other threads go on; for waiting in a loop.
+void yield();
+
 // Waits until all 32 lanes of the warp have called with the same `operation`; then one of them runs it on what each lane
-// handed in, in lane order.
-using WarpOperation = void (*)(void* const lanes[32]);
-void warp_collective(WarpOperation operation, void* mine);
+// handed in, in lane order. The same for the 128 threads of a warpgroup.
+using Operation = void (*)(void* const* lanes);
+void warp_collective(Operation operation, void* mine);
+void warpgroup_collective(Operation operation, void* mine);
 
 // Background copies of this thread.
 void copy_later(void* to, const void* from, int valid);
@@ -71,7 +85,7 @@ template <class T>
 T shuffle(T value, int partner) {
   Shuffled<T> mine{value, partner, value};
   warp_collective(
-      [](void* const lanes[32]) {
+      [](void* const* lanes) {
         for (int l = 0; l < 32; ++l) {
           auto* lane = static_cast<Shuffled<T>*>(lanes[l]);
           lane->result = static_cast<Shuffled<T>*>(lanes[lane->partner])->value;

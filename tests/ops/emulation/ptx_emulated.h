@@ -48,7 +48,7 @@ struct Fragments {
 // One matrix product of a warp. Unpacks the 16 x K and K x 8 operands from the lanes' registers, multiplies, and adds to the
 // accumulators; `widen` turns element k of a row of 32 bytes into a number.
 template <class Accumulator, int K, class Widen>
-inline void multiply(void* const lanes[32], Widen widen) {
+inline void multiply(void* const* lanes, Widen widen) {
   unsigned char a[16][32], b[8][32];
   for (int l = 0; l < 32; ++l) {
     const auto* fragments = static_cast<const Fragments<Accumulator>*>(lanes[l]);
@@ -73,7 +73,7 @@ inline void multiply(void* const lanes[32], Widen widen) {
 inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Fragments<float> mine{&c, &a, &b};
   emulation::warp_collective(
-      [](void* const lanes[32]) {
+      [](void* const* lanes) {
         multiply<float, 16>(lanes, [](const unsigned char* row, int k) {
           uint16_t bits;
           memcpy(&bits, row + 2 * k, 2);
@@ -85,7 +85,7 @@ inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Fragments<float> mine{&c, &a, &b};
   emulation::warp_collective(
-      [](void* const lanes[32]) {
+      [](void* const* lanes) {
         multiply<float, 16>(lanes, [](const unsigned char* row, int k) {
           uint16_t bits;
           memcpy(&bits, row + 2 * k, 2);
@@ -97,7 +97,7 @@ inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[
 inline void mma_i8(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Fragments<int32_t> mine{&c, &a, &b};
   emulation::warp_collective(
-      [](void* const lanes[32]) {
+      [](void* const* lanes) {
         multiply<int32_t, 32>(
             lanes, [](const unsigned char* row, int k) { return static_cast<int32_t>(static_cast<int8_t>(row[k])); });
       },
