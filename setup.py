@@ -71,6 +71,22 @@ def find_nvcc() -> str | None:
     )
 
 
+def cuda_library_folders(nvcc: str) -> list[Path]:
+    """Where libcudart_static.a may be. nvcc itself says where its toolkit is; the one on the path may be a wrapper."""
+    done = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True)
+    tops = [line.split("=", 1)[1] for line in done.stderr.splitlines() if line.startswith("#$ TOP=")]
+    root = Path(tops[0] if tops else Path(nvcc).resolve().parent.parent)
+    folders = [root / "lib64", root / "lib", root / "targets" / f"{os.uname().machine}-linux" / "lib"]
+    return [folder.resolve() for folder in folders if folder.exists()]
+
+
+def toolkit_of(nvcc: str) -> Path:
+    """Where the toolkit is, in nvcc's own words: the nvcc on the path may be a script that calls another."""
+    done = subprocess.run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], capture_output=True, text=True)
+    tops = [line.partition("TOP=")[2].strip() for line in done.stderr.splitlines() if "TOP=" in line]
+    return Path(tops[0] if tops else Path(nvcc).resolve().parent.parent).resolve()
+
+
 def run_ninja(folder: Path, lines: list[str], target: str) -> None:
     """Write ``build.ninja`` into ``folder`` and build ``target`` with it."""
     ninja = shutil.which("ninja") or str(Path(sysconfig.get_path("scripts")) / "ninja")
@@ -81,7 +97,8 @@ def run_ninja(folder: Path, lines: list[str], target: str) -> None:
     done = subprocess.run([ninja, "-C", str(folder), target], capture_output=True, text=True)
     if done.returncode != 0:
         sys.stderr.write(done.stdout + done.stderr)
-        wrong = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
+        marks = ("error:", "cannot find", "undefined reference", "fatal")
+        wrong = [line for line in (done.stdout + done.stderr).splitlines() if any(mark in line for mark in marks)]
         raise BuildFailure(wrong[0].strip()[:300] if wrong else "the compiler failed")
 
 
@@ -129,9 +146,7 @@ def kernel_lines(compiler: str, nvcc: str | None, torch_root: Path, output: Path
     if nvcc is not None:
         for source in sorted((SOURCES / "cuda").glob("*.cu")):
             compile_with("nvcc", source, [])
-        cuda_root = Path(nvcc).resolve().parent.parent
-        folders = [cuda_root / "lib64", cuda_root / "targets" / "x86_64-linux" / "lib"]
-        link += [f"-L{folder}" for folder in folders if folder.exists()]
+        link += [f"-L{folder}" for folder in cuda_library_folders(nvcc)]
         link += ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     lines += [f"build {quoted([str(output)])}: link {' '.join(objects)}", f"  flags = {quoted(link)}"]
     return lines
