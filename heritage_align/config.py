@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from heritage_align.component import ComponentConfig
 from heritage_align.document import apply_overrides, read_yaml, set_at
@@ -31,6 +33,8 @@ from heritage_align.hookspecs import ComponentSpec, Kind
 from heritage_align.plugins import Registry, default_registry
 
 CONFIG_VERSION = 1
+NAME_PATTERN = r"[^\s./\\][^/\\\x00-\x1f\x7f]*"
+"""Of a configuration's name: results are written to ``<name>.trec`` and ``<name>.yaml``."""
 
 SLOTS: dict[str, Kind] = {
     "encoder": "encoder",
@@ -86,6 +90,13 @@ class _Document(_Settings):
     store: StoreSettings = StoreSettings()
     search: SearchSettings = SearchSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ValueError("names files, so it must not begin with a dot or space, or hold a slash or line break")
+        return name
 
 
 @dataclass(frozen=True)
@@ -217,7 +228,7 @@ def resolve_component(kind: Kind, raw: Mapping[str, Any], registry: Registry, pl
 def _component(place: str, kind: Kind, raw: Any, registry: Registry, problems: _Problems) -> Component | None:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
         expected = "expected a mapping with a name, for example {name: ...}"
-        problems.sentences.append(f"{place}: {expected}; got {raw!r}")
+        problems.sentences.append(f"{place}: {expected}; got {_shown(raw)}")
         return None
     try:
         spec = registry.spec(kind, raw["name"])
@@ -249,10 +260,17 @@ def _located(error: ValidationError, place: str, model: type[BaseModel]) -> list
         elif fault["type"] == "missing":
             problems.append(f"{where}: is missing")
         else:
-            shown = repr(fault["input"])
-            got = f" (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
-            problems.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}{got}")
+            message = fault["msg"].removeprefix("Value error, ")
+            problems.append(f"{where}: {message} (got {_shown(fault['input'])})")
     return problems
+
+
+def _shown(value: Any) -> str:
+    # repr would not stop early: aliases can make a value that prints without end out of a short file.
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
+    text = short.repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:

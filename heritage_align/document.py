@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._checked: list[yaml.MappingNode] = []
+        self._checked: dict[int, yaml.MappingNode] = {}  # by identity; holding a node keeps its id from another
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         # Merging (<<) rewrites a node in place, with the merged keys in front of its own. So a node is looked
         # at once, before that: later its overridden keys would look like keys given twice.
-        if not any(node is checked for checked in self._checked):
-            self._checked.append(node)
+        if id(node) not in self._checked:
+            self._checked[id(node)] = node
             seen: set[str] = set()
             for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
                 if key.value in seen:
@@ -35,20 +35,65 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse one YAML mapping, refusing duplicate keys and anything but plain data; raises ConfigError."""
     try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"is not YAML: {' '.join(str(error).split())}"], source) from error
-    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
+        document = _load(text)
+    except ValueError as error:
+        raise ConfigError([f"is not YAML: {error}"], source) from error
+    if not isinstance(document, dict):
         raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], source)
+    problems = list(_unfit(document, "", (), set()))
+    if problems:
+        raise ConfigError(problems, source)
     return document
+
+
+def _load(text: str) -> Any:
+    # Beside its own errors PyYAML's constructors raise ValueError (a date 2024-99-99), KeyError (!!bool maybe),
+    # AttributeError, IndexError, OverflowError, RecursionError ...: at this border they all mean the same.
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except Exception as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _unfit(value: Any, place: str, parents: tuple[int, ...], seen: set[int]) -> Iterator[str]:
+    """Yield what a JSON document could not hold, and so no resolved copy: YAML knows more types than that."""
+    where = place or "document"
+    if isinstance(value, dict | list):
+        if id(value) in parents:
+            yield f"{where}: contains itself (an alias of a parent)"
+        elif id(value) not in seen:  # one look at what many aliases name
+            seen.add(id(value))
+            prefix, parents = f"{place}." if place else "", (*parents, id(value))
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(value, dict) and not isinstance(key, str):
+                    yield f"{where}: key {key!r} is no text to YAML; put it in quotes"
+                else:
+                    yield from _unfit(inner, f"{prefix}{key}", parents, seen)
+                    if isinstance(key, str):
+                        yield from _unfit(key, f"{prefix}{key!a}", parents, seen)
+    elif isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            yield f"{where}: {value!a} holds a lone surrogate, which no UTF-8 file can"
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            yield f"{where}: an integer of more than 64 bits"
+    elif value is not None and not isinstance(value, float):
+        yield f"{where}: is a {type(value).__name__} to YAML; put it in quotes if text is meant"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read and parse a UTF-8 file; raises ConfigError that names it."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"cannot be read: {error}"], str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"cannot be read: it is not UTF-8 (byte {error.start + 1}: {error.reason})"], str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError([f"cannot be read: {reason}"], str(path)) from error
     return parse_yaml(text, str(path))
 
 
@@ -70,9 +115,11 @@ def _override(document: dict[str, Any], override: str) -> str:
     if not separator or not all(keys):
         return "is not of the form a.b=value"
     try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError:
+        value = _load(text)
+    except ValueError:
         return "the value is not YAML"
+    for fault in _unfit(value, path, (), set()):
+        return fault
     target: Any = document
     for key in keys[:-1]:
         if isinstance(target, dict):

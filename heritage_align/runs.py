@@ -42,9 +42,7 @@ def to_trec(run: Run, path: str | os.PathLike[str]) -> None:
             for query, ids, scores in zip(run.query_ids, run.ids, run.scores):
                 for rank, (answer, score) in enumerate(zip(ids, scores), start=1):
                     if not query or not answer:
-                        raise DataError(
-                            f"{path}: query {query!r}, rank {rank}: an empty id cannot be written"
-                        )
+                        raise DataError(f"{path}: query {query!r}, rank {rank}: an empty id cannot be written")
                     if math.isnan(score):
                         raise DataError(f"{path}: query {query!r}, answer {answer!r}: the score is NaN")
                     stream.write(f"{_encode(query)} Q0 {_encode(answer)} {rank} {float(score)!r} {tag}\n")
@@ -94,9 +92,7 @@ def from_trec(path: str | os.PathLike[str]) -> Run:
             continue
         tag, tag_line = (tag, tag_line) if tag_line else (columns[5], number)
         if columns[5] != tag:
-            problems.add(
-                place, f"tag {columns[5]!r} differs from {tag!r} on line {tag_line}: two runs in one file"
-            )
+            problems.add(place, f"tag {columns[5]!r} differs from {tag!r} on line {tag_line}: two runs in one file")
         queries.setdefault(query, []).append(entry)
     problems.raise_if_any()
     if not queries:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from heritage_align.config import CONFIG_VERSION, SLOTS, RuntimeSettings, SearchSettings, StoreSettings
+from heritage_align.config import CONFIG_VERSION, NAME_PATTERN, SLOTS, RuntimeSettings, SearchSettings, StoreSettings
 from heritage_align.errors import PluginError
 from heritage_align.hookspecs import KINDS, ComponentSpec
 from heritage_align.plugins import Registry, default_registry
@@ -34,7 +34,11 @@ def config_schema(registry: Registry) -> dict[str, Any]:
         definitions[kind] = {"oneOf": [_reference(key) for key in names]} if names else {"not": {}}
     properties: dict[str, Any] = {
         "version": {"const": CONFIG_VERSION},
-        "name": {"type": "string", "minLength": 1, "description": "name of the system; the tag of its runs"},
+        "name": {
+            "type": "string",
+            "pattern": f"^{NAME_PATTERN}$",
+            "description": "name of the system; the tag of its runs",
+        },
     }
     for slot, kind in SLOTS.items():
         one = _reference(kind)
