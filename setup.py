@@ -80,13 +80,6 @@ def cuda_library_folders(nvcc: str) -> list[Path]:
     return [folder.resolve() for folder in folders if folder.exists()]
 
 
-def toolkit_of(nvcc: str) -> Path:
-    """Where the toolkit is, in nvcc's own words: the nvcc on the path may be a script that calls another."""
-    done = subprocess.run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], capture_output=True, text=True)
-    tops = [line.partition("TOP=")[2].strip() for line in done.stderr.splitlines() if "TOP=" in line]
-    return Path(tops[0] if tops else Path(nvcc).resolve().parent.parent).resolve()
-
-
 def run_ninja(folder: Path, lines: list[str], target: str) -> None:
     """Write ``build.ninja`` into ``folder`` and build ``target`` with it."""
     ninja = shutil.which("ninja") or str(Path(sysconfig.get_path("scripts")) / "ninja")
