@@ -90,7 +90,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError([f"cannot be read: it is not UTF-8 (byte {error.start + 1}: {error.reason})"], str(path)) from error
+        fault = f"cannot be read: it is not UTF-8 (byte {error.start + 1}: {error.reason})"
+        raise ConfigError([fault], str(path)) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError([f"cannot be read: {reason}"], str(path)) from error

@@ -10,7 +10,7 @@ from heritage_align.encoding import ImageSource
 from heritage_align.errors import ImageError, StoreError
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
-from heritage_align.store.files import write_json
+from heritage_align.store.files import write_json, write_text
 from heritage_align.store.finish import finish
 from heritage_align.store.layout import BUILD, MANIFEST, Build, first_repeated, read_build, shard_name, sources_digest
 from heritage_align.store.shard import read_shard, write_shard
@@ -79,8 +79,10 @@ def build_index(
         shard = read_shard(file)
         images += len(shard)
         skipped += shard.skipped
-    manifest = finish(folder, build)
-    return BuildReport(written, found, images, tuple(skipped), manifest is not None)
+    # A manifest that is there already is not made anew of shards that nobody wrote: `verify` compares with it, and
+    # would take a shard that has changed on the disk since for sound.
+    finished = (not written and (folder / MANIFEST).exists()) or finish(folder, build) is not None
+    return BuildReport(written, found, images, tuple(skipped), finished)
 
 
 def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> Build:
@@ -108,16 +110,15 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
     elif (folder / MANIFEST).exists() or any(folder.glob("shard-*.safetensors")):
         raise StoreError(f"{folder}: holds shards but no {BUILD}; choose another folder")
     else:
+        # build.json last: where it is, a run that is killed in between has left nothing undone.
+        write_text(folder / "config.yaml", pipeline.config.to_yaml())
         write_json(folder / BUILD, build.asdict())
-        (folder / "config.yaml").write_text(pipeline.config.to_yaml(), encoding="utf-8")
     return build
 
 
 def _encode_shard(
     pipeline: Pipeline, sources: Sequence[ImageSource], file: Path, dtype: str, advance: Callable[[int], object]
 ) -> None:
-    for stale in file.parent.glob(f".{file.name}.*.tmp"):  # of a run that was killed while it wrote this shard
-        stale.unlink(missing_ok=True)
     skipped: list[tuple[str, str]] = []
 
     def on_error(image_id: str, error: ImageError) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_stale(path)
+    temporary = path.with_name(_temporary_name(path.name, os.getpid()))
     try:
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask leaves; safetensors would keep all to the owner
         write(temporary)
+        temporary.chmod(mode)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -31,10 +37,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text atomically."""
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON document atomically."""
-    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-    write_atomically(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -57,6 +67,32 @@ def digest_of(path: Path) -> str:
         while chunk := stream.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what runs that were killed on this machine left of their writing `path`.
+
+    The file of a process that still runs is let be: two builds of one store may write the same shard at once. So is
+    that of another machine, which nobody can ask from here.
+    """
+    for stale in path.parent.glob(_temporary_name(path.name, "*")):
+        pid = stale.name.removesuffix(".tmp").rpartition("-")[2]
+        if os.name == "posix" and pid.isdecimal() and not _runs(int(pid)):
+            stale.unlink(missing_ok=True)
+
+
+def _temporary_name(name: str, pid: int | str) -> str:
+    return f".{name}.{socket.gethostname()}-{pid}.tmp"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's process
+        return True
+    return True
 
 
 def _write_text(path: Path, text: str) -> None:

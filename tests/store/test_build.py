@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -212,7 +213,9 @@ def test_a_killed_build_goes_on_and_is_the_same_to_the_byte(laclip: Pipeline, tm
     assert not (killed / "manifest.json").exists()
     finished_before = len(list(killed.glob("shard-*.safetensors")))
     assert finished_before >= 2
-    (killed / ".shard-00011.safetensors.1.tmp").write_bytes(b"half a shard")
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    half = f".shard-00011.safetensors.{socket.gethostname()}-{gone.stdout.strip()}.tmp"
+    (killed / half).write_bytes(b"half a shard")
     again = subprocess.run(
         [*command, str(killed), "--json"], env=environment, capture_output=True, text=True, check=True
     )
@@ -221,3 +224,49 @@ def test_a_killed_build_goes_on_and_is_the_same_to_the_byte(laclip: Pipeline, tm
     assert report["finished"]
     subprocess.run([*command, str(tmp_path / "straight"), "--json"], env=environment, capture_output=True, check=True)
     assert contents(killed) == contents(tmp_path / "straight")
+
+
+def test_a_store_is_as_readable_as_the_umask_says(scan: Pipeline, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        build_index(scan, sources_of(scan), tmp_path / "store")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "store").iterdir()}
+    assert set(modes.values()) == {0o640}, modes
+
+
+def test_a_running_build_keeps_the_file_it_writes(scan: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    host = socket.gethostname()
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        alive = folder / f".shard-00000.safetensors.{host}-{sleeper.pid}.tmp"
+        alive.write_bytes(b"being written by the other process")
+        elsewhere = folder / ".shard-00000.safetensors.another-machine-7.tmp"
+        elsewhere.write_bytes(b"nobody here can know")
+        build_index(scan, sources_of(scan), folder)
+        assert alive.exists()
+        assert elsewhere.exists()
+    finally:
+        sleeper.communicate(b"\n")
+    shard = folder / "shard-00000.safetensors"
+    shard.unlink()
+    build_index(scan, sources_of(scan), folder)
+    assert shard.exists()
+    assert not alive.exists()
+
+
+def test_building_again_does_not_bless_a_shard_that_changed(scan: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    build_index(scan, sources_of(scan), folder)
+    shard = folder / "shard-00001.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-40] ^= 1
+    shard.write_bytes(content)
+    assert build_index(scan, sources_of(scan), folder).finished
+    assert [fault for fault in verify(folder) if "its content changed" in fault]
+    shard.unlink()  # how one mends it
+    build_index(scan, sources_of(scan), folder)
+    assert list(verify(folder)) == []
