@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -16,6 +16,9 @@ from heritage_align.features import concat_images
 from heritage_align.store.layout import Manifest, first_repeated, read_manifest, refuse_identity
 from heritage_align.store.shard import Shard, read_shard
 from heritage_align.types import ImageFeatures
+
+RESIDENT_SHARDS = 4
+"""Shards of a pass over the store whose pages stay in memory."""
 
 
 class Store:
@@ -77,13 +80,13 @@ class Store:
             raise StoreError(f"{self.path}: holds no image {image_id!r}") from None
 
     def first_stage(self) -> tuple[Blocks, bool]:
-        """Return the vectors to search first, one block ``(n_i, dim)`` a shard, and whether their dot product with a
+        """Return the vectors to search first, row-wise parts ``(n_i, dim)``, and whether their dot product with a
         text's global vector already is the score (a similarity that folds)."""
         folded = self.manifest.folded
         return self.blocks("folded" if folded == "stored" else "global"), folded != "none"
 
     def blocks(self, name: str) -> Blocks:
-        """Return the ``global`` or ``folded`` vectors, one memory-mapped block ``(n_i, dim)`` a shard."""
+        """Return the ``global`` or ``folded`` vectors as memory-mapped parts ``(n_i, dim)``, one a shard."""
         return Blocks(self._shards, name)
 
     def gather(self, rows: Tensor, device: torch.device | str = "cpu") -> ImageFeatures:
@@ -111,11 +114,15 @@ class Store:
 
 
 class Blocks(Sequence[Tensor]):
-    """One block a shard, made when it is asked for; an iteration keeps the pages of two shards resident, not of all."""
+    """One block a shard, mapped when it is asked for; the pages of the last few stay resident, not of all.
+
+    A block that is still in use when its pages are let go stays good: they are read again.
+    """
 
     def __init__(self, shards: Sequence[Shard], name: str) -> None:
         self._shards = shards
         self._name = name
+        self._recent: deque[Shard] = deque()
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -129,20 +136,11 @@ class Blocks(Sequence[Tensor]):
     def __getitem__(self, index: int | slice) -> Tensor | Blocks:
         if isinstance(index, slice):
             return Blocks(self._shards[index], self._name)
-        return self._shards[index].vectors(self._name)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        held: deque[Shard] = deque()
-        try:
-            for shard in self._shards:
-                held.append(shard)
-                yield shard.vectors(self._name)
-                # A thread may still be at work on the one before; let go too early it is only read once more.
-                if len(held) > 1:
-                    held.popleft().tensors.release()
-        finally:
-            for shard in held:
-                shard.tensors.release()
+        shard = self._shards[index]
+        self._recent.append(shard)
+        if len(self._recent) > RESIDENT_SHARDS:
+            self._recent.popleft().tensors.release()
+        return shard.vectors(self._name)
 
 
 def _picked(shard: Shard, rows: Tensor, folded: str) -> ImageFeatures:

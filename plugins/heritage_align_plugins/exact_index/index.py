@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -16,6 +16,8 @@ from heritage_align_plugins.exact_index.config import ExactIndexConfig
 # product. One query, 1M x 512 fp16, 2 cores: 80 ms at 0.5 MiB, 51 ms at 2 MiB, 62 ms at 8 MiB.
 TILE_BYTES = 2 * 2**20
 GPU_TILE_BYTES = 32 * 2**20
+CUT_ROWS = 2**14
+_PLACE_BITS = 40  # of an int64: 8 million blocks of 10^12 rows
 
 
 class ExactIndex:
@@ -33,8 +35,8 @@ class ExactIndex:
         """Return int64 rows and fp32 scores, both ``(n_queries, min(k, n))``, best first.
 
         Args:
-            blocks: row-wise parts ``(n_i, dim)`` of one matrix, fp32, fp16 or bf16; iterated once for every batch of
-                queries that fits the budget, each block let go after its use.
+            blocks: row-wise parts ``(n_i, dim)`` of one matrix, fp32, fp16 or bf16; each is asked for once for every
+                batch of queries that fits the budget, from several threads, and let go after its use.
             queries: ``(n_queries, dim)``.
             k: answers a query.
 
@@ -48,102 +50,115 @@ class ExactIndex:
         if not bool(torch.isfinite(queries).all()):
             raise ValueError("queries: hold NaN or infinity, which would make any order of the answers")
         queries = queries.to(self._device, torch.float32)
+        if isinstance(blocks, (list, tuple)):  # in memory already: cut, so that threads can share a large block
+            blocks = [part for block in blocks for part in (block.split(CUT_ROWS) if block.ndim == 2 else [block])]
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         budget = self._budget // threads
         tile_bytes = min(TILE_BYTES if self._device.type == "cpu" else GPU_TILE_BYTES, budget // 2)
         tile = max(1, tile_bytes // (4 * max(1, queries.shape[1])))
-        # A panel of scores is held twice, once transposed for top-k.
-        scores = max(1, (budget - tile_bytes) // 8)
-        batch = max(1, scores // tile)
+        # Scores of a panel of rows are held twice, once transposed for top-k, beside the int64 names of the rows.
+        room = (budget - tile_bytes) // 8
+        batch = max(1, room // tile - 1)
         found = [
-            self._batch(blocks, part, k, threads, tile, max(1, scores // (tile * len(part))))
+            self._batch(blocks, part, k, threads, tile, max(1, room // (tile * (len(part) + 1))))
             for part in queries.split(batch)
             if len(part)
         ]
         if not found:
             width = min(k, sum(len(block) for block in blocks))
-            return torch.empty(0, width, dtype=torch.int64), torch.empty(0, width)
+            return queries.new_empty(0, width, dtype=torch.int64), queries.new_empty(0, width)
         return torch.cat([rows for rows, _ in found]), torch.cat([values for _, values in found])
 
     def _batch(
         self, blocks: Sequence[Tensor], queries: Tensor, k: int, threads: int, tile: int, tiles: int
     ) -> tuple[Tensor, Tensor]:
-        rows = _Rows(blocks, queries.shape[1])
+        shared = _Blocks(blocks, queries.shape[1])
         columns = queries.T.contiguous()
         if threads == 1:
-            best = _scan(rows, columns, k, tile, tiles)
+            names, scores = _scan(shared, columns, k, tile, tiles)
         else:
             # Threads of ours with one of torch's each: a tile is too small to be shared by torch's threads, whose
             # barriers made one query over 1M x 512 take 17 times as long on two busy cores (median of 9).
             try:
                 torch.set_num_threads(1)
                 with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                    jobs = [pool.submit(_scan, rows, columns, k, tile, tiles) for _ in range(threads)]
-                    best = _merged([job.result() for job in jobs], k)
+                    jobs = [pool.submit(_scan, shared, columns, k, tile, tiles) for _ in range(threads)]
+                    names, scores = _merged([job.result() for job in jobs], k)
             finally:
                 torch.set_num_threads(threads)
-        return best
+        return shared.rows(names), scores
 
 
-class _Rows:
-    """Hands out the rows of the blocks in order, each run once, to whichever thread asks."""
+class _Blocks:
+    """Hands out blocks, each once, to whichever thread asks; the thread itself reads what it was given.
+
+    Until all lengths are known a row is named by its block's number, shifted, and its place in the block: finding out
+    how long a block is may take reading it. Names are in the order of the rows.
+    """
 
     def __init__(self, blocks: Sequence[Tensor], dim: int) -> None:
-        self._blocks = enumerate(blocks)
+        self._blocks = blocks
         self._dim = dim
         self._lock = threading.Lock()
-        self._block: Tensor | None = None
-        self._at = 0
-        self._row = 0
+        self._numbers = iter(range(len(blocks)))
+        self._lengths = [0] * len(blocks)
 
-    def take(self, n: int) -> tuple[int, Tensor] | None:
-        """Return the number of the first row and at most `n` rows of one block, or None at the end."""
-        with self._lock:
-            while self._block is None or self._at == len(self._block):
-                self._block, self._at = None, 0
-                number, block = next(self._blocks, (0, None))
-                if block is None:
-                    return None
-                if block.ndim != 2 or block.shape[1] != self._dim:
-                    raise ValueError(
-                        f"blocks[{number}]: expected (n, {self._dim}) as the queries, got {tuple(block.shape)}"
-                    )
-                self._block = block
-            part, row = self._block[self._at : self._at + n], self._row
-            self._at += len(part)
-            self._row += len(part)
-            return row, part
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the name of the first row, and the rows."""
+        while True:
+            with self._lock:
+                number = next(self._numbers, None)
+            if number is None:
+                return
+            block = self._blocks[number]
+            if block.ndim != 2 or block.shape[1] != self._dim:
+                raise ValueError(
+                    f"blocks[{number}]: expected (n, {self._dim}) as the queries, got {tuple(block.shape)}"
+                )
+            self._lengths[number] = len(block)
+            yield number << _PLACE_BITS, block
+
+    def rows(self, names: Tensor) -> Tensor:
+        """Return the numbers of rows, counted over all blocks."""
+        starts = torch.tensor([0, *self._lengths]).cumsum(0).to(names.device)
+        return starts[names >> _PLACE_BITS] + (names & ((1 << _PLACE_BITS) - 1))
 
 
-def _scan(rows: _Rows, queries: Tensor, k: int, tile_rows: int, tiles: int) -> tuple[Tensor, Tensor]:
-    """Score rows until there are none; `queries` is ``(dim, n_queries)``."""
+def _scan(blocks: _Blocks, queries: Tensor, k: int, tile_rows: int, tiles: int) -> tuple[Tensor, Tensor]:
+    """Score blocks until there are none and return names of rows and scores; `queries` is ``(dim, n_queries)``."""
     device, count = queries.device, queries.shape[1]
     # Zeros: rows of the last tile that are never filled are multiplied too.
     tile = torch.zeros(tile_rows, queries.shape[0], device=device)
     panel = torch.empty(tiles * tile_rows, count, device=device)
-    numbers = torch.empty(len(panel), dtype=torch.int64, device=device)
+    turned = torch.empty(count, len(panel), device=device)
+    names = torch.empty(len(panel), dtype=torch.int64, device=device)
     best = (torch.empty(count, 0, dtype=torch.int64, device=device), torch.empty(count, 0, device=device))
-    ended = False
-    while not ended:
-        filled = 0
-        while filled < len(panel) and not ended:
-            start = filled
-            while filled < start + tile_rows:
-                run = rows.take(start + tile_rows - filled)
-                if run is None:
-                    ended = True
-                    break
-                first, part = run
-                stop = filled + len(part)
-                tile[filled - start : stop - start].copy_(part)
-                torch.arange(first, first + len(part), out=numbers[filled:stop])
-                filled = stop
-            if filled > start:
-                torch.mm(tile, queries, out=panel[start : start + tile_rows])
-        if filled:
-            places, values = _best(panel[:filled].T.contiguous(), k)
-            best = _merged([best, (numbers[places], values)], k)
-    return best
+    filled = 0  # rows of the panel that have a name; those of the tile under way have no score yet
+
+    def multiply() -> None:
+        start = (filled - 1) // tile_rows * tile_rows
+        torch.mm(tile, queries, out=panel[start : start + tile_rows])
+
+    def rank() -> tuple[Tensor, Tensor]:
+        turned[:, :filled].copy_(panel[:filled].T)
+        places, values = _best(turned[:, :filled], k)
+        return _merged([best, (names[places], values)], k)
+
+    for name, block in blocks:
+        done = 0
+        while done < len(block):
+            at = filled % tile_rows
+            n = min(tile_rows - at, len(block) - done)
+            tile[at : at + n].copy_(block[done : done + n])
+            torch.arange(name + done, name + done + n, out=names[filled : filled + n])
+            done, filled = done + n, filled + n
+            if at + n == tile_rows:
+                multiply()
+            if filled == len(panel):
+                best, filled = rank(), 0
+    if filled % tile_rows:
+        multiply()
+    return rank() if filled else best
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -37,16 +37,18 @@ def test_blocks_and_ties_change_nothing(sizes: list[int], n_queries: int, k: int
 
 
 def test_tiles_panels_and_batches_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Tiles of 5 rows, and room for two tiles of scores of two queries: every border is crossed many times.
+    # Tiles of 5 rows, and room for one tile of scores of five queries, or two of two: borders are crossed many times.
     monkeypatch.setattr("heritage_align_plugins.exact_index.index.TILE_BYTES", 4 * 8 * 5)
     index = ExactIndex(ExactIndexConfig(), BuildContext())
-    index._budget = torch.get_num_threads() * (4 * 8 * 5 + 8 * 2 * 2 * 5)
+    index._budget = torch.get_num_threads() * (4 * 8 * 5 + 8 * 5 * 6)
     torch.manual_seed(0)
     vectors, queries = torch.randn(153, 8), torch.randn(5, 8)
-    rows, scores = index.search([vectors[:20], vectors[20:51], vectors[51:]], queries, 17)
-    expected_rows, expected_scores = full(vectors, queries, 17)
-    assert torch.equal(rows, expected_rows)
-    torch.testing.assert_close(scores, expected_scores)
+    for n_queries in (5, 2, 1):
+        some = queries[:n_queries]
+        rows, scores = index.search([vectors[:20], vectors[20:51], vectors[51:]], some, 17)
+        expected_rows, expected_scores = full(vectors, some, 17)
+        assert torch.equal(rows, expected_rows)
+        torch.testing.assert_close(scores, expected_scores)
 
 
 @pytest.mark.parametrize("n_queries", [1, 3, 17])
