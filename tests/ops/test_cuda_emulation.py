@@ -8,6 +8,7 @@ tensor-core product, streams, graphs, and the instructions of Hopper.
 from __future__ import annotations
 
 import ctypes
+import json
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,6 +234,39 @@ def test_no_bins_and_no_images_and_no_texts(monkeypatch: pytest.MonkeyPatch) -> 
     assert ops.focal_attention_score(nothing, texts).shape == (0, 5)
     assert ops.focal_attention_score(images, nothing).shape == (2, 0)
     assert ops.patch_weighted_score(texts.values, nothing).shape == (0, 58)
+
+
+def test_rows_beyond_2_to_the_31_elements() -> None:
+    """One wide stride over memory of which only the rows are ever touched."""
+    stride = 2**30 + 512
+    near, texts = ragged([1, 1, 1], 64, 33, torch.int8), ragged([4, 9], 64, 34, torch.int8)
+    far = torch.empty(2 * stride + 64, dtype=torch.int8).as_strided((3, 64), (stride, 1))
+    far.copy_(near.values)
+    images = ops.Ragged(far, near.offsets, near.scales)
+    ids = torch.tensor([[0, 2], [1, 2]])
+    for settings in ({}, {"candidates": ids}):
+        for score in (ops.focal_attention_score, ops.maxsim_score):
+            first, second = (texts, images) if score is ops.maxsim_score else (images, texts)
+            other = (texts, near) if score is ops.maxsim_score else (near, texts)
+            assert torch.equal(score(first, second, **settings), score(*other, **settings))
+        query = torch.ones(2, 64)
+        assert torch.equal(
+            ops.patch_weighted_score(query, images, **settings), ops.patch_weighted_score(query, near, **settings)
+        )
+    assert torch.equal(ops.triangular_factor(images), ops.triangular_factor(near))
+
+
+def test_the_published_scores() -> None:
+    golden = HERE.parents[2] / "shared" / "golden"
+    if not golden.exists():
+        pytest.skip(f"no golden vectors at {golden}")
+    tensors = pytest.importorskip("safetensors.torch").load_file(golden / "shared_a.safetensors")
+    settings_of = runpy.run_path(str(HERE / "test_golden.py"))["settings_of"]
+    images = ops.Ragged.from_list(list(tensors["regions"]))
+    texts = ops.Ragged.from_padded(tensors["words"], tensors["word_lengths"])
+    for name, spec in json.loads((golden / "shared_a.json").read_text()).items():
+        scores = ops.focal_attention_score(images, texts, **settings_of(name, spec))
+        torch.testing.assert_close(scores, tensors[name], **FP32)
 
 
 HOPPER_FOCAL_THREADS, HOPPER_RERANK_THREADS = 384, 288
