@@ -69,7 +69,7 @@ class SearchSettings(_Settings):
 class RuntimeSettings(_Settings):
     """Where and how fast; nothing here changes a score beyond rounding."""
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="of the models")
     batch_size: int = Field(32, ge=1, description="images encoded at once")
     workers: int = Field(2, ge=1, description="threads that decode and prepare images")

@@ -195,6 +195,8 @@ def resolve_device(name: str) -> str:
         raise ConfigError([f"runtime.device: {name!r} is not a torch device"]) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError([f"runtime.device: {name!r}, but torch {torch.__version__} finds no GPU; use cpu or auto"])
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError([f"runtime.device: {name!r}, but there are {torch.cuda.device_count()} GPUs, from cuda:0"])
     return str(device)
 
 

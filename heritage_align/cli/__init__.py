@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import errno
 from importlib import import_module
 from typing import Any
 
@@ -48,6 +48,24 @@ class _LazyGroup(click.Group):
             ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], list(COMMANDS))}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what is the user's to mend ends in one message on stderr and exit status 2."""
+        from heritage_align.errors import HeritageAlignError
+
+        try:
+            return super().invoke(ctx)
+        except HeritageAlignError as error:
+            click.echo(f"error: {error}", err=True)
+        except OSError as error:  # a file or folder that cannot be read or written, a full disk
+            if error.errno == errno.EPIPE:
+                raise  # the reader of our output has gone (`| head`): click ends quietly
+            place = f"{error.filename}: " if error.filename is not None else ""
+            click.echo(f"error: {place}{error.strerror or error}", err=True)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            raise click.exceptions.Exit(130) from None  # 128 + SIGINT, as shells count it
+        raise click.exceptions.Exit(2)
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="heritage-align")
@@ -59,11 +77,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake ends in one message on stderr and exit status 2, never in a traceback."""
-    from heritage_align.errors import HeritageAlignError
-
-    try:
-        cli(standalone_mode=True)
-    except HeritageAlignError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    """Entry point of the ``heritage-align`` script."""
+    cli()

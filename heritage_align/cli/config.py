@@ -19,9 +19,9 @@ def command() -> None:
 @config_argument
 @set_option
 def check(config: str, overrides: tuple[str, ...]) -> None:
-    """Validate CONFIG and plan its pipeline; loads no model.
+    """Validate CONFIG and plan its pipeline.
 
-    Every fault is printed at once with its place; exit status 2 if there is one.
+    No model is loaded. Every fault is printed at once with its place; exit status 2 if there is one.
 
     Example: heritage-align config check laclip.yaml --set proposer.count=40
     """
@@ -46,7 +46,9 @@ def fill(config: str, overrides: tuple[str, ...]) -> None:
 @command.command()
 @click.argument("component", required=False, metavar="[KIND.NAME]")
 def schema(component: str | None) -> None:
-    """Print the JSON schema of a config, or of one component's settings.
+    """Print the JSON schema of a config, or of one component.
+
+    Give it to an editor that completes and checks YAML.
 
     Example: heritage-align config schema similarity.scan
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from heritage_align.cli.options import check_folder
 from heritage_align.cli.progress import encoding_bar
 
 SYSTEMS = ("global", "laclip", "late-interaction", "scan", "scan-sf", "bfan", "bfan-sf")
@@ -40,6 +41,7 @@ def command(out: Path, artworks: int) -> None:
     start = time.perf_counter()
     configs = [load_recipe(name, [f"data.artworks={artworks}"]) for name in SYSTEMS]
     dataset = build_dataset(configs[0])
+    check_folder(out)
     click.echo(
         f"{dataset.name}: {len(dataset.image_ids)} pictures, {len(dataset.texts)} captions; {len(SYSTEMS)} systems"
     )

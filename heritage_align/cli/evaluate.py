@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import data_option, json_option, print_json, read_config, set_option
+from heritage_align.cli.options import check_folder, data_option, json_option, print_json, read_config, set_option
 from heritage_align.cli.progress import encoding_bar
 from heritage_align.errors import ConfigError
 
@@ -39,13 +39,16 @@ def command(
     from heritage_align.evaluation.results import metrics_of, print_comparison, write_results
     from heritage_align.pipeline import build_dataset
 
+    cut_offs = _cut_offs(ks)
     resolved = [read_config(name, overrides, data) for name in configs]
     names = [config.name for config in resolved]
     if len(set(names)) != len(names):
         raise ConfigError([f"name: two configs have the same name among {', '.join(names)}"], "evaluate")
     dataset = build_dataset(resolved[0])
+    if out is not None:
+        check_folder(out)
     with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
-        outcomes = compare_systems(resolved, dataset, ks=_cut_offs(ks), started=started)
+        outcomes = compare_systems(resolved, dataset, ks=cut_offs, started=started)
     for image_id, reason in outcomes[0].encoded.skipped:
         click.echo(f"left out {image_id}: {reason}", err=True)
     if out is not None:

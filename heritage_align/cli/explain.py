@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import config_argument, json_option, print_json, read_config, set_option
+from heritage_align.cli.options import (
+    PICTURE_SUFFIXES,
+    check_file,
+    config_argument,
+    json_option,
+    print_json,
+    read_config,
+    set_option,
+)
 
 
 @click.command(name="explain")
@@ -38,10 +46,10 @@ def command(
     from heritage_align.report.explain import explain
     from heritage_align.types import TextItem
 
+    path = check_file(out or Path(f"{image.stem}.explained.png"), PICTURE_SUFFIXES)
     picture = load_image(image)
     pipeline = Pipeline(read_config(config, overrides))
     explanation = explain(pipeline, picture, str(image), TextItem("text", text, phrases=phrases))
-    path = out or Path(f"{image.stem}.explained.png")
     explanation.picture().save(path)
     if as_json:
         print_json({**explanation.to_dict(), "picture": str(path)})

@@ -46,7 +46,9 @@ def build(config: str, overrides: tuple[str, ...], data: str | None, out: Path, 
     number, of = _share(share)
     sources = list(dataset_sources(build_dataset(resolved)))
     pipeline = Pipeline(resolved)
-    with tqdm(total=-(-len(sources) // of), unit="img", disable=as_json) as bar:
+    size = resolved.store.shard_images
+    mine = sum(1 for place in range(len(sources)) if place // size % of == number - 1)
+    with tqdm(total=mine, unit="img", disable=True if as_json else None) as bar:  # None: only on a terminal
         report = build_index(pipeline, sources, out, share=(number, of), progress=bar.update)
     for image_id, reason in report.skipped:
         click.echo(f"left out {image_id}: {reason}", err=True)
@@ -87,7 +89,8 @@ def info(store: Path, as_json: bool) -> None:
     size = sum(shard["bytes"] for shard in manifest["shards"])
     click.echo(f"images    {manifest['images']} ({manifest['skipped']} left out), {manifest['regions']} regions")
     click.echo(f"vectors   {manifest['dim']} dimensions, {build['dtype']}, folded: {manifest['folded']}")
-    click.echo(f"files     {len(manifest['shards'])} shards, {size / 2**20:.1f} MiB")
+    shown = f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+    click.echo(f"files     {len(manifest['shards'])} shards, {shown}")
     click.echo(f"encoder   {build['identity']['encoder']}")
     click.echo(f"config    {build['name']}, sha256 {build['identity']['config']}")
 
@@ -96,7 +99,9 @@ def info(store: Path, as_json: bool) -> None:
 @_store_argument
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read all of STORE again: checksums, shapes, NaN, unit lengths. Exit status 2 if anything is wrong.
+    """Read all of STORE again and name what is wrong.
+
+    Looks at checksums, shapes, NaN, lengths of vectors, ids; exit status 2 if there is a fault.
 
     Example: heritage-align index verify store
     """
@@ -108,14 +113,17 @@ def verify(store: Path, as_json: bool) -> None:
     elif not faults:
         click.echo(f"{store}: sound")
     if faults:
-        raise StoreError("\n  ".join([f"{store}: {len(faults)} faults", *faults]))
+        count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
+        raise StoreError("\n  ".join([f"{store}: {count}", *faults]))
 
 
 @command.command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the merged store.")
 def merge(stores: tuple[Path, ...], out: Path) -> None:
-    """Merge whole STORES, or the parts that --shard built in folders of their own.
+    """Merge whole stores, or parts of one.
+
+    Parts are what --shard built in folders of their own. Files are linked where the file system can, else copied.
 
     Example: heritage-align index merge part1 part2 --out store
     """
@@ -127,6 +135,6 @@ def merge(stores: tuple[Path, ...], out: Path) -> None:
 
 def _share(text: str) -> tuple[int, int]:
     number, separator, of = text.partition("/")
-    if not separator or not number.isdigit() or not of.isdigit() or not 1 <= int(number) <= int(of):
+    if not separator or not number.isdecimal() or not of.isdecimal() or not 1 <= int(number) <= int(of):
         raise StoreError(f"--shard {text!r}: expected I/N with 1 <= I <= N, for example 1/4")
     return int(number), int(of)

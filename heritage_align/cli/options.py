@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 config_argument = click.argument("config", metavar="CONFIG")
 set_option = click.option(
@@ -33,18 +36,19 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None) 
         data: a collection given on the command line (`data_slot`), replacing the config's own.
     """
     from heritage_align.config import load_config
-    from heritage_align.document import parse_yaml
-    from heritage_align.errors import ConfigError
+    from heritage_align.document import parse_yaml, read_yaml
+    from heritage_align.errors import ConfigError, did_you_mean
     from heritage_align.recipes import recipe_names, recipe_text
 
-    path = Path(name)
-    if path.is_file():
-        source, text = name, path.read_text(encoding="utf-8")
+    if os.path.isfile(name):
+        source, document = name, read_yaml(Path(name))
     elif name in recipe_names():
-        source, text = f"recipe {name}", recipe_text(name)
+        source, document = f"recipe {name}", parse_yaml(recipe_text(name), f"recipe {name}")
+    elif os.path.isdir(name):
+        raise ConfigError(["is a folder; a config is a YAML file or the name of a recipe"], name)
     else:
-        raise ConfigError([f"there is no file {name!r} and no recipe of that name (heritage-align recipes list)"], name)
-    document = parse_yaml(text, source)
+        hint = did_you_mean(name, recipe_names()) or " The recipes: heritage-align recipes list"
+        raise ConfigError([f"there is no such file and no recipe of that name.{hint}"], name or "CONFIG")
     if data is not None:
         document["data"] = data_slot(data)
     return load_config(document, overrides, label=source)
@@ -55,6 +59,36 @@ def data_slot(path: str) -> dict[str, Any]:
     if Path(path).is_dir():
         return {"name": "folder", "folder": path}
     return {"name": "table", "file": path}
+
+
+def check_folder(folder: Path) -> Path:
+    """Make an output folder; raises DataError, before hours of work, where it cannot be made or written to."""
+    from heritage_align.errors import DataError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise DataError(f"{folder}: cannot be made: it, or a part of its path, is a file") from None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{folder}: cannot be written to")
+    return folder
+
+
+def check_file(path: Path, suffixes: tuple[str, ...] = ()) -> Path:
+    """Look, before the work, whether an output file can be written; raises DataError that says why not."""
+    from heritage_align.errors import DataError
+
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise DataError(f"{path}: its name must end in {', '.join(suffixes)}")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: cannot be written: there is no folder {str(path.parent)!r}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise DataError(f"{path}: cannot be written to")
+    return path
 
 
 def print_json(value: Any) -> None:

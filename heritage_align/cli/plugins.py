@@ -47,7 +47,9 @@ def list_(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show one plugin: state, components, settings, and the traceback where it is broken.
+    """Show one plugin, its components and their settings.
+
+    Of a broken one the traceback is shown.
 
     Example: heritage-align plugins show sift
     """
@@ -72,7 +74,9 @@ def show(name: str, as_json: bool) -> None:
 @command.command()
 @click.argument("name")
 def check(name: str) -> None:
-    """Import every component of a plugin and its settings; exit status 2 if one fails.
+    """Import all that a plugin registers.
+
+    Exit status 2 if a component or its settings cannot be imported.
 
     Example: heritage-align plugins check sift
     """
@@ -92,7 +96,9 @@ def check(name: str) -> None:
 @click.option("--kind", type=click.Choice(KINDS), default="proposer", show_default=True, help="Kind of component.")
 @click.option("--to", type=click.Path(path_type=Path), default=".", help="Folder in which the package is made.")
 def new(name: str, kind: str, to: Path) -> None:
-    """Create a plugin package with one component, tests included.
+    """Create a plugin package, tests included.
+
+    It holds one component, which works as it is.
 
     Example: heritage-align plugins new silk-colours --kind similarity
     """

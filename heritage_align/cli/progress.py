@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def encoding_bar(total: int, *, show: bool = True) -> Iterator[Started]:
-    """Yield a function that opens one bar a system; bars vanish when they are done."""
+    """Yield a function that opens one bar a system; bars vanish when they are done, and are for terminals only."""
     with ExitStack() as stack:
 
         def started(config: Config) -> Callable[[int], object]:
             stack.close()
-            bar = stack.enter_context(tqdm(total=total, desc=config.name, unit="img", leave=False, disable=not show))
+            disable = None if show else True  # None: where stderr is no terminal
+            bar = stack.enter_context(tqdm(total=total, desc=config.name, unit="img", leave=False, disable=disable))
             return bar.update
 
         yield started

@@ -22,7 +22,10 @@ def command() -> None:
 @command.command(name="list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the recipes with one line each."""
+    """List the recipes with one line each.
+
+    Example: heritage-align recipes list
+    """
     rows = {name: recipe_summary(name) for name in recipe_names()}
     if as_json:
         print_json(rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import config_argument, data_option, read_config, set_option
+from heritage_align.cli.options import check_file, config_argument, data_option, read_config, set_option
 
 
 @click.command(name="rerank")
@@ -26,6 +26,7 @@ def command(config: str, run: Path, store: Path, out: Path, overrides: tuple[str
     from heritage_align.search import rerank
     from heritage_align.store import Store
 
+    check_file(out)
     resolved = read_config(config, overrides, data)
     before = from_trec(run)
     texts = {item.id: item for item in build_dataset(resolved).texts}

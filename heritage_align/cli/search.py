@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import config_argument, data_option, json_option, print_json, read_config, set_option
+from heritage_align.cli.options import (
+    PICTURE_SUFFIXES,
+    check_file,
+    config_argument,
+    data_option,
+    json_option,
+    print_json,
+    read_config,
+    set_option,
+)
 from heritage_align.errors import ConfigError, DataError
 
 
@@ -53,21 +62,26 @@ def command(
 
     if (text is None) == (image is None):
         raise DataError("search: give a text or --image, one of the two")
+    if image is not None and (explain_to is not None or phrases):
+        option = "--explain" if explain_to is not None else "--phrase"
+        raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
     resolved = read_config(config, overrides, data)
+    dataset = None
+    if explain_to is not None:
+        check_file(explain_to, PICTURE_SUFFIXES)
+        dataset = build_dataset(resolved)  # before the model loads: the pictures may not be there
+    query = load_image(image) if image is not None else None
     pipeline = Pipeline(resolved)
     opened = Store.open(store, expect=pipeline.identity())
     item = TextItem("query", text or "", phrases=phrases)
-    if image is not None:
-        hits = search_images(pipeline, opened, [load_image(image)], ["query"], top_k=top_k).hits("query")
+    if query is not None:
+        hits = search_images(pipeline, opened, [query], ["query"], top_k=top_k).hits("query")
     else:
         run = search(pipeline, opened, [item], top_k=top_k)
         hits = with_regions(pipeline, opened, item, run) if pipeline.proposer is not None else run.hits("query")
-    if explain_to is not None:
-        if image is not None:
-            raise ConfigError(["--explain shows which region answered which phrase; it needs a text query"], "search")
+    if dataset is not None and explain_to is not None:
         first = hits[0].id
-        picture = build_dataset(resolved).load_image(first)
-        explain(pipeline, picture, first, item).picture().save(explain_to)
+        explain(pipeline, dataset.load_image(first), first, item).picture().save(explain_to)
     if as_json:
         print_json({"query": text or str(image), "hits": [hit.asdict() for hit in hits]})
         return

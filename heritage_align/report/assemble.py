@@ -45,7 +45,8 @@ def assemble(
     chosen = _telling_queries(outcomes, examples)
     shown = [_example(outcomes, column) for column in chosen]
     needed = {hit.id for example in shown for answer in example.answers for hit in answer.hits}
-    needed |= {image_id for example in shown for image_id in sorted(example.right)[:2]}
+    readable = set(first.encoded.images.ids)
+    needed |= {image_id for example in shown for image_id in sorted(example.right)[:2] if image_id in readable}
     pictures = {image_id: dataset.load_image(image_id) for image_id in sorted(needed)}
     skipped = [f"Left out, cannot be read: {reason}" for _, reason in first.encoded.skipped]
     return ReportData(
