@@ -1,5 +1,5 @@
-// Focal attention, all pairs and candidates: a tile of cosines, then the three steps of epilogue/focal_attention.h in one or
-// both directions on that same tile.
+// Focal attention, all pairs and candidates: a tile of cosines, then the three steps of epilogue/focal_attention.h in
+// one or both directions on that same tile.
 #pragma once
 
 #include "product.cuh"
@@ -31,7 +31,9 @@ struct FocalParameters {
   int64_t max_words;
 };
 
-__host__ __device__ inline int64_t workspace_of_block(int64_t max_words, int64_t pitch) { return 2 * max_words * pitch + pitch; }
+__host__ __device__ inline int64_t workspace_of_block(int64_t max_words, int64_t pitch) {
+  return 2 * max_words * pitch + pitch;
+}
 
 // One edge of the tile, seen from the other: where its items start, how far apart its rows are in the tile.
 struct Side {
@@ -41,8 +43,9 @@ struct Side {
   int64_t step;
 };
 
-// One direction: queries attend to contexts. `keep` is of the tile's contexts, or null. length_of(q) is the length of tile
-// row q of the queries, factor_of(item) the number of a context item, place_of(query item, context item) where its score goes.
+// One direction: queries attend to contexts. `keep` is of the tile's contexts, or null. length_of(q) is the length of
+// tile row q of the queries, factor_of(item) the number of a context item, place_of(query item, context item) where
+// its score goes.
 template <class Team, class LengthOf, class NumberOf, class PlaceOf>
 __device__ __forceinline__ void attend(const FocalParameters& p, const Tile& tile, const Side& queries,
                                        const Side& contexts, const uint8_t* keep, const Factors& factors,

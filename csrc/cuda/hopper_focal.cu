@@ -1,6 +1,6 @@
-// Focal attention of all pairs on Hopper: 128 words by 144 regions a tile. One thread feeds shared memory by the tensor
-// copy engine; two warpgroups each multiply 64 of the words by all regions (wgmma) and score them with the same epilogue as
-// the path for sm_80. float16 and bfloat16; items no longer than a tile.
+// Focal attention of all pairs on Hopper: 128 words by 144 regions a tile. One thread feeds shared memory by the
+// tensor copy engine; two warpgroups each multiply 64 of the words by all regions (wgmma) and score them with the
+// same epilogue as the path for sm_80. float16 and bfloat16; items no longer than a tile.
 #include <cstdlib>
 #include <cstring>
 
@@ -168,8 +168,8 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
   const int64_t rows = regions.size(0), packed_rows = p.tasks.text_groups * kTileWords;
   const bool fits = p.tasks.plan == Plan::all_pairs && p.tasks.count > 0 && max_regions <= kTileRegions &&
                     max_words <= kTileWords && rows >= kTileRegions && packed_rows >= kConsumers * kTileWords &&
-                    p.regions.dim >= kBoxColumns && rows < int64_t{1} << 31 && packed_rows < int64_t{1} << 31 && p.regions.aligned &&
-                    p.regions.stride >= p.regions.dim &&
+                    p.regions.dim >= kBoxColumns && rows < int64_t{1} << 31 && packed_rows < int64_t{1} << 31 &&
+                    p.regions.aligned && p.regions.stride >= p.regions.dim &&
                     (p.regions.storage == Storage::f16 || p.regions.storage == Storage::bf16);
   if (!asked_for() || !fits || !device.is_hopper()) return false;
   const int64_t pitch = (p.words.dim + 7) / 8 * 8;

@@ -1,5 +1,5 @@
-// Instructions of sm_90a: barriers in shared memory, bulk copies, and products of warpgroups. As in ptx.cuh, each function
-// has a twin on the CPU, in tests/ops/emulation/hopper_ptx_emulated.h.
+// Instructions of sm_90a: barriers in shared memory, bulk copies, and products of warpgroups. As in ptx.cuh, each
+// function has a twin on the CPU, in tests/ops/emulation/hopper_ptx_emulated.h.
 #pragma once
 
 #ifdef HERITAGE_ALIGN_EMULATION

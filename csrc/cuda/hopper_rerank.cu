@@ -1,5 +1,5 @@
-// Patch-weighted similarity of single pairs on Hopper: each block reads its pairs' patches as one stream. One thread keeps
-// four bulk copies of up to 32 KB under way, also across pairs, while eight warps score what has come.
+// Patch-weighted similarity of single pairs on Hopper: each block reads its pairs' patches as one stream. One thread
+// keeps four bulk copies of up to 32 KB under way, also across pairs, while eight warps score what has come.
 #include "hopper.h"
 #include "hopper_ptx.cuh"
 
@@ -39,7 +39,8 @@ __device__ __forceinline__ Pair pair_of(const RerankParameters& p, int64_t task)
   return {position, first, p.patches.start(image + 1) - first};
 }
 
-__device__ __forceinline__ void feed(const Parameters& parameters, unsigned char* feeds, Shared& shared, int row_bytes) {
+__device__ __forceinline__ void feed(const Parameters& parameters, unsigned char* feeds, Shared& shared,
+                                     int row_bytes) {
   const RerankParameters& p = parameters.rerank;
   int64_t step = 0;
   for (int64_t task = blockIdx.x; task < p.tasks.count; task += gridDim.x) {

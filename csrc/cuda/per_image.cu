@@ -24,7 +24,8 @@ struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }
 };
 
-// Combines a number of every thread, in the same order in every run; `scratch` holds one number a warp. Has two barriers.
+// Combines a number of every thread, in the same order in every run; `scratch` holds one number a warp. Has two
+// barriers.
 template <class Combine>
 __device__ __forceinline__ float combine_block(float x, float* scratch, Combine combine) {
   for (int step = kLanes / 2; step > 0; step /= 2) x = combine(x, __shfl_xor_sync(kAllLanes, x, step));

@@ -1,5 +1,5 @@
-// Patch-weighted similarity and late interaction on tiles: the similarities of a tile are pooled and forgotten, so that an
-// image may have any number of patches. The states of long images are carried from tile to tile.
+// Patch-weighted similarity and late interaction on tiles: the similarities of a tile are pooled and forgotten, so
+// that an image may have any number of patches. The states of long images are carried from tile to tile.
 #pragma once
 
 #include "product.cuh"

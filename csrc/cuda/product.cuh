@@ -1,9 +1,9 @@
 // The product of a tile: up to 64 words by up to 144 regions, over all of dim, with tensor cores.
 //
-// Both operands go through shared memory in chunks of 64 bytes a row, four chunks deep, by background copies (cp.async).
-// A row takes 80 bytes there: the rows of a fragment then start in different banks. Four warps, two by two, each make 32
-// words by 72 regions in 72 accumulators a thread. float32 rows are multiplied in float32, not TF32, by the same
-// threads in the same layout: exact, and about as fast as the CUDA cores allow.
+// Both operands go through shared memory in chunks of 64 bytes a row, four chunks deep, by background copies
+// (cp.async). A row takes 80 bytes there: the rows of a fragment then start in different banks. Four warps, two by
+// two, each make 32 words by 72 regions in 72 accumulators a thread. float32 rows are multiplied in float32, not
+// TF32, by the same threads in the same layout: correct before fast.
 #pragma once
 
 #include "tasks.cuh"
@@ -154,10 +154,11 @@ struct FloatProduct {
   }
 };
 
-// Brings elements k .. k + chunk of `count` rows to shared memory, zeros behind the end of a row; rows behind `count` keep
-// what they hold, for nothing of them reaches a score. `row_of(i)` is the number of row i.
+// Brings elements k .. k + chunk of `count` rows to shared memory, zeros behind the end of a row; rows behind `count`
+// keep what they hold, for nothing of them reaches a score. `row_of(i)` is the number of row i.
 template <Storage storage, int chunk, class RowOf>
-__device__ __forceinline__ void load_chunk(unsigned char* to, const Rows& rows, int count, int64_t k, RowOf row_number) {
+__device__ __forceinline__ void load_chunk(unsigned char* to, const Rows& rows, int count, int64_t k,
+                                           RowOf row_number) {
   using Type = typename Element<storage>::Type;
   constexpr int pieces = chunk * static_cast<int>(sizeof(Type)) / 16, piece = 16 / static_cast<int>(sizeof(Type));
   for (int i = threadIdx.x; i < count * pieces; i += kThreads) {
@@ -174,8 +175,9 @@ __device__ __forceinline__ void load_chunk(unsigned char* to, const Rows& rows, 
   }
 }
 
-// cosines[w * pitch + r] = <word first_word + w, region first_region + r> of the tile's lists, for at most 64 words and 144
-// regions. `stages` are kProductBytes of shared memory, which `cosines` may overlap. All threads; ends with a barrier.
+// cosines[w * pitch + r] = <word first_word + w, region first_region + r> of the tile's lists, for at most 64 words
+// and 144 regions. `stages` are kProductBytes of shared memory, which `cosines` may overlap. All threads; ends with a
+// barrier.
 template <class P>
 __device__ __forceinline__ void make_product(const Rows& words, const Rows& regions, const Tile& tile, int first_word,
                                              int first_region, unsigned char* stages, float* cosines, int64_t pitch) {

@@ -1,8 +1,9 @@
-// Every instruction that CUDA C++ has no function for, and nothing else: kernels contain no asm. Each function here has a
-// twin in tests/ops/emulation/ptx_emulated.h that does the same on a CPU, so that the kernels run there unchanged.
+// Every instruction that CUDA C++ has no function for, and nothing else: kernels contain no asm. Each function here
+// has a twin in tests/ops/emulation/ptx_emulated.h that does the same on a CPU, so that the kernels run there
+// unchanged.
 //
-// Fragments of mma.sync are as the PTX manual lays them out; lane = 4 * g + t. Operands are counted in bytes of a k step of
-// 32 bytes (16 halves or 32 int8), which makes all dtypes alike:
+// Fragments of mma.sync are as the PTX manual lays them out; lane = 4 * g + t. Operands are counted in bytes of a k
+// step of 32 bytes (16 halves or 32 int8), which makes all dtypes alike:
 //   a[0], a[1]   rows g and g + 8, bytes 4t .. 4t + 3;   a[2], a[3]   the same rows, bytes 16 + 4t .. 16 + 4t + 3
 //   b[0], b[1]   column g, bytes 4t .. 4t + 3 and 16 + 4t .. 16 + 4t + 3
 //   c[0], c[1]   row g, columns 2t and 2t + 1;           c[2], c[3]   row g + 8, the same columns
@@ -21,8 +22,8 @@
 
 namespace heritage_align {
 
-// Copies 16 bytes to shared memory in the background: the first `valid` of them from `from`, then zeros. Both addresses are
-// multiples of 16; with valid = 0 nothing is read.
+// Copies 16 bytes to shared memory in the background: the first `valid` of them from `from`, then zeros. Both
+// addresses are multiples of 16; with valid = 0 nothing is read.
 __device__ __forceinline__ void copy_async(void* to, const void* from, int valid) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(valid) : "memory");

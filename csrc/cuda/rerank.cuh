@@ -1,5 +1,6 @@
-// Patch-weighted similarity of single pairs: where few texts ask for an image, its patches are read once from device memory
-// and nothing else matters. One block a pair, a warp for four patches at a time, the query in shared memory as float32.
+// Patch-weighted similarity of single pairs: where few texts ask for an image, its patches are read once from device
+// memory and nothing else matters. One block a pair, a warp for four patches at a time, the query in shared memory as
+// float32.
 #pragma once
 
 #include "tasks.cuh"

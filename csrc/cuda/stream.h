@@ -1,7 +1,8 @@
 // The current CUDA stream through LibTorch's stable ABI, errors, and kernel launches.
 //
-// The library targets torch 2.10, in which the stable Stream has no native handle, and it loads on CPU builds of torch, in
-// which the CUDA shims do not exist. So the one shim that is needed is looked up when a kernel is first launched.
+// The library targets torch 2.10, in which the stable Stream has no native handle, and it loads on CPU builds of
+// torch, in which the CUDA shims do not exist. So the one shim that is needed is looked up when a kernel is first
+// launched.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -54,7 +55,8 @@ class Device {
   static cudaStream_t current_stream(int32_t device) {
     using Shim = int32_t (*)(int32_t, void**);
     static const Shim shim = reinterpret_cast<Shim>(dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));
-    if (shim == nullptr) throw std::runtime_error("heritage_align: this torch has no aoti_torch_get_current_cuda_stream");
+    if (shim == nullptr)
+      throw std::runtime_error("heritage_align: this torch has no aoti_torch_get_current_cuda_stream");
     void* stream = nullptr;
     if (shim(device, &stream) != 0) throw std::runtime_error("heritage_align: torch gave no current CUDA stream");
     return static_cast<cudaStream_t>(stream);

@@ -1,8 +1,9 @@
-// What a block works on: some whole images and some whole texts, found from the task's number. Every op has the same tasks.
+// What a block works on: some whole images and some whole texts, found from the task's number. Every op has the same
+// tasks.
 //
 // All pairs: a group of texts (a bin of the planner, else consecutive texts) by a group of consecutive images.
-// Candidates, image by image: one image by the texts that ask for it, a group at a time, so that the image is read once.
-// Candidates, pair by pair: one image by one text; where few texts share an image, that fills the GPU better.
+// Candidates, image by image: one image by the texts that ask for it, a group at a time, so that the image is read
+// once. Candidates, pair by pair: one image by one text; where few texts share an image, that fills the GPU better.
 #pragma once
 
 #include "rows.cuh"
@@ -33,7 +34,8 @@ struct Tasks {
   int64_t image_step;       // the score of an image and a text goes to image * image_step + the text's place
 };
 
-// The texts and images of a tile that have rows, in shared memory. Longer than a tile means one text, or one image, alone.
+// The texts and images of a tile that have rows, in shared memory. Longer than a tile means one text, or one image,
+// alone.
 struct Tile {
   int n_texts, n_images;
   int n_words, n_regions;
@@ -69,7 +71,8 @@ __device__ inline Corner corner_of(const Tasks& tasks, int64_t task) {
   return {stripe * kRaster + rest % width, rest / width * tasks.images_per_group};
 }
 
-// Sets the images of the tile and returns the groups of texts that meet them; called by the whole team, ends with a barrier.
+// Sets the images of the tile and returns the groups of texts that meet them; called by the whole team, ends with a
+// barrier.
 template <class Team>
 __device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const Rows& images, Tile& tile) {
   TextGroups groups{};
@@ -104,8 +107,8 @@ __device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const 
   return groups;
 }
 
-// Lists the texts of a group that have words; called by the whole team, ends with a barrier. Its first warp works: each lane
-// looks up a text, and sums over the lanes before it give every text its place.
+// Lists the texts of a group that have words; called by the whole team, ends with a barrier. Its first warp works:
+// each lane looks up a text, and sums over the lanes before it give every text its place.
 template <class Team>
 __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups, int64_t group, const Rows& texts,
                                    Tile& tile) {

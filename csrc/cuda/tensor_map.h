@@ -13,9 +13,9 @@ namespace heritage_align::hopper {
 
 constexpr int kBoxColumns = 64;  // 128 bytes: a row of the swizzle
 
-using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                                 const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                                 CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 // The driver's function, without linking the driver: the library must load where there is none.
 inline EncodeTiled find_encode_tiled() {
@@ -30,7 +30,8 @@ inline EncodeTiled find_encode_tiled() {
   return result == cudaDriverEntryPointSuccess ? reinterpret_cast<EncodeTiled>(found) : nullptr;
 }
 
-// Boxes of `box_rows` rows by 64 elements out of `rows` rows of 16-bit numbers, swizzled by 128 bytes. False if it cannot be.
+// Boxes of `box_rows` rows by 64 elements out of `rows` rows of 16-bit numbers, swizzled by 128 bytes. False where the
+// driver refuses.
 inline bool describe_rows(CUtensorMap& map, Storage storage, const void* values, int64_t dim, int64_t rows,
                           int64_t stride, int box_rows) {
   static const EncodeTiled encode = find_encode_tiled();

@@ -58,8 +58,8 @@ inline Rows rows_of(const Tensor& values, const Maybe& scales, const Maybe& offs
 
 inline int64_t blocks_for(int64_t tasks) { return std::min<int64_t>(tasks, (int64_t{1} << 31) - 1); }
 
-// The words in the dtype that their product with regions of `regions` takes: its own, or float16 beside int8 regions (both
-// int8 stay as they are). New rows are padded to 16 bytes; `memory` keeps them alive.
+// The words in the dtype that their product with regions of `regions` takes: its own, or float16 beside int8 regions
+// (both int8 stay as they are). New rows are padded to 16 bytes; `memory` keeps them alive.
 Rows words_for(const Device& device, Storage regions, const Tensor& values, const Rows& words, Maybe& memory);
 
 // The length of every row, (rows,) float32.

@@ -1,8 +1,9 @@
 // CUDA's thread model on one CPU thread: enough of it to run the kernels of csrc/cuda unchanged.
 //
-// A block's threads are fibers. A fiber runs until it meets a barrier or a warp operation that not all of its partners have
-// reached. What a GPU does not promise is not given here either: background copies land as late as the program allows,
-// shared memory starts as NaNs and ends at a page that cannot be touched, and fibers may run in reverse or shuffled order.
+// A block's threads are fibers. A fiber runs until it meets a barrier or a warp operation that not all of its
+// partners have reached. What a GPU does not promise is not given here either: background copies land as late as the
+// program allows, shared memory starts as NaNs and ends at a page that cannot be touched, and fibers may run in
+// reverse or shuffled order.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +50,8 @@ void named_barrier(int id, int threads);
 // Lets the other threads go on; for waiting in a loop.
 void yield();
 
-// Waits until all 32 lanes of the warp have called with the same `operation`; then one of them runs it on what each lane
-// handed in, in lane order. The same for the 128 threads of a warpgroup.
+// Waits until all 32 lanes of the warp have called with the same `operation`; then one of them runs it on what each
+// lane handed in, in lane order. The same for the 128 threads of a warpgroup.
 using Operation = void (*)(void* const* lanes);
 void warp_collective(Operation operation, void* mine);
 void warpgroup_collective(Operation operation, void* mine);

@@ -1,5 +1,6 @@
-// The CUDA drivers and kernels, host code and device code, as ops of the namespace heritage_align_emulated on CPU tensors.
-// Compiled with -Dheritage_align=heritage_align_emulated; the sources for Hopper are compiled beside this file.
+// The CUDA drivers and kernels, host code and device code, as ops of the namespace heritage_align_emulated on CPU
+// tensors. Compiled with -Dheritage_align=heritage_align_emulated; the sources for Hopper are compiled beside this
+// file.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

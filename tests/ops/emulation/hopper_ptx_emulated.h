@@ -1,5 +1,5 @@
-// The twins of csrc/cuda/hopper_ptx.cuh, by the PTX manual. Copies and products happen at once: that the real ones take time
-// shows here only in what a barrier lets through.
+// The twins of csrc/cuda/hopper_ptx.cuh, by the PTX manual. Copies and products happen at once: that the real ones
+// take time shows here only in what a barrier lets through.
 #pragma once
 
 #include <cstdint>

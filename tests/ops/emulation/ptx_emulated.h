@@ -45,8 +45,8 @@ struct Fragments {
   const uint32_t (*b)[2];
 };
 
-// One matrix product of a warp. Unpacks the 16 x K and K x 8 operands from the lanes' registers, multiplies, and adds to the
-// accumulators; `widen` turns element k of a row of 32 bytes into a number.
+// One matrix product of a warp. Unpacks the 16 x K and K x 8 operands from the lanes' registers, multiplies, and adds
+// to the accumulators; `widen` turns element k of a row of 32 bytes into a number.
 template <class Accumulator, int K, class Widen>
 inline void multiply(void* const* lanes, Widen widen) {
   unsigned char a[16][32], b[8][32];
