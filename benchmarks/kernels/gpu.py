@@ -1,0 +1,70 @@
+"""On a machine with a GPU: build against its torch, run the GPU tests, measure, all within ten minutes.
+
+Each stage has its own share of the time and leaves its outcome in ``gpu.json`` at once, so that a stage that fails or
+overruns costs only its own result. Exit status 0 if all stages did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = Path(os.environ.get("OUT", ROOT / "benchmarks" / "results"))
+PYTEST = [
+    "-m",
+    "pytest",
+    "-q",
+    "-m",
+    "gpu",
+    "tests/ops",
+    "-p",
+    "no:cacheprovider",
+    "-o",
+    "addopts=--import-mode=importlib",
+]
+STAGES: list[tuple[str, list[str], int]] = [
+    ("build", ["setup.py", "-q", "build_ext", "--inplace"], 240),
+    ("tests", [*PYTEST, "-o", "timeout=0"], 150),
+    ("benchmark", ["benchmarks/kernels/run.py", "--device", "cuda", "--seconds", "4", "--out", str(OUT)], 180),
+]
+
+
+def run(command: list[str], limit: int) -> dict[str, object]:
+    """Run one stage with a limit in seconds; its output goes to the terminal and its end into the result."""
+    begin = time.perf_counter()
+    environment = {**os.environ, "HERITAGE_ALIGN_BUILD": "cuda", "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=environment, timeout=limit, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        status, output = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as late:
+        status, output = 124, late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+    print(output, flush=True)
+    return {"status": status, "seconds": round(time.perf_counter() - begin, 1), "output": output[-4000:]}
+
+
+def main() -> int:
+    """Run the stages in order; without a build there is nothing to test."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    outcome: dict[str, object] = {}
+    worst = 0
+    for name, command, limit in STAGES:
+        print(f"== {name} (at most {limit} s)", flush=True)
+        result = run(command, limit)
+        outcome[name] = result
+        (OUT / "gpu.json").write_text(json.dumps(outcome, indent=1) + "\n")
+        worst = worst or int(str(result["status"]))
+        if name == "build" and result["status"] != 0:
+            break
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
