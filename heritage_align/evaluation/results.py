@@ -35,7 +35,8 @@ def _tested(outcome: SystemOutcome) -> str:
     parts = []
     for direction, tests in outcome.tests.items():
         test = tests["mean_recall"]
-        parts.append(f"{direction} {test.difference:+.1f} (p {_p(test.p_value)})")
+        # Adding 0 turns the -0.0 of a tiny negative difference into 0.0.
+        parts.append(f"{direction} {round(test.difference, 1) + 0.0:+.1f} (p {_p(test.p_value)})")
     return "; " + ", ".join(parts) if parts else ""
 
 

@@ -48,7 +48,9 @@ def assemble(
     readable = set(first.encoded.images.ids)
     needed |= {image_id for example in shown for image_id in sorted(example.right)[:2] if image_id in readable}
     pictures = {image_id: dataset.load_image(image_id) for image_id in sorted(needed)}
-    skipped = [f"Left out, cannot be read: {reason}" for _, reason in first.encoded.skipped]
+    notes = [f"Left out, cannot be read: {reason}" for _, reason in first.encoded.skipped]
+    if any(outcome.encode_seconds is None for outcome in outcomes):
+        notes.append("Systems over the same regions were encoded once; that time is shown with each of them.")
     return ReportData(
         title=title,
         created=datetime.now(timezone.utc),
@@ -61,7 +63,7 @@ def assemble(
         explanations=_explanations(outcomes, dataset, [first.encoded.items[c] for c in chosen[:explained]]),
         facts=run_facts(first.pipeline.config.runtime.seed),
         configs={o.evaluation.result.system: o.pipeline.config.to_yaml() for o in outcomes},
-        notes=skipped,
+        notes=notes,
         command=command,
     )
 
@@ -95,7 +97,7 @@ def _row(outcome: SystemOutcome) -> SystemRow:
     return SystemRow.from_result(
         outcome.evaluation.result,
         summary=" -> ".join(c.spec.name for c in outcome.pipeline.config.components() if c.spec.kind != "index"),
-        encode_seconds=outcome.encode_seconds,
+        encode_seconds=outcome.encoded.seconds,
         score_seconds=outcome.evaluation.seconds,
         tests=outcome.tests,
     )

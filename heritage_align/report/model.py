@@ -28,7 +28,7 @@ class SystemRow:
         name: of the system, unique in the table.
         recall: direction (``"t2i"``, ``"i2t"``) -> K -> recall in percent; a direction may be missing.
         summary: one line of what it is.
-        encode_seconds: time to encode the collection, None where it was not measured or is shared.
+        encode_seconds: time to encode the collection, None where it was not measured.
         score_seconds: time to score all pairs.
         tests: direction -> ``"R@K"`` -> paired test of this system minus the baseline
             (`significance.compare`); empty for the baseline itself.

@@ -138,6 +138,11 @@ def test_evaluate_goes_on_without_the_bad_picture(
     other["name"] = "other"
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     both = document(call("evaluate", scan_file, tmp_path / "other.yaml", "--data", captions, "--json"))
+    page = call("evaluate", scan_file, tmp_path / "other.yaml", "--data", captions, "--out", tmp_path / "both")
+    assert "-0.0" not in page.stdout
+    assert "encode   shared" in page.stdout
+    # In the chart of recall against time the second system would else seem to need no encoding.
+    assert "were encoded once" in (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     systems = both["systems"]
     assert isinstance(systems, list)
     assert [system["system"] for system in systems] == ["tiny", "other"]
