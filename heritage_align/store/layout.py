@@ -163,13 +163,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{folder}: holds no store: there is no {MANIFEST}")
     document = read_json(path)
     try:
+        # Before anything else is looked at: another format may hold anything.
+        if document["build"]["format"] != FORMAT:
+            raise StoreError(f"{path}: store format {document['build']['format']!r}, this version reads {FORMAT}")
         build = Build(**document["build"])
         shards = tuple(ShardEntry(**shard) for shard in document["shards"])
         manifest = Manifest(build, int(document["dim"]), str(document["folded"]), shards)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: is damaged: {error}") from error
-    if build.format != FORMAT:
-        raise StoreError(f"{path}: store format {build.format!r}, this version reads {FORMAT}")
     return manifest
 
 

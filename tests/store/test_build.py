@@ -158,6 +158,7 @@ def test_faults_are_found_and_named(scan: Pipeline, tmp_path: Path) -> None:
         Store.open(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["build"]["format"] = 99
+    manifest["build"]["compression"] = "of a later version"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(StoreError, match="store format 99, this version reads 1"):
         Store.open(folder)

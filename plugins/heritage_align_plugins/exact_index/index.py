@@ -56,11 +56,12 @@ class ExactIndex:
         budget = self._budget // threads
         tile_bytes = min(TILE_BYTES if self._device.type == "cpu" else GPU_TILE_BYTES, budget // 2)
         tile = max(1, tile_bytes // (4 * max(1, queries.shape[1])))
-        # Scores of a panel of rows are held twice, once transposed for top-k, beside the int64 names of the rows.
+        # A panel of rows takes its scores twice, once transposed for top-k, the int64 names of the rows, and 16 bytes a
+        # row that torch's top-k sorts.
         room = (budget - tile_bytes) // 8
-        batch = max(1, room // tile - 1)
+        batch = max(1, room // tile - 3)
         found = [
-            self._batch(blocks, part, k, threads, tile, max(1, room // (tile * (len(part) + 1))))
+            self._batch(blocks, part, k, threads, tile, max(1, room // (tile * (len(part) + 3))))
             for part in queries.split(batch)
             if len(part)
         ]

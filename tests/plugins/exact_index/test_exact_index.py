@@ -37,10 +37,10 @@ def test_blocks_and_ties_change_nothing(sizes: list[int], n_queries: int, k: int
 
 
 def test_tiles_panels_and_batches_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Tiles of 5 rows, and room for one tile of scores of five queries, or two of two: borders are crossed many times.
+    # Tiles of 5 rows, and room for one tile of scores of five queries, or two of one: borders are crossed many times.
     monkeypatch.setattr("heritage_align_plugins.exact_index.index.TILE_BYTES", 4 * 8 * 5)
     index = ExactIndex(ExactIndexConfig(), BuildContext())
-    index._budget = torch.get_num_threads() * (4 * 8 * 5 + 8 * 5 * 6)
+    index._budget = torch.get_num_threads() * (4 * 8 * 5 + 8 * 5 * 8)
     torch.manual_seed(0)
     vectors, queries = torch.randn(153, 8), torch.randn(5, 8)
     for n_queries in (5, 2, 1):
