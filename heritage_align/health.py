@@ -6,9 +6,9 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from heritage_align import __version__
 from heritage_align.hookspecs import HealthCheck
@@ -93,9 +93,21 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
         missing = missing_requirements(spec)
         if missing:
             yield Finding(f"{spec.kind}.{spec.name}", "missing", f"needs {', '.join(missing)}: {spec.install}")
-    checks: list[HealthCheck] = [
-        check for listed in registry.manager.hook.heritage_align_health_checks() for check in listed
-    ]
-    for check in checks:
-        healthy, detail = check.run()
-        yield Finding(check.name, "ok" if healthy else "missing", detail)
+    yield from _plugin_checks(registry)
+
+
+def _plugin_checks(registry: Registry) -> Iterator[Finding]:
+    # Each hook on its own: `doctor` is for the day on which something is broken, and must get to the last line.
+    for hook in registry.manager.hook.heritage_align_health_checks.get_hookimpls():
+        try:
+            checks: list[HealthCheck] = list(cast(Iterable[HealthCheck], hook.function()))
+        except Exception as error:
+            yield Finding(f"plugin {hook.plugin_name}", "broken", f"its health checks fail: {error!r}")
+            continue
+        for check in checks:
+            try:
+                healthy, detail = check.run()
+            except Exception as error:
+                yield Finding(check.name, "broken", f"the check of plugin {hook.plugin_name!r} fails: {error!r}")
+            else:
+                yield Finding(check.name, "ok" if healthy else "missing", detail)

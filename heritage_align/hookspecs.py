@@ -24,7 +24,7 @@ class ComponentSpec:
         kind: the slot of the pipeline that it fills.
         name: the name that configs use, unique within its kind.
         target: ``"package.module:Class"``; built as ``Class(config, context)``.
-        config: ``"package.module:Model"``, a subclass of `heritage_align.config.ComponentConfig`.
+        config: ``"package.module:Model"``, a subclass of `heritage_align.component.ComponentConfig`.
         summary: one line for ``plugins list``.
         inputs: features that it needs, for example ``("image.global", "text.global")``; a name that ends in ``?`` is
             used where it is there.

@@ -12,7 +12,16 @@ from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
 from heritage_align.store.files import write_json, write_text
 from heritage_align.store.finish import finish
-from heritage_align.store.layout import BUILD, MANIFEST, Build, first_repeated, read_build, shard_name, sources_digest
+from heritage_align.store.layout import (
+    BUILD,
+    CONFIG,
+    MANIFEST,
+    Build,
+    first_repeated,
+    read_build,
+    shard_name,
+    sources_digest,
+)
 from heritage_align.store.shard import read_shard, write_shard
 from heritage_align.types import ImageFeatures
 
@@ -111,7 +120,7 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
         raise StoreError(f"{folder}: holds shards but no {BUILD}; choose another folder")
     else:
         # build.json last: where it is, a run that is killed in between has left nothing undone.
-        write_text(folder / "config.yaml", pipeline.config.to_yaml())
+        write_text(folder / CONFIG, pipeline.config.to_yaml())
         write_json(folder / BUILD, build.asdict())
     return build
 

@@ -63,12 +63,13 @@ def compare_systems(
     """
     for config in configs:
         plan(config)
-    cache: dict[tuple[str, str], EncodedDataset] = {}
+    cache: dict[tuple[str, str, str], EncodedDataset] = {}
     outcomes: list[SystemOutcome] = []
     groups = caption_groups(dataset)
     for config in configs:
         pipeline = Pipeline(config)
-        key = (pipeline.features_key(), pipeline.texts_key())
+        # A store may be searched in another precision; a comparison may be one of precisions.
+        key = (pipeline.features_key(), pipeline.texts_key(), config.runtime.precision)
         fresh = key not in cache
         progress = started(config) if started is not None else None
         if fresh:

@@ -12,6 +12,7 @@ from heritage_align.errors import StoreError
 from heritage_align.store.files import digest_of, write_json
 from heritage_align.store.layout import (
     BUILD,
+    CONFIG,
     MANIFEST,
     Build,
     Manifest,
@@ -64,7 +65,10 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Manifest:
     else:
         files = [folder / entry.file for folder in folders for entry in read_manifest(folder).shards]
         build = replace(first, sources=sum(b.sources for b in builds), sources_digest="merged")
+    _refuse_repeated_ids(files)  # before anything is written
     target.mkdir(parents=True, exist_ok=True)
+    if (folders[0] / CONFIG).exists():
+        shutil.copyfile(folders[0] / CONFIG, target / CONFIG)
     placed = []
     for number, file in enumerate(files):
         placed.append(target / shard_name(number))
@@ -72,7 +76,6 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Manifest:
             os.link(file, placed[-1])
         except OSError:
             shutil.copyfile(file, placed[-1])
-    _refuse_repeated_ids(placed)
     manifest = _manifest(target, build, placed)
     write_json(target / BUILD, build.asdict())
     write_json(target / MANIFEST, manifest.asdict())
@@ -96,7 +99,7 @@ def _refuse_repeated_ids(files: Sequence[Path]) -> None:
     for file in files:
         for image_id in read_shard(file).ids:
             if image_id in seen:
-                raise StoreError(f"merge: image id {image_id!r} is in {seen[image_id].name} and {file.name}")
+                raise StoreError(f"merge: image id {image_id!r} is in {seen[image_id]} and in {file}")
             seen[image_id] = file
 
 

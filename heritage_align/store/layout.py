@@ -1,6 +1,7 @@
-"""What is in a store's folder, and the two JSON documents that say so.
+"""What is in a store's folder, and the two JSON documents that are read again.
 
-build.json             what is being built from what: written first, compared by every later run
+config.yaml            the resolved configuration that made it: written first
+build.json             what is being built from what: written next, compared by every later run
 shard-00000.safetensors ...   features of `shard_images` sources each, in source order
 manifest.json          what was built: written last; a folder without it is not finished
 """
@@ -9,15 +10,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heritage_align.errors import StoreError
 from heritage_align.store.files import read_json
 
+T = TypeVar("T")
+
 FORMAT = 1
 BUILD = "build.json"
+CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 
 
@@ -136,6 +140,23 @@ class Manifest:
         return {"dim": self.dim, "folded": self.folded, **totals, **asdict(self)}
 
 
+def _read(kind: type[T], document: Any) -> T:
+    """Make a dataclass of a JSON object; raises TypeError or KeyError where it does not fit."""
+    made = kind(**document)
+    for part in fields(made):  # type: ignore[arg-type]  # T is one of the dataclasses here
+        wanted = {"int": int, "str": str, "dict[str, str]": dict}[str(part.type)]
+        if not isinstance(getattr(made, part.name), wanted):
+            raise TypeError(f"{part.name} is not of type {part.type}")
+    return made
+
+
+def _read_build(document: Any) -> Build:
+    build = _read(Build, document)
+    if build.shard_images < 1:
+        raise ValueError(f"shard_images is {build.shard_images}")
+    return build
+
+
 def read_build(folder: Path) -> Build:
     """Read build.json; raises StoreError for another format or a damaged file."""
     path = folder / BUILD
@@ -143,8 +164,8 @@ def read_build(folder: Path) -> Build:
     if document.get("format") != FORMAT:
         raise StoreError(f"{path}: store format {document.get('format')!r}, this version reads {FORMAT}")
     try:
-        return Build(**document)
-    except TypeError as error:
+        return _read_build(document)
+    except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: is damaged: {error}") from error
 
 
@@ -166,8 +187,8 @@ def read_manifest(folder: Path) -> Manifest:
         # Before anything else is looked at: another format may hold anything.
         if document["build"]["format"] != FORMAT:
             raise StoreError(f"{path}: store format {document['build']['format']!r}, this version reads {FORMAT}")
-        build = Build(**document["build"])
-        shards = tuple(ShardEntry(**shard) for shard in document["shards"])
+        build = _read_build(document["build"])
+        shards = tuple(_read(ShardEntry, shard) for shard in document["shards"])
         manifest = Manifest(build, int(document["dim"]), str(document["folded"]), shards)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: is damaged: {error}") from error

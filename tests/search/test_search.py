@@ -10,11 +10,12 @@ import torch
 from heritage_align.data.images import load_image
 from heritage_align.errors import DataError, StoreError
 from heritage_align.indexing import build_index
+from heritage_align.ops import Ragged
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.search import rank, rerank, search, search_images, search_texts
 from heritage_align.search.retrieve import with_regions
 from heritage_align.store import Store
-from heritage_align.types import Run, TextItem
+from heritage_align.types import ImageFeatures, Run, TextItem
 
 QUERIES = [TextItem("a", "蓝地，缠枝莲纹"), TextItem("b", "a red dragon, two clouds")]
 
@@ -144,3 +145,25 @@ def test_an_image_finds_texts_by_the_full_similarity(scan: Pipeline, pictures: P
         search_texts(scan, images[:1], ["one"], [])
     with pytest.raises(DataError, match="there is no query"):
         search_texts(scan, [], [], QUERIES)
+
+
+def test_a_picture_without_regions_is_a_hit_without_answers(
+    scan: Pipeline, scan_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a detector that found nothing leaves in a store; respond() would ask for the best of no regions.
+    run = search(scan, scan_store, QUERIES[:1], top_k=2)
+    bare = run.ids[0][0]
+    gather = Store.gather
+
+    def gathered(store: Store, rows: torch.Tensor, *more: object) -> ImageFeatures:
+        images = gather(store, rows, *more)  # type: ignore[arg-type]
+        if images.ids == (bare,):
+            dim = images.global_features.shape[1]
+            images.regions = Ragged(torch.empty(0, dim), torch.tensor([0, 0]))
+            images.boxes = torch.empty(0, 4)
+        return images
+
+    monkeypatch.setattr(Store, "gather", gathered)
+    first, second = with_regions(scan, scan_store, QUERIES[0], run)
+    assert (first.id, first.regions) == (bare, ())
+    assert len(second.regions) == 2

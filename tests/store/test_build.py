@@ -22,6 +22,7 @@ from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.store import Store, verify
 from heritage_align.store.finish import merge
+from heritage_align.store.layout import read_build, read_manifest
 
 
 def sources_of(pipeline: Pipeline) -> list[ImageSource]:
@@ -115,6 +116,37 @@ def test_whole_stores_of_other_pictures_follow_each_other(scan: Pipeline, tmp_pa
     build_index(scan, sources[:6], tmp_path / "c")
     with pytest.raises(StoreError, match=r"image id 'p0.png' is in"):
         merge([tmp_path / "a", tmp_path / "c"], tmp_path / "clash")
+    assert not (tmp_path / "clash").exists()
+    assert (tmp_path / "both" / "config.yaml").read_text() == (tmp_path / "a" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value", "message"),
+    [
+        ("build.json", ("identity",), "cn_clip", "identity is not of type"),
+        ("build.json", ("shard_images",), 0, "shard_images is 0"),
+        ("build.json", ("sources",), "11", "sources is not of type int"),
+        ("manifest.json", ("build", "identity"), [], "identity is not of type"),
+        ("manifest.json", ("shards", 0, "file"), 3, "file is not of type str"),
+        ("manifest.json", ("shards", 0, "images"), None, "images is not of type int"),
+        ("manifest.json", ("shards",), 3, "not iterable"),
+        ("manifest.json", ("dim",), "wide", "invalid literal"),
+    ],
+)
+def test_a_damaged_document_is_named(
+    scan: Pipeline, tmp_path: Path, file: str, place: tuple[str | int, ...], value: object, message: str
+) -> None:
+    folder = tmp_path / "store"
+    build_index(scan, sources_of(scan), folder)
+    document = json.loads((folder / file).read_text())
+    inner = document
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (folder / file).write_text(json.dumps(document))
+    read = read_build if file == "build.json" else read_manifest
+    with pytest.raises(StoreError, match=rf"{file}: is damaged: .*{message}"):
+        read(folder)
 
 
 def test_another_encoder_or_other_regions_are_refused(scan: Pipeline, laclip: Pipeline, tmp_path: Path) -> None:

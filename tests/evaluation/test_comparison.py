@@ -1,0 +1,63 @@
+"""Systems that share an encoding, and those that must not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heritage_align.config import Config, load_config
+from heritage_align.evaluation.comparison import compare_systems
+from heritage_align.pipeline import Pipeline, build_dataset
+from heritage_align.protocols import Dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, scan: Pipeline) -> Dataset:
+    folder = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(1)
+    rows = []
+    for number in range(6):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        rows.append({"image": f"{number}.png", "text": f"第{number}号，白鹤"})
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return build_dataset(_config(scan, "x", data={"name": "table", "file": str(folder / "rows.jsonl")}))
+
+
+def _config(pipeline: Pipeline, name: str, **changes: object) -> Config:
+    return load_config({**pipeline.config.as_dict(), "name": name, **changes})
+
+
+def test_systems_over_the_same_regions_share_one_encoding(scan: Pipeline, dataset: Dataset) -> None:
+    late = _config(scan, "late", similarity={"name": "late_interaction"})
+    first, second = compare_systems([_config(scan, "scan"), late], dataset, ks=(1,))
+    assert first.encode_seconds is not None
+    assert second.encode_seconds is None
+    assert second.encoded.images.global_features is first.encoded.images.global_features
+    assert first.tests == {}
+    assert set(second.tests) == {"t2i", "i2t"}
+
+
+def test_the_same_system_alone_and_after_another_scores_the_same(
+    scan: Pipeline, laclip: Pipeline, dataset: Dataset
+) -> None:
+    folds = _config(scan, "laclip", similarity=laclip.config.similarity.as_dict())
+    alone = compare_systems([folds], dataset, ks=(1,))[0]
+    after = compare_systems([_config(scan, "scan"), folds], dataset, ks=(1,))[1]
+    assert (alone.evaluation.scores == after.evaluation.scores).all()
+
+
+def test_another_precision_seed_or_proposer_is_encoded_anew(scan: Pipeline, dataset: Dataset) -> None:
+    runtime = scan.config.runtime.model_dump()
+    configs = [
+        _config(scan, "scan"),
+        _config(scan, "bf16", runtime={**runtime, "precision": "bf16"}),
+        _config(scan, "seed", runtime={**runtime, "seed": 5}),
+        _config(scan, "crops", proposer={"name": "random_crops", "count": 2}),
+        _config(scan, "batch", runtime={**runtime, "batch_size": 2}),
+    ]
+    outcomes = compare_systems(configs, dataset, ks=(1,))
+    assert [o.encode_seconds is None for o in outcomes] == [False, False, False, False, True]
+    assert not (outcomes[0].evaluation.scores == outcomes[1].evaluation.scores).all()

@@ -1,0 +1,54 @@
+"""``doctor`` gets to its last line, whatever is broken."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from heritage_align.health import Finding, examine
+from heritage_align.hookspecs import HealthCheck, hookimpl
+from heritage_align.plugins import PluginInfo, Registry
+
+
+def _plugin(registry: Registry, name: str, *checks: HealthCheck, fails: bool = False) -> None:
+    @hookimpl
+    def heritage_align_components() -> list[object]:
+        return []
+
+    @hookimpl
+    def heritage_align_health_checks() -> list[HealthCheck]:
+        if fails:
+            raise RuntimeError("no checks today")
+        return list(checks)
+
+    module = ModuleType(name)
+    module.__dict__["heritage_align_components"] = heritage_align_components
+    module.__dict__["heritage_align_health_checks"] = heritage_align_health_checks
+    info = PluginInfo(name, name, "test 1")
+    registry.plugins.append(info)
+    registry.add(info, module)
+    assert info.state == "ok", info.reason
+
+
+def _raises() -> tuple[bool, str]:
+    raise OSError("the licence server is away")
+
+
+def test_checks_of_plugins_are_run_each_on_its_own() -> None:
+    registry = Registry()
+    _plugin(registry, "good", HealthCheck("weights", lambda: (True, "found")))
+    _plugin(registry, "bad", HealthCheck("licence", _raises), HealthCheck("after it", lambda: (False, "get it so")))
+    _plugin(registry, "worse", fails=True)
+    found = {finding.name: finding for finding in examine(registry)}
+    assert found["weights"] == Finding("weights", "ok", "found")
+    assert found["after it"] == Finding("after it", "missing", "get it so")
+    assert found["licence"].state == "broken"
+    assert "'bad' fails: OSError('the licence server is away')" in found["licence"].detail
+    assert found["plugin worse"].state == "broken"
+    assert "no checks today" in found["plugin worse"].detail
+
+
+def test_what_is_not_installed_is_said_with_the_way_to_get_it() -> None:
+    found = {finding.name: finding for finding in examine(Registry())}
+    assert found["torch"].state == "ok"
+    assert found["CPU kernels"].state in ("ok", "missing")
+    assert all(finding.detail for finding in found.values())
