@@ -107,6 +107,8 @@ def focal_cases(sizes: Sizes, device: torch.device, storages: list[str]) -> Iter
     """SCAN t2i and BFAN both directions, all pairs, against the bare product in the storage dtype."""
     collection = Collection(sizes, device)
     plain = ops.focal_attention_score(collection.images, collection.texts)
+    factor = ops.triangular_factor(collection.images)
+    in_float32 = partial(ops.focal_attention_score, collection.images, collection.texts, image_factor=factor)
     for storage in storages:
         images, texts = collection.stored(storage)
         factors: dict[str, Any] = {
@@ -120,6 +122,8 @@ def focal_cases(sizes: Sizes, device: torch.device, storages: list[str]) -> Iter
                 padded = images.values.view(len(images), collection.m, -1)
                 published = peers.scan_per_caption if name == "SCAN t2i" else peers.bfan_per_caption
                 others["per caption (published)"] = partial(published, padded, texts)
+            if storage == "int8" and device.type == "cpu" and name == "SCAN t2i":
+                others["ours in float32"] = in_float32
             yield Case(
                 name,
                 f"{len(images)} images x {len(texts)} captions ({texts.total} words), m=36, D=1024",

@@ -46,9 +46,7 @@ def run_benchmark(
     rows: list[dict[str, Any]] = []
     copy = copy_bandwidth(place, seconds=min(seconds, 3.0))
     say(f"copy bandwidth {copy / 1e9:.1f} GB/s (bytes read and written)")
-    say(
-        f"{'case':28} {'dtype':9} {'contender':24} {'p20':>9} {'p50':>9} {'p80':>9} ms {'x bare':>7} {'GB/s':>7} TFLOP/s"
-    )
+    say(f"{'case':28} {'dtype':9} {'contender':24}    p20 ms    p50 ms    p80 ms  x bare    GB/s TFLOP/s")
     for case in _all_cases(place):
         error = case.check()
         timings = time_in_turn({"ours": case.ours, **case.peers}, place, seconds=seconds)

@@ -157,12 +157,11 @@ def focal_attention_with_fallbacks(
     keep, ignored = usable_keep(images, keep)
     focal_skipped = 0
     scores = _nothing_yet(regions, images, texts, candidates)
-    for text, stack in _stacks(images, texts, candidates):
-        word = words[texts.host_offsets[text] : texts.host_offsets[text + 1]]
-        region = regions[stack.rows]
-        score = torch.zeros(len(stack.rows), dtype=regions.dtype, device=regions.device)
+    for stack in _stacks(images, texts, candidates):
+        region, word = regions[stack.regions], words[stack.words]
+        score = torch.zeros(len(region), dtype=regions.dtype, device=regions.device)
         if direction in ("t2i", "both"):
-            kept = None if keep is None else keep[stack.rows]
+            kept = None if keep is None else keep[stack.regions]
             cosines, skipped = attend_one_way(word, region, keep=kept, **settings)  # type: ignore[arg-type]
             score = score + aggregated(cosines, aggregate, lse_scale)
             focal_skipped += int(skipped.sum())
@@ -228,9 +227,9 @@ def maxsim_score(queries: Ragged, documents: Ragged, *, candidates: Tensor | Non
     """The scores of :func:`heritage_align.ops.maxsim_score`, in the compute dtype (Khattab and Zaharia 2020, eq. 3)."""
     rows, documents_rows = compute_values(queries), compute_values(documents)
     scores = _nothing_yet(documents_rows, documents, queries, candidates)
-    for query, stack in _stacks(documents, queries, candidates):
-        row = rows[queries.host_offsets[query] : queries.host_offsets[query + 1]]
-        similarity = row.to(documents_rows) @ documents_rows[stack.rows].transpose(-1, -2)
+    for stack in _stacks(documents, queries, candidates):
+        row, document = rows[stack.words].to(documents_rows), documents_rows[stack.regions]
+        similarity = row @ document.transpose(-1, -2)
         scores[stack.place] = similarity.amax(dim=-1).sum(dim=-1)
     return scores
 
@@ -270,8 +269,11 @@ def triangular_factor(ragged: Ragged) -> Tensor:
 
 
 class _Stack(NamedTuple):
-    rows: Tensor  # (images, regions of each): row numbers
-    place: tuple[Tensor, Tensor | int] | tuple[int, Tensor]  # where their scores go
+    """Pairs whose images have equally many regions, and whose texts have equally many words."""
+
+    regions: Tensor  # (pairs, m) row numbers
+    words: Tensor  # (pairs, n) row numbers, or (1, n) for one text
+    place: tuple[Tensor, Tensor | int]  # where the scores go
 
 
 def _nothing_yet(like: Tensor, images: Ragged, texts: Ragged | int, candidates: Tensor | None) -> Tensor:
@@ -281,22 +283,35 @@ def _nothing_yet(like: Tensor, images: Ragged, texts: Ragged | int, candidates: 
     return torch.full(shape, float("-inf"), dtype=like.dtype, device=like.device)
 
 
-def _stacks(images: Ragged, texts: Ragged, candidates: Tensor | None) -> Iterator[tuple[int, _Stack]]:
-    """Every text with its images, in stacks of images that have equally many regions; empty items are left out."""
-    device = images.device
-    starts, lengths = images.offsets[:-1], images.lengths
-    for text in range(len(texts)):
-        if texts.host_offsets[text] == texts.host_offsets[text + 1] or not len(images):
+def _stacks(images: Ragged, texts: Ragged, candidates: Tensor | None) -> Iterator[_Stack]:
+    """All pairs text by text, or the candidates by their numbers of regions and words; empty items are left out."""
+    if candidates is not None:
+        text, column = (candidates >= 0).nonzero(as_tuple=True)
+        yield from _equal_pairs(images, texts, candidates[text, column], text, (text, column))
+        return
+    everyone = torch.arange(len(images), device=images.device)
+    for number in range(len(texts)):
+        text = torch.tensor([number], device=images.device)
+        yield from _equal_pairs(images, texts, everyone, text, (everyone, number))
+
+
+def _equal_pairs(
+    images: Ragged, texts: Ragged, image: Tensor, text: Tensor, place: tuple[Tensor, Tensor | int]
+) -> Iterator[_Stack]:
+    """Split pairs of images and texts (or of images and one text) into stacks of equal lengths and bounded size."""
+    m_of, n_of = images.lengths[image], texts.lengths[text]
+    shapes = torch.stack([m_of, n_of.expand(len(m_of))])
+    for m, n in shapes.unique(dim=1).T.tolist() if len(m_of) else ():
+        if m == 0 or n == 0:
             continue
-        ids = torch.arange(len(images), device=device) if candidates is None else candidates[text]
-        columns = (ids >= 0).nonzero().squeeze(1)
-        length_of = lengths[ids[columns]]
-        for m in length_of.unique().tolist():
-            group = columns[length_of == m]
-            per_stack = max(1, STACK_ELEMENTS // max(1, m * images.dim))
-            for part in group.split(per_stack) if m else ():
-                rows = starts[ids[part]][:, None] + torch.arange(m, device=device)
-                yield text, _Stack(rows, (part, text) if candidates is None else (text, part))
+        same = ((m_of == m) & (n_of == n)).nonzero().squeeze(1)
+        for part in same.split(max(1, STACK_ELEMENTS // (m * images.dim))):
+            words = text[part] if len(text) > 1 else text
+            yield _Stack(
+                images.offsets[:-1][image[part]][:, None] + torch.arange(m, device=images.device),
+                texts.offsets[:-1][words][:, None] + torch.arange(n, device=images.device),
+                (place[0][part], place[1] if isinstance(place[1], int) else place[1][part]),
+            )
 
 
 def _queries_of_images(
