@@ -40,9 +40,7 @@ def test_the_form(tmp_path: Path) -> None:
     run = Run(("q 1", "q2"), answers, values, tag="my tag")
     to_trec(run, tmp_path / "run.trec")
     assert (tmp_path / "run.trec").read_text(encoding="utf-8") == (
-        "q%201 Q0 images/龙%20纹.jpg 1 0.1 my%20tag\n"
-        "q%201 Q0 b%2520 2 1e-30 my%20tag\n"
-        "q2 Q0 c 1 -inf my%20tag\n"
+        "q%201 Q0 images/龙%20纹.jpg 1 0.1 my%20tag\nq%201 Q0 b%2520 2 1e-30 my%20tag\nq2 Q0 c 1 -inf my%20tag\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.trec"]
 

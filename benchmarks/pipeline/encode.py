@@ -197,9 +197,7 @@ def machine(device: str) -> dict[str, object]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     return {
         "cpu": cpu,
@@ -214,9 +212,7 @@ def machine(device: str) -> dict[str, object]:
 
 def main() -> None:
     """Run every case, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(OFFICIAL), default="ViT-B-16")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
@@ -232,9 +228,7 @@ def main() -> None:
     settings = {k: v for k, v in vars(arguments).items() if k != "output"}
     report: dict[str, object] = {"machine": machine(arguments.device), "settings": settings}
     results: dict[str, dict[str, Any]] = {}
-    print(
-        f"{'case':<10}{'ours/s':>10}{'cn_clip/s':>11}{'ratio p20':>11}{'p50':>7}{'p80':>7}{'difference':>12}"
-    )
+    print(f"{'case':<10}{'ours/s':>10}{'cn_clip/s':>11}{'ratio p20':>11}{'p50':>7}{'p80':>7}{'difference':>12}")
     with tempfile.TemporaryDirectory() as folder:
         for case in cases(arguments, Path(folder)):
             row = results[case.name] = measure(case, arguments.rounds, AGREE[arguments.precision])

@@ -84,9 +84,7 @@ def read_artwork_pairs(
     if split is not None and not files and not problems.count:
         problems.add(str(path), f"has no artworks of split {split!r}")
     problems.raise_if_any()
-    return Collection(
-        name or (f"{path.stem}/{split}" if split else path.stem), FilePictures(files), items, golden
-    )
+    return Collection(name or (f"{path.stem}/{split}" if split else path.stem), FilePictures(files), items, golden)
 
 
 def _texts(

@@ -101,9 +101,7 @@ def caption_lines(path: Path, problems: Problems, language: str | None) -> Itera
             continue
         if unique.add(match["id"], place):
             tag = (match["tag"] or "").lower()
-            yield Caption(
-                place, match["id"], image_key(match["image"]), text, _LANGUAGES.get(tag[:2], language)
-            )
+            yield Caption(place, match["id"], image_key(match["image"]), text, _LANGUAGES.get(tag[:2], language))
 
 
 def read_split_list(path: Path, problems: Problems) -> Mapping[str, str]:

@@ -145,9 +145,7 @@ def _lmdb_rows(path: Path, problems: Problems) -> Iterator[Row]:
             except ValueError as error:
                 problems.add(place, str(error))
                 continue
-            first, fields = texts.setdefault(
-                text_id, (place, {"text_id": text_id, "text": text, "image_ids": []})
-            )
+            first, fields = texts.setdefault(text_id, (place, {"text_id": text_id, "text": text, "image_ids": []}))
             if fields["text"] != text:
                 problems.add(place, f"text {text_id!r} differs from that of {first}")
             fields["image_ids"].append(image_id)

@@ -56,9 +56,7 @@ class Collection:
                     problems.add(f"text {item.id!r}", f"belongs to image {image_id!r}, which is not there")
         for pair in self.golden:
             if pair.image_id not in known:
-                problems.add(
-                    f"golden pair {pair.phrases!r}", f"is of image {pair.image_id!r}, which is not there"
-                )
+                problems.add(f"golden pair {pair.phrases!r}", f"is of image {pair.image_id!r}, which is not there")
         problems.raise_if_any()
 
     def load_image(self, image_id: str) -> Image:

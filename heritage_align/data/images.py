@@ -104,9 +104,7 @@ def _decode(stream: IO[bytes], size: int, name: str, max_pixels: int) -> Image.I
         raise ImageError(f"{name}: has no pixels ({width} x {height})")
     pixels = width * height
     if pixels > max_pixels:
-        raise ImageError(
-            f"{name}: {width} x {height} = {pixels} pixels exceed the limit of {max_pixels} (max_pixels)"
-        )
+        raise ImageError(f"{name}: {width} x {height} = {pixels} pixels exceed the limit of {max_pixels} (max_pixels)")
     try:
         image.load()
         turned = _upright(_to_rgb(image), _orientation(image))

@@ -90,9 +90,7 @@ def _entries(path: Path, problems: Problems) -> Iterator[tuple[str, dict[str, An
         if isinstance(entry, dict):
             yield f"{path}, images[{number}]", entry
         else:
-            problems.add(
-                f"{path}, images[{number}]", f"expected an object {{...}}, got {type(entry).__name__}"
-            )
+            problems.add(f"{path}, images[{number}]", f"expected an object {{...}}, got {type(entry).__name__}")
 
 
 def _picture(entry: dict[str, Any], images: Path) -> tuple[str, Path]:

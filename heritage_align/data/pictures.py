@@ -10,9 +10,7 @@ from typing import Protocol
 
 from heritage_align.errors import DataError
 
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm"}
-)
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm"})
 """File name endings, in lower case, that count as a picture where a folder is listed."""
 
 
@@ -80,9 +78,7 @@ def path_below(root: Path, relative: str) -> tuple[str, Path]:
         raise ValueError(f"{relative!r} is an absolute path; it must be relative to {root}")
     normal = os.path.normpath(posix).replace(os.sep, "/")
     if normal == ".." or normal.startswith("../"):
-        raise ValueError(
-            f"{relative!r} leads out of {root}; set the pictures' folder to one that holds them all"
-        )
+        raise ValueError(f"{relative!r} leads out of {root}; set the pictures' folder to one that holds them all")
     if normal == ".":
         raise ValueError(f"{relative!r} names no file")
     return normal, root / normal

@@ -139,8 +139,7 @@ def evaluate_scores(
     """
     if scores.ndim != 2 or tuple(scores.shape) != (len(image_ids), len(texts)):
         raise ValueError(
-            f"scores: expected (n_images, n_texts) = ({len(image_ids)}, {len(texts)}), "
-            f"got {tuple(scores.shape)}"
+            f"scores: expected (n_images, n_texts) = ({len(image_ids)}, {len(texts)}), got {tuple(scores.shape)}"
         )
     rows = {image_id: row for row, image_id in enumerate(image_ids)}
     if len(rows) != len(image_ids):

@@ -70,9 +70,7 @@ def ranks_from_scores(scores: Scores, answers: Sequence[Sequence[int]], query_id
         raise ValueError(f"scores: expected (n_queries, n_candidates), got shape {tuple(scores.shape)}")
     n_queries, n_candidates = scores.shape
     if len(answers) != n_queries or len(query_ids) != n_queries:
-        raise ValueError(
-            f"scores have {n_queries} queries, answers {len(answers)} and query_ids {len(query_ids)}"
-        )
+        raise ValueError(f"scores have {n_queries} queries, answers {len(answers)} and query_ids {len(query_ids)}")
     first = np.full(n_queries, np.nan)
     tied = 0
     step = max(1, BLOCK_BYTES // (8 * max(1, n_candidates)))
@@ -121,9 +119,7 @@ def ranks_from_run(run: Run, answers: Mapping[str, frozenset[str]]) -> Ranks:
         raise ValueError("run: a query occurs twice")
     unknown = [query for query in lists if query not in answers]
     if unknown:
-        raise ValueError(
-            f"run: {len(unknown)} of its queries are not in the data set, the first is {unknown[0]!r}"
-        )
+        raise ValueError(f"run: {len(unknown)} of its queries are not in the data set, the first is {unknown[0]!r}")
     tied = 0
     judged = [query for query, right in answers.items() if right]
     first = np.full(len(judged), np.inf)

@@ -122,9 +122,7 @@ def paired_bootstrap(
     means = np.concatenate(
         [
             sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-            for drawn in (
-                rng.integers(0, len(sums), (count, len(sums))) for count in _blocks(resamples, len(sums))
-            )
+            for drawn in (rng.integers(0, len(sums), (count, len(sums))) for count in _blocks(resamples, len(sums)))
         ]
     )
     tail = (1 - confidence) / 2
@@ -187,9 +185,7 @@ def _percentages(direction: Direction) -> dict[str, Array]:
 def _checked(a: npt.ArrayLike, b: npt.ArrayLike, resamples: int) -> tuple[Array, Array]:
     one, two = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if one.ndim != 1 or one.shape != two.shape or not len(one):
-        raise ValueError(
-            f"a, b: expected (n_queries,) of equal length above 0, got {one.shape} and {two.shape}"
-        )
+        raise ValueError(f"a, b: expected (n_queries,) of equal length above 0, got {one.shape} and {two.shape}")
     for name, values in (("a", one), ("b", two)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(values))} values are not finite")

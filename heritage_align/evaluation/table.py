@@ -148,9 +148,7 @@ def _bars(parts: Sequence[str]) -> str:
 
 def _width(text: str) -> int:
     """Return the columns that a text takes in a terminal (wide East Asian characters take two)."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _pad(text: str, width: int) -> str:

@@ -27,30 +27,22 @@ def recall_bars(systems: Sequence[SystemRow], direction: str) -> Markup:
     for percent in range(0, 101, 20):
         x = left + (right - left) * percent / 100
         parts.append(
-            Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(
-                x, top, height - 8
-            )
+            Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(x, top, height - 8)
         )
         parts.append(
-            Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                x, top - 8, percent
-            )
+            Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(x, top - 8, percent)
         )
     for n, row in enumerate(rows):
         y = top + _ROW * n + 5
         parts.append(_name(row.name, left - 10, y + 15))
         recall = row.recall[direction]
         for shade, k in reversed(list(enumerate(sorted(recall)))):
-            bar = Markup(
-                '<rect class="bar shade{}" x="{}" y="{}" width="{:.1f}" height="20"><title>{}</title></rect>'
-            )
+            bar = Markup('<rect class="bar shade{}" x="{}" y="{}" width="{:.1f}" height="20"><title>{}</title></rect>')
             wide = (right - left) * recall[k] / 100
             parts.append(bar.format(min(shade, 2), left, y, wide, f"{row.name}: R@{k} {recall[k]:.1f} %"))
         end = left + (right - left) * max(recall.values()) / 100
         numbers = " · ".join(f"{recall[k]:.1f}" for k in sorted(recall))
-        parts.append(
-            Markup('<text class="value" x="{:.1f}" y="{}">{}</text>').format(end + 6, y + 15, numbers)
-        )
+        parts.append(Markup('<text class="value" x="{:.1f}" y="{}">{}</text>').format(end + 6, y + 15, numbers))
     names = ", ".join(row.name for row in rows)
     words = f"{DIRECTIONS[direction]}: recall in percent of {names}; the table has the numbers"
     return _svg(height, words, parts)
@@ -69,16 +61,12 @@ def cost_chart(systems: Sequence[SystemRow]) -> Markup:
     parts = []
     for power in range(low, high + 1):
         x = left + (right - left) * (power - low) / (high - low)
-        parts.append(
-            Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(x, top, bottom)
-        )
+        parts.append(Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(x, top, bottom))
         label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
         parts.append(label.format(x, bottom + 18, f"{10.0**power:g} s"))
     for value in values:
         y = bottom - (bottom - top) * (value - bottom_value) / (top_value - bottom_value)
-        parts.append(
-            Markup('<line class="grid" x1="{1}" x2="{2}" y1="{0:.1f}" y2="{0:.1f}"/>').format(y, left, right)
-        )
+        parts.append(Markup('<line class="grid" x1="{1}" x2="{2}" y1="{0:.1f}" y2="{0:.1f}"/>').format(y, left, right))
         label = Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{:.0f}</text>')
         parts.append(label.format(left - 8, y + 4, value))
     points = []
@@ -93,13 +81,9 @@ def cost_chart(systems: Sequence[SystemRow]) -> Markup:
             leader = Markup('<line class="leader" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
             parts.append(leader.format(x, y, x + 10, label_y))
         parts.append(
-            Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(
-                x, y, title
-            )
+            Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(x, y, title)
         )
-        parts.append(
-            Markup('<text class="name" x="{:.1f}" y="{:.1f}">{}</text>').format(x + 12, label_y + 4, row.name)
-        )
+        parts.append(Markup('<text class="name" x="{:.1f}" y="{:.1f}">{}</text>').format(x + 12, label_y + 4, row.name))
     words = "Mean recall in percent against the time to encode and score; the table has the numbers"
     return _svg(bottom + 28, words, parts)
 

@@ -81,9 +81,7 @@ def tag_size(font: FontFace, label: str, height: int) -> tuple[int, int]:
     return max(height, text_width(font, round(height * 0.68), label) + round(height * 0.5)), height
 
 
-def paste_tag(
-    canvas: Image.Image, at: tuple[int, int], font: FontFace, label: str, colour: RGB, height: int
-) -> None:
+def paste_tag(canvas: Image.Image, at: tuple[int, int], font: FontFace, label: str, colour: RGB, height: int) -> None:
     """Put a rounded number tag with its upper left corner at `at`."""
     width, _ = tag_size(font, label, height)
     large = Image.new("L", (width * _SHARP, height * _SHARP), 0)

@@ -70,9 +70,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict: score, and for every phrase its best box (fractions) and response."""
-        answers = [
-            {"phrase": p, "box": list(box), "response": response} for p, box, response in self.answers()
-        ]
+        answers = [{"phrase": p, "box": list(box), "response": response} for p, box, response in self.answers()]
         return {
             "image_id": self.image_id,
             "text": self.text,

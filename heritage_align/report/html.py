@@ -46,9 +46,7 @@ def render(data: ReportData, *, budget: int = BUDGET) -> str:
             A third goes to thumbnails, the rest to explanations.
     """
     thumbnails = _thumbnails(data, budget // 3)
-    sheets = embed(
-        {str(n): e.picture(titled=False) for n, e in enumerate(data.explanations)}, budget - budget // 3
-    )
+    sheets = embed({str(n): e.picture(titled=False) for n, e in enumerate(data.explanations)}, budget - budget // 3)
     # One chart is enough beside the table: of the direction that people search in, where it was evaluated.
     charted = next((d for d in DIRECTIONS if sum(d in row.recall for row in data.systems) > 1), None)
     timed = [row for row in data.systems if row.seconds]

@@ -112,9 +112,7 @@ def draw_overlay(
     return sheet
 
 
-def outline_best(
-    picture: Image.Image, boxes: Floats, best: Sequence[tuple[int, str, RGB]], font: FontFace
-) -> None:
+def outline_best(picture: Image.Image, boxes: Floats, best: Sequence[tuple[int, str, RGB]], font: FontFace) -> None:
     """Outline regions of `picture` in place; `best` holds ``(region, label, colour)``.
 
     Phrases that share a region get frames inside each other, and tags are put where they hide no other tag.
@@ -282,9 +280,7 @@ def _panels(image: Image.Image, maps: Floats, entries: Sequence[_Entry], font: F
     return part
 
 
-def _scale(
-    part: Image.Image, at: tuple[int, int], width: int, ends: tuple[float, float], font: FontFace
-) -> None:
+def _scale(part: Image.Image, at: tuple[int, int], width: int, ends: tuple[float, float], font: FontFace) -> None:
     draw = ImageDraw.Draw(part)
     low, high = (f"{end:.3f}" for end in ends)
     left = at[0] + text_width(font, _SMALL, low) + 8

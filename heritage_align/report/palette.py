@@ -21,9 +21,7 @@ orange, sky blue."""
 
 # Five anchors of matplotlib's viridis (CC0): lightness rises steadily, so the scale reads in grey print and
 # for every kind of colour vision.
-_VIRIDIS = np.array(
-    [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64
-)
+_VIRIDIS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64)
 
 
 def phrase_colour(index: int) -> RGB:

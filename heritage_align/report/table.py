@@ -85,9 +85,7 @@ def page_table(systems: Sequence[SystemRow], baseline: str) -> PageTable:
         cells = []
         for i, value in enumerate(values[row.name]):
             place = columns[i] if i < len(columns) else None
-            cells.append(
-                _cell(row, place, value, value is not None and value == best[i], i in starts, baseline)
-            )
+            cells.append(_cell(row, place, value, value is not None and value == best[i], i in starts, baseline))
         for spent in (row.encode_seconds, row.score_seconds):
             cells.append(TableCell(duration(spent), starts=spent is row.encode_seconds))
         rows.append((row, tuple(cells), row.name == baseline))

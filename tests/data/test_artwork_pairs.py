@@ -41,9 +41,7 @@ def test_golden_pairs_and_default_phrases(tmp_path: Path, draw: Draw) -> None:
     data = read_artwork_pairs(write(tmp_path / "a.jsonl", [BOWL, other]), split="test")
     assert isinstance(data, Dataset)
     assert data.image_ids == ("39844",)
-    assert data.texts == (
-        TextItem("39844#0", BOWL["text"], ("39844",), ("underglaze blue", "doucai", "bowl"), "en"),
-    )
+    assert data.texts == (TextItem("39844#0", BOWL["text"], ("39844",), ("underglaze blue", "doucai", "bowl"), "en"),)
     assert data.golden == (
         GoldenPair("39844", (10.0, 20.0, 110.0, 95.5), ("underglaze blue", "doucai")),
         GoldenPair("39844", (0.0, 0.0, 5.0, 5.0), ("bowl", "doucai")),
@@ -103,9 +101,7 @@ def test_boxes_are_finite_and_not_negative(tmp_path: Path, draw: Draw, number: s
     draw(tmp_path / "a.png")
     path = tmp_path / "a.jsonl"
     region = f'{{"box": [{number}, 0, 5, 5], "phrases": ["a"]}}'
-    path.write_text(
-        f'{{"id": "a", "image": "a.png", "text": "t", "regions": [{region}]}}\n', encoding="utf-8"
-    )
+    path.write_text(f'{{"id": "a", "image": "a.png", "text": "t", "regions": [{region}]}}\n', encoding="utf-8")
     with pytest.raises(DataError, match="must have 0 <= x0 < x1"):
         read_artwork_pairs(path)
 

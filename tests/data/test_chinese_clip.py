@@ -32,9 +32,7 @@ def write_texts(folder: Path, rows: Sequence[Any] = TEXTS, split: str = "test") 
     return path
 
 
-def write_tsv(
-    folder: Path, pictures: dict[str, bytes], encode: Callable[[bytes], bytes] = base64.b64encode
-) -> Path:
+def write_tsv(folder: Path, pictures: dict[str, bytes], encode: Callable[[bytes], bytes] = base64.b64encode) -> Path:
     path = folder / "test_imgs.tsv"
     path.write_bytes(b"".join(key.encode() + b"\t" + encode(data) + b"\n" for key, data in pictures.items()))
     return path
@@ -57,9 +55,7 @@ def test_tsv_in_both_alphabets(tmp_path: Path, png: Png, encode: Callable[[bytes
     # Of this picture's encoding the alphabets differ: else the test would not see a dropped "+" or "/".
     red = png(RED) + b"\xff\xfe\xfb\xef\xbe" * 3
     red += b"\0" * (-len(red) % 3)  # no padding, so that every character of the encoding counts
-    assert encode(red) != (
-        base64.b64encode if encode is base64.urlsafe_b64encode else base64.urlsafe_b64encode
-    )(red)
+    assert encode(red) != (base64.b64encode if encode is base64.urlsafe_b64encode else base64.urlsafe_b64encode)(red)
     write_tsv(tmp_path, {"10": red, "2": png(BLUE)}, encode)
     # To the last byte, which no decoder looks at.
     assert TsvPictures(tmp_path / "test_imgs.tsv").read("10") == red

@@ -161,9 +161,7 @@ def missing(path: Path) -> None:
     ("make", "reason"),
     [(broken_folder, "is a folder"), (broken_pipe, "not a regular file"), (missing, "no such file")],
 )
-def test_what_is_no_file_is_refused_by_name(
-    make: Callable[[Path], None], reason: str, tmp_path: Path
-) -> None:
+def test_what_is_no_file_is_refused_by_name(make: Callable[[Path], None], reason: str, tmp_path: Path) -> None:
     path = tmp_path / "牡丹.jpg"
     make(path)
     with pytest.raises(ImageError, match=f"牡丹.jpg: .*{reason}"):

@@ -61,9 +61,7 @@ def test_a_broken_json_line_is_named(tmp_path: Path, line: str, message: str) ->
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(7, "7"), (-1, "-1"), ("a b", "a b"), (10**30, "1" + "0" * 30)]
-)
+@pytest.mark.parametrize(("value", "expected"), [(7, "7"), (-1, "-1"), ("a b", "a b"), (10**30, "1" + "0" * 30)])
 def test_ids_are_integers_or_strings(value: object, expected: str) -> None:
     assert as_id(value) == expected
 
@@ -111,9 +109,7 @@ def test_paths_are_joined_in_their_normal_form(tmp_path: Path, relative: str, no
     assert path_below(tmp_path, relative) == (normal, tmp_path / normal)
 
 
-@pytest.mark.parametrize(
-    "relative", ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "C:\\a.jpg", "..", ".", "a\0b"]
-)
+@pytest.mark.parametrize("relative", ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "C:\\a.jpg", "..", ".", "a\0b"])
 def test_paths_do_not_leave_their_folder(tmp_path: Path, relative: str) -> None:
     with pytest.raises(ValueError, match=r"leads out of|absolute path|names no file|NUL"):
         path_below(tmp_path, relative)

@@ -138,9 +138,7 @@ def test_a_column_that_no_row_has_is_one_problem(tmp_path: Path, draw: Draw) -> 
 
 def test_empty_tables_and_unknown_splits_say_so(tmp_path: Path, draw: Draw) -> None:
     draw(tmp_path / "a.png")
-    path = write(
-        tmp_path / "t.jsonl", [{"image": "a.png", "text": "x", "split": s} for s in ("train", "valid")]
-    )
+    path = write(tmp_path / "t.jsonl", [{"image": "a.png", "text": "x", "split": s} for s in ("train", "valid")])
     with pytest.raises(DataError, match="has no rows of split 'test'; splits: train, valid"):
         read_table(path, split="test")
     path.write_text("", encoding="utf-8")

@@ -97,9 +97,7 @@ def judged_scores(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]]]:
     queries, candidates = draw(st.integers(1, 6)), draw(st.integers(1, 8))
     values = st.sampled_from([-np.inf, -1.0, 0.0, 0.25, 1.0, 3.5])
     scores = draw(
-        st.lists(
-            st.lists(values, min_size=candidates, max_size=candidates), min_size=queries, max_size=queries
-        )
+        st.lists(st.lists(values, min_size=candidates, max_size=candidates), min_size=queries, max_size=queries)
     )
     ids = st.lists(st.integers(0, candidates - 1), max_size=4)
     return np.array(scores), draw(st.lists(ids, min_size=queries, max_size=queries))
@@ -127,9 +125,7 @@ def test_recall_equals_ir_measures_success(case: tuple, random) -> None:  # type
     if not any(answers):
         return
     qrels = [ir_measures.Qrel(f"q{q}", f"d{a}", 1) for q, right in enumerate(answers) for a in set(right)]
-    run = [
-        ir_measures.ScoredDoc(f"q{q}", f"d{d}", s) for q, row in enumerate(scores) for d, s in enumerate(row)
-    ]
+    run = [ir_measures.ScoredDoc(f"q{q}", f"d{d}", s) for q, row in enumerate(scores) for d, s in enumerate(row)]
     ks = (1, 2, 5, 10)
     expected = ir_measures.calc_aggregate([ir_measures.Success @ k for k in ks], qrels, run)
     texts = [TextItem(f"q{q}", "x", tuple(f"d{a}" for a in right)) for q, right in enumerate(answers)]

@@ -63,9 +63,7 @@ def test_json_keeps_every_digit_and_says_null() -> None:
 
 
 def test_other_cut_offs_are_columns_of_their_own() -> None:
-    table = recall_table(
-        [EvaluationResult("a", direction(1, 3, ks=(1, 3))), EvaluationResult("b", direction(1, 2))]
-    )
+    table = recall_table([EvaluationResult("a", direction(1, 3, ks=(1, 3))), EvaluationResult("b", direction(1, 2))])
     assert table.groups[0] == ("T2I", ("R@1", "R@3", "R@5", "R@10"))
     assert [None if cell is None else cell.mean for cell in table.rows[0][2]] == [50, 100, None, None, 75]
 

@@ -39,8 +39,7 @@ def test_dots_lie_by_decade_and_recall() -> None:
 @pytest.mark.parametrize("seconds", [(2.0, 2.0), (0.001, 5000.0), (1.0, 1000.0)])
 def test_every_dot_is_inside_the_chart(seconds: tuple[float, float]) -> None:
     rows = [
-        SystemRow(f"s{i}", {"t2i": {1: v}}, encode_seconds=s)
-        for i, (s, v) in enumerate(zip(seconds, (0.0, 100.0)))
+        SystemRow(f"s{i}", {"t2i": {1: v}}, encode_seconds=s) for i, (s, v) in enumerate(zip(seconds, (0.0, 100.0)))
     ]
     chart = ET.fromstring(cost_chart(rows))
     _, _, width, height = (float(v) for v in chart.attrib["viewBox"].split())
@@ -81,8 +80,6 @@ def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("p", "mark"), [(0.05, ""), (0.049, "*"), (0.0099, "**"), (0.00099, "***"), (0.001, "**")]
-)
+@pytest.mark.parametrize(("p", "mark"), [(0.05, ""), (0.049, "*"), (0.0099, "**"), (0.00099, "***"), (0.001, "**")])
 def test_stars(p: float, mark: str) -> None:
     assert stars(p) == mark

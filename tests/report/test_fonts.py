@@ -13,9 +13,7 @@ from heritage_align.report.fonts import FONT_VARIABLE, FontFace, find_font
 LATIN = FontFace(None)
 
 
-def test_named_font_is_used_and_known_to_be_chinese(
-    chinese_font: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_named_font_is_used_and_known_to_be_chinese(chinese_font: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FONT_VARIABLE, str(chinese_font))
     face = find_font()
     assert (face.path, face.chinese) == (str(chinese_font), True)

@@ -163,11 +163,7 @@ def test_hostile_text_is_shown_and_never_run(data: ReportData) -> None:
         summary=HOSTILE,
         dataset=HOSTILE,
         baseline=HOSTILE + "global",
-        examples=[
-            QueryExample(
-                HOSTILE, HOSTILE, frozenset({HOSTILE}), [SystemAnswers(HOSTILE, hits)], None, HOSTILE
-            )
-        ],
+        examples=[QueryExample(HOSTILE, HOSTILE, frozenset({HOSTILE}), [SystemAnswers(HOSTILE, hits)], None, HOSTILE)],
         pictures={HOSTILE: picture(1)},
         explanations=[replace(explanation(HOSTILE, HOSTILE), image_id=HOSTILE, system=HOSTILE)],
         facts={HOSTILE: HOSTILE},

@@ -14,9 +14,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 MIN_CONTRAST = 100.0  # euclidean RGB distance below which a motif sinks into its ground
-UPRIGHT = frozenset(
-    {"wan", "mountain", "bamboo", "pine"}
-)  # never mirrored or turned: 卍 would become another sign
+UPRIGHT = frozenset({"wan", "mountain", "bamboo", "pine"})  # never mirrored or turned: 卍 would become another sign
 MOTIF_CHANGE_SHARE = 0.7  # of the variants; the others change the colour of an element instead
 
 
@@ -92,8 +90,7 @@ def _variant(base: Design, row: int, rng: np.random.Generator) -> Design:
         motif = str(rng.choice(unused))
         upright = motif in UPRIGHT
         instances = tuple(
-            replace(i, angle=0.0 if upright else i.angle, mirror=i.mirror and not upright)
-            for i in element.instances
+            replace(i, angle=0.0 if upright else i.angle, mirror=i.mirror and not upright) for i in element.instances
         )
         changed = Element(motif, element.colour, instances)
     else:

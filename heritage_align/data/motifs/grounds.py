@@ -86,9 +86,7 @@ class Cloth:
             y = 0.76 + radius + row * radius / 2
             for k in range(-1, math.ceil(1 / (2 * radius)) + 1):
                 for share in (1.0, 0.62, 0.28):
-                    self._circle(
-                        2 * radius * k + radius * (row % 2), y, radius * share, self._tone, self._line
-                    )
+                    self._circle(2 * radius * k + radius * (row % 2), y, radius * share, self._tone, self._line)
 
     def bands(self) -> None:
         """Stripes in two tones with double lines between them; each row of motifs is the middle of one."""

@@ -34,9 +34,7 @@ class Pen:
         self.size = size
         self.main = colour
         self.light = mix(colour, (255, 250, 235), 0.45)
-        self.dark = (
-            mix(colour, (20, 12, 16), 0.4) if sum(colour) > 150 else mix(colour, (255, 250, 240), 0.35)
-        )
+        self.dark = mix(colour, (20, 12, 16), 0.4) if sum(colour) > 150 else mix(colour, (255, 250, 240), 0.35)
         self.edge = edge
         side = size * SUPERSAMPLE
         self._image = Image.new("RGBA", (side, side), (*edge, 0))
@@ -56,9 +54,7 @@ class Pen:
         placed = self._place(points)
         self._draw.polygon(placed, fill=(*(fill or self.main), 255))
         if outline:
-            self._draw.line(
-                [*placed, placed[0]], fill=(*self.edge, 255), width=round(self._line), joint="curve"
-            )
+            self._draw.line([*placed, placed[0]], fill=(*self.edge, 255), width=round(self._line), joint="curve")
 
     def ellipse(
         self,

@@ -83,17 +83,13 @@ def peach(pen: Pen, wobble: float) -> None:
         pen.polygon(shift(petal(a, 0.0, 0.95, 0.4), 0, 0.35), pen.dark)
     left = [(0.0, -0.95), (-0.3, -0.62), (-0.66, -0.3), (-0.78, 0.08), (-0.6, 0.44), (-0.25, 0.6), (0.0, 0.6)]
     pen.polygon(left + [(-x, y) for x, y in left[::-1]])
-    pen.polygon(
-        [(0.0, -0.95), (0.24, -0.4), (0.28, 0.1), (0.1, 0.58), (0.12, 0.1), (0.1, -0.4)], pen.light, False
-    )
+    pen.polygon([(0.0, -0.95), (0.24, -0.4), (0.28, 0.1), (0.1, 0.58), (0.12, 0.1), (0.1, -0.4)], pen.light, False)
     pen.stroke([(0.0, -0.9), (0.16, -0.3), (0.16, 0.2), (0.02, 0.58)], 0.05, pen.edge)
 
 
 def pomegranate(pen: Pen, wobble: float) -> None:
     """Draw a round fruit with a crown, burst open over its seeds."""
-    pen.polygon(
-        [(-0.16, -0.5), (-0.4, -0.98), (-0.1, -0.76), (0.0, -1.0), (0.1, -0.76), (0.4, -0.98), (0.16, -0.5)]
-    )
+    pen.polygon([(-0.16, -0.5), (-0.4, -0.98), (-0.1, -0.76), (0.0, -1.0), (0.1, -0.76), (0.4, -0.98), (0.16, -0.5)])
     pen.ellipse(0, 0.2, 0.78, 0.74)
     pen.polygon(arc(0, 0.24, 0.34 + 0.08 * wobble, 0.5, 0, math.tau, steps=14), pen.dark)
     for x, y in ((0, -0.08), (-0.13, 0.14), (0.13, 0.14), (0, 0.36), (-0.12, 0.55), (0.12, 0.55)):

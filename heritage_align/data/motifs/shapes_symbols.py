@@ -26,9 +26,7 @@ def ruyi(pen: Pen, wobble: float) -> None:
     pen.outlined_stroke([(0.0, 0.2), (0.1, 0.55), (-0.06 - 0.1 * wobble, 0.9)], 0.18, pen.dark)
     for sign in (-1, 1):
         pen.ellipse(sign * 0.52, 0.02, 0.42, 0.36)
-    pen.polygon(
-        [(0.0, -0.95), (0.42, -0.62), (0.5, -0.2), (0.2, 0.3), (-0.2, 0.3), (-0.5, -0.2), (-0.42, -0.62)]
-    )
+    pen.polygon([(0.0, -0.95), (0.42, -0.62), (0.5, -0.2), (0.2, 0.3), (-0.2, 0.3), (-0.5, -0.2), (-0.42, -0.62)])
     for sign in (-1, 1):
         pen.stroke(arc(sign * 0.5, 0.02, 0.2, 0.18, 0.0, 4.8, steps=9), 0.07, pen.light)
     pen.polygon([(0.0, -0.6), (0.2, -0.28), (0.0, 0.05), (-0.2, -0.28)], pen.light)
@@ -63,9 +61,7 @@ def lozenge(pen: Pen, wobble: float) -> None:
     """Draw two interlocked open lozenges."""
     r = 0.6 + 0.04 * wobble
     for x in (-0.34, 0.34):
-        pen.outlined_stroke(
-            [(x, -r), (x + r, 0), (x, r), (x - r, 0), (x, -r)], 0.17, pen.main if x < 0 else pen.light
-        )
+        pen.outlined_stroke([(x, -r), (x + r, 0), (x, r), (x - r, 0), (x, -r)], 0.17, pen.main if x < 0 else pen.light)
     pen.outlined_stroke([(-0.34, r), (-0.34 + r, 0)], 0.17)
 
 
@@ -136,7 +132,5 @@ def mountain(pen: Pen, wobble: float) -> None:
         )
         for step in (0.35, 0.6):
             y = top + (0.8 - top) * step
-            pen.stroke(
-                [(x - half * step * 0.7, y), (x, y - 0.14), (x + half * step * 0.7, y)], 0.07, pen.light
-            )
+            pen.stroke([(x - half * step * 0.7, y), (x, y - 0.14), (x + half * step * 0.7, y)], 0.07, pen.light)
     pen.polygon([(-0.96, 0.95), (-0.96, 0.72), (0.96, 0.72), (0.96, 0.95)], pen.dark)

@@ -14,12 +14,8 @@ from heritage_align_plugins.transformers.config import read_json
 class BertConfig(ComponentConfig):
     """A BERT, the layer that is read, and how its tokens become one vector."""
 
-    model: str = Field(
-        "bert-base-uncased", min_length=1, description="local folder, or name on the Hugging Face hub"
-    )
-    revision: str | None = Field(
-        None, description="branch, tag or commit on the hub; a commit pins the files"
-    )
+    model: str = Field("bert-base-uncased", min_length=1, description="local folder, or name on the Hugging Face hub")
+    revision: str | None = Field(None, description="branch, tag or commit on the hub; a commit pins the files")
     layer: int = Field(
         -2,
         description="hidden layer: -1 is the last, -2 the one before (Sheng et al. 2021), 0 the embeddings",
@@ -29,9 +25,7 @@ class BertConfig(ComponentConfig):
         description="mean over all tokens, [CLS] and [SEP] included, or [CLS] alone; the paper leaves it "
         "open, mean is our choice",
     )
-    context_length: int = Field(
-        64, ge=3, description="tokens of a phrase that are read, with [CLS] and [SEP]"
-    )
+    context_length: int = Field(64, ge=3, description="tokens of a phrase that are read, with [CLS] and [SEP]")
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""

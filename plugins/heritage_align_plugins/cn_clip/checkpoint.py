@@ -61,9 +61,7 @@ def read_weights(path: Path) -> Weights:
     return Weights(_split_flash_attention(state), digest.hexdigest())
 
 
-def load_model(
-    architecture: Architecture, weights: Weights, source: str, image_size: int | None = None
-) -> CLIP:
+def load_model(architecture: Architecture, weights: Weights, source: str, image_size: int | None = None) -> CLIP:
     """Build a model and put weights into it.
 
     Args:

@@ -42,9 +42,7 @@ class _Pool:
         self._heads = pool.num_heads
         self._positions = convert(pool.positional_embedding)
         parts = (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj)
-        self._query, self._key, self._value, self._out = (
-            (convert(part.weight), convert(part.bias)) for part in parts
-        )
+        self._query, self._key, self._value, self._out = ((convert(part.weight), convert(part.bias)) for part in parts)
 
     def __call__(self, grid: Tensor) -> Tensor:
         x = grid.flatten(2).transpose(1, 2)

@@ -93,9 +93,7 @@ class TextTower:
         embeddings = model.bert.embeddings
         self._words = convert(embeddings.word_embeddings.weight)
         # Every token is of sentence type 0, so that its embedding joins that of the position.
-        self._positions = convert(
-            embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
-        )
+        self._positions = convert(embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0])
         self._norm = Norm(embeddings.LayerNorm, convert)
         activation = model.bert_config.hidden_act
         self._layers = [Layer(layer, activation, convert) for layer in model.bert.encoder.layer]

@@ -22,9 +22,7 @@ def _spec(name: str, class_name: str, summary: str) -> ComponentSpec:
 def heritage_align_components() -> list[ComponentSpec]:
     """Register a reader for each form in which the field's data sets come."""
     return [
-        _spec(
-            "chinese_clip", "ChineseClip", "{split}_texts.jsonl with a TSV, an LMDB or a folder of pictures"
-        ),
+        _spec("chinese_clip", "ChineseClip", "{split}_texts.jsonl with a TSV, an LMDB or a folder of pictures"),
         _spec(
             "karpathy",
             "Karpathy",

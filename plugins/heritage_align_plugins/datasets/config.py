@@ -55,9 +55,7 @@ class KarpathyConfig(_DatasetConfig):
     captions: Path | None = Field(
         None, description="caption file (image#zhc#0 caption) whose texts take the place of the JSON's"
     )
-    language: str | None = Field(
-        None, description="language of the texts; by default en, or zh with captions"
-    )
+    language: str | None = Field(None, description="language of the texts; by default en, or zh with captions")
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images, "captions": self.captions}
@@ -69,9 +67,7 @@ class CaptionsConfig(_DatasetConfig):
     file: Path = Field(description="the caption file: image#zhc#0 caption, or image#0 TAB caption")
     images: Path = Field(description="folder below which the pictures are, named by their image's key")
     split_list: Path | None = Field(None, description="file with an image key a line; by default all images")
-    language: str | None = Field(
-        "zh", description="language of captions whose tag (#zhc#, #enc#) does not tell"
-    )
+    language: str | None = Field("zh", description="language of captions whose tag (#zhc#, #enc#) does not tell")
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images, "split_list": self.split_list}
@@ -81,9 +77,7 @@ class ArtworkPairsConfig(_DatasetConfig):
     """Artworks with descriptions, boxes and phrases; the form is in `heritage_align.data.artwork_pairs`."""
 
     file: Path = Field(description="the JSON Lines file, one artwork a line")
-    images: Path | None = Field(
-        None, description="folder that picture paths are relative to; by default the file's"
-    )
+    images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
     split: str | None = Field(None, description="take artworks of this split; by default all")
     language: str | None = Field(None, description="language of texts that do not say theirs: zh, en or null")
 
@@ -95,9 +89,7 @@ class TableConfig(_DatasetConfig):
     """A table of pictures and texts, one text a row."""
 
     file: Path = Field(description=".csv, .tsv or .jsonl")
-    images: Path | None = Field(
-        None, description="folder that picture paths are relative to; by default the file's"
-    )
+    images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
     image: str = Field("image", description="column with the picture's path")
     text: str = Field("text", description="column with the text")
     id: str = Field("id", description="column with the text's id; without it ids are <image>#<number>")

@@ -96,9 +96,7 @@ def _model(config: FasterRcnnConfig, seed: int) -> nn.Module:
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = {
-        name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")
-    }
+    own = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     given = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     shapes = [
         f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"

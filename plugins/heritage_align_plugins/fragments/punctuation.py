@@ -53,9 +53,7 @@ class PunctuationFragmenter:
         """Return fragments in the order of the text; a text of punctuation only is its own fragment, a blank
         text has none."""
         text = _without_brackets(item.text) if self.config.brackets == "drop" else item.text
-        found = tuple(
-            piece for piece in map(_trim, _cut(text, self._pattern)) if any(c.isalnum() for c in piece)
-        )
+        found = tuple(piece for piece in map(_trim, _cut(text, self._pattern)) if any(c.isalnum() for c in piece))
         if not found:
             whole = item.text.strip()
             return (whole,) if whole else ()

@@ -30,9 +30,7 @@ class PatchGrid:
         if config.mode == "tokens":
             self.grid = context.encoder.patch_grid if context.encoder else None
             if self.grid is None:
-                raise ConfigError(
-                    ["proposer.mode: 'tokens' needs an encoder with patches (a ViT); use mode: windows"]
-                )
+                raise ConfigError(["proposer.mode: 'tokens' needs an encoder with patches (a ViT); use mode: windows"])
             self._fractions = _cells(*self.grid)
         else:
             self._fractions = np.concatenate([_windows(scale, config.overlap) for scale in config.scales])

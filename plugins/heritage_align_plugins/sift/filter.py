@@ -67,9 +67,7 @@ class SiftFilter:
         grey = np.asarray(image.convert("L"))
         if self.config.mode == "per_image":
             return _inside(self._points(grey), regions.boxes)
-        return np.array(
-            [len(self._points(_cut(grey, box))) for box in regions.boxes.tolist()], dtype=np.int64
-        )
+        return np.array([len(self._points(_cut(grey, box))) for box in regions.boxes.tolist()], dtype=np.int64)
 
     def _narrow(self, image: Image, regions: Regions) -> Regions:
         if not len(regions):

@@ -20,12 +20,9 @@ class TransformersConfig(ComponentConfig):
 
     model: str = Field(
         min_length=1,
-        description="local folder, or name on the Hugging Face hub, for example "
-        "OFA-Sys/chinese-clip-vit-base-patch16",
+        description="local folder, or name on the Hugging Face hub, for example OFA-Sys/chinese-clip-vit-base-patch16",
     )
-    revision: str | None = Field(
-        None, description="branch, tag or commit on the hub; a commit pins the files"
-    )
+    revision: str | None = Field(None, description="branch, tag or commit on the hub; a commit pins the files")
     squeeze: bool = Field(
         False,
         description="squeeze the whole picture to the model's square, as image_size does, too; otherwise the "

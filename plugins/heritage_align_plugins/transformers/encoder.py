@@ -59,9 +59,7 @@ class TransformersEncoder:
         # The flexible form interpolates by itself.
         self._options = {"interpolate_pos_encoding": True} if resized and self._patch is None else {}
         processor = load(AutoImageProcessor, name, revision=config.revision)
-        self._prepare = Preparer(
-            processor, self._side, config.squeeze or config.image_size is not None, self._patch
-        )
+        self._prepare = Preparer(processor, self._side, config.squeeze or config.image_size is not None, self._patch)
 
         self._clearclip = config.patch_features == "clearclip"
         if self._clearclip and self._kind not in CLIP_LIKE:
@@ -137,8 +135,7 @@ def _context_length(config: TransformersConfig, settings: Any, tokenizer: Any) -
     positions = int(min(settings.text_config.max_position_embeddings, tokenizer.model_max_length))
     if config.context_length is not None and config.context_length > positions:
         raise ValueError(
-            f"context_length: {config.model} has positions for {positions} tokens, "
-            f"got {config.context_length}"
+            f"context_length: {config.model} has positions for {positions} tokens, got {config.context_length}"
         )
     return config.context_length or positions
 

@@ -38,9 +38,7 @@ def load(factory: Any, name: str, **options: Any) -> Any:
         raise CheckpointError(f"{name}: {factory.__name__} cannot load it: {reason}") from error
 
 
-def load_weights(
-    factory: Any, name: str, revision: str | None, unused: tuple[str, ...] = ()
-) -> torch.nn.Module:
+def load_weights(factory: Any, name: str, revision: str | None, unused: tuple[str, ...] = ()) -> torch.nn.Module:
     """Load a model in fp32 and evaluation mode.
 
     Args:

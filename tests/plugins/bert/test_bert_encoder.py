@@ -15,9 +15,7 @@ from heritage_align.errors import CheckpointError
 from heritage_align.protocols import BuildContext
 from heritage_align.testing import Case, check_component
 
-transformers = pytest.importorskip(
-    "transformers", reason="the optional extra 'transformers' is not installed"
-)
+transformers = pytest.importorskip("transformers", reason="the optional extra 'transformers' is not installed")
 
 WORDS = [
     "[PAD]",

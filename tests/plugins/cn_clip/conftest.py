@@ -58,9 +58,7 @@ def resnet_model(tiny_resnet: Architecture) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="session")
-def vit_file(
-    vit_model: torch.nn.Module, tiny_vit: Architecture, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def vit_file(vit_model: torch.nn.Module, tiny_vit: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vit") / "tiny.safetensors"
     save_checkpoint(vit_model, tiny_vit, path, torch.float32)
     return path

@@ -189,9 +189,7 @@ def test_every_activation_of_cn_clip_s_bert(build, tiny_vit, tmp_path, activatio
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_conformance(request, kind):
-    results = check_component(
-        Case("encoder", "cn_clip", {"model": str(request.getfixturevalue(f"{kind}_file"))})
-    )
+    results = check_component(Case("encoder", "cn_clip", {"model": str(request.getfixturevalue(f"{kind}_file"))}))
     assert sum(r.state == "passed" for r in results) >= 10
 
 

@@ -96,9 +96,7 @@ def test_aspect_keeps_the_area() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, (0.1, 10.0)]))
-def test_boxes_are_inside_and_never_empty(
-    width: int, height: int, aspect: tuple[float, float] | None
-) -> None:
+def test_boxes_are_inside_and_never_empty(width: int, height: int, aspect: tuple[float, float] | None) -> None:
     boxes = crops((width, height), scale=(0.001, 1.0), aspect=aspect, count=20)
     assert boxes.shape == (20, 4)
     assert boxes.dtype == np.float32

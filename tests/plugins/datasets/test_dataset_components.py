@@ -101,7 +101,5 @@ def test_describing_them_imports_nothing_heavy() -> None:
     )
     root = Path(__file__).parents[3]
     environment = {"PYTHONPATH": f"{root}:{root / 'plugins'}", "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -188,9 +188,7 @@ def test_caffe2_weights_are_matched_by_name(folder: Path, tmp_path: Path) -> Non
     blobs = {"conv1_w": state["backbone.stem.conv1.weight"].numpy(), "conv1_w_momentum": np.zeros(3)}
     path = tmp_path / "caffe2.pkl"
     path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
-    with pytest.raises(
-        CheckpointError, match=r"caffe2\.pkl: does not fit the detector: \d+ missing"
-    ) as caught:
+    with pytest.raises(CheckpointError, match=r"caffe2\.pkl: does not fit the detector: \d+ missing") as caught:
         build(folder / "vg.yaml", weights=path)
     assert "stem.conv1.weight" not in str(caught.value)
 
@@ -203,9 +201,7 @@ def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> N
         build(folder / "vg.yaml", weights=path)
     state["proposal_generator.rpn_head.objectness_logits.bias"] = torch.zeros(7)
     torch.save(state, path)
-    with pytest.raises(
-        CheckpointError, match=r"1 of another shape \(.*objectness_logits\.bias \(7,\) instead of"
-    ):
+    with pytest.raises(CheckpointError, match=r"1 of another shape \(.*objectness_logits\.bias \(7,\) instead of"):
         build(folder / "fpn.yaml", weights=path)
 
 

@@ -22,9 +22,7 @@ from heritage_align.protocols import BuildContext
 NAN = float("nan")
 
 
-def regions(
-    boxes: list[list[float]], scores: list[float], **settings: Any
-) -> list[tuple[list[float], float]]:
+def regions(boxes: list[list[float]], scores: list[float], **settings: Any) -> list[tuple[list[float], float]]:
     config = FasterRcnnConfig(**settings)
     raw = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     found = best_regions(raw, torch.tensor(scores), Image.new("RGB", (10, 8)), config)
@@ -61,9 +59,7 @@ def test_nothing_found_is_the_whole_picture() -> None:
 
 @given(st.lists(st.lists(st.floats(width=32), min_size=5, max_size=5), max_size=12), st.floats(0.01, 1))
 def test_any_boxes_give_usable_regions(rows: list[list[float]], threshold: float) -> None:
-    found = regions(
-        [row[:4] for row in rows], [row[4] for row in rows], nms=threshold, min_side=1e-3, count=5
-    )
+    found = regions([row[:4] for row in rows], [row[4] for row in rows], nms=threshold, min_side=1e-3, count=5)
     assert 1 <= len(found) <= 5
     for (x0, y0, x1, y1), score in found:
         assert 0 <= x0 < x1 <= 10
@@ -77,17 +73,13 @@ def test_missing_detectron2_says_how_to_install_it(monkeypatch: pytest.MonkeyPat
     for module in ("detectron2_detector", "bottom_up"):
         monkeypatch.delitem(sys.modules, f"heritage_align_plugins.faster_rcnn.{module}", raising=False)
     config = FasterRcnnConfig(provider="detectron2", config_file=tmp_path / "model.yaml", weights="random")
-    with pytest.raises(
-        MissingDependency, match=r"pip install --no-build-isolation 'git\+https://github\.com/.*"
-    ):
+    with pytest.raises(MissingDependency, match=r"pip install --no-build-isolation 'git\+https://github\.com/.*"):
         FasterRcnn(config, BuildContext())
 
 
 def test_facts_name_the_files() -> None:
     assert FasterRcnnConfig().facts().files == {}
-    config = FasterRcnnConfig.model_validate(
-        {"provider": "detectron2", "config_file": "vg.yaml", "weights": "vg.pkl"}
-    )
+    config = FasterRcnnConfig.model_validate({"provider": "detectron2", "config_file": "vg.yaml", "weights": "vg.pkl"})
     assert config.facts().files == {"weights": Path("vg.pkl"), "config_file": Path("vg.yaml")}
     assert FasterRcnnConfig.model_validate({"weights": "random"}).weights == "random"
     assert FasterRcnnConfig.model_validate_json(config.model_dump_json()) == config

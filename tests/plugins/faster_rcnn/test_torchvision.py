@@ -51,9 +51,7 @@ def trained() -> nn.Module:
     """Stands for a trained model of three classes."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        return fasterrcnn_mobilenet_v3_large_320_fpn(
-            weights=None, weights_backbone=None, num_classes=3
-        ).eval()
+        return fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=3).eval()
 
 
 def test_regions_are_inside_sorted_and_independent_of_the_batch(
@@ -120,9 +118,7 @@ def test_class_threshold_leaves_the_whole_picture(picture: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 100), (100, 1), (3, 2), (1, 101), (4000, 3)])
-def test_odd_sizes_have_regions(
-    size: tuple[int, int], by_objectness: FasterRcnn, by_class: FasterRcnn
-) -> None:
+def test_odd_sizes_have_regions(size: tuple[int, int], by_objectness: FasterRcnn, by_class: FasterRcnn) -> None:
     for proposer in (by_objectness, by_class):
         (found,) = proposer.propose([Image.new("RGB", size)], ["a"])
         assert len(found) >= 1
@@ -159,16 +155,12 @@ def _every_score(model: nn.Module) -> Any:
 def test_weights_of_another_architecture_are_refused(trained: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "small.pth"
     torch.save(trained.state_dict(), path)
-    with pytest.raises(
-        CheckpointError, match=r"small\.pth: does not fit the detector: \d+ missing \(backbone"
-    ):
+    with pytest.raises(CheckpointError, match=r"small\.pth: does not fit the detector: \d+ missing \(backbone"):
         build(architecture="resnet50_fpn", weights=str(path))
     state = trained.state_dict()
     state["rpn.head.cls_logits.bias"] = torch.zeros(7)
     torch.save(state, path)
-    with pytest.raises(
-        CheckpointError, match=r"1 of another shape \(rpn.head.cls_logits.bias \(7,\) instead of"
-    ):
+    with pytest.raises(CheckpointError, match=r"1 of another shape \(rpn.head.cls_logits.bias \(7,\) instead of"):
         build(weights=str(path))
 
 
@@ -189,17 +181,13 @@ class Malicious:
         ("word.pkl", pickle.dumps({"a": "b"})),
     ],
 )
-def test_files_that_are_no_weights_are_refused_and_never_run(
-    name: str, content: bytes | str, tmp_path: Path
-) -> None:
+def test_files_that_are_no_weights_are_refused_and_never_run(name: str, content: bytes | str, tmp_path: Path) -> None:
     path = tmp_path / name
     if isinstance(content, str):
         torch.save({"model": Malicious()}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match=f"{name}: (cannot be read as weights|expected a dict|.a. is no tensor)"
-    ):
+    with pytest.raises(CheckpointError, match=f"{name}: (cannot be read as weights|expected a dict|.a. is no tensor)"):
         build(weights=str(path))
 
 
@@ -240,9 +228,7 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(
-        CheckpointError, match=r"'coco' could not be fetched .*no route.*download https://.*320_fpn"
-    ):
+    with pytest.raises(CheckpointError, match=r"'coco' could not be fetched .*no route.*download https://.*320_fpn"):
         build(weights="coco")
 
 
@@ -260,8 +246,7 @@ def test_cuda_finds_the_regions_of_the_cpu(rank_by: str, picture: Image.Image) -
         }
     )
     on_cpu, on_gpu = (
-        FasterRcnn(config, BuildContext(device=device)).propose([picture], ["a"])[0]
-        for device in ("cpu", "cuda")
+        FasterRcnn(config, BuildContext(device=device)).propose([picture], ["a"])[0] for device in ("cpu", "cuda")
     )
     assert on_gpu.scores is not None
     assert on_cpu.scores is not None

@@ -28,12 +28,8 @@ def _built(**settings: object) -> Motifs:
 
 
 def test_every_setting_reaches_the_collection() -> None:
-    data = _built(
-        split="val", artworks=3, variants=2, size=64, language="en", domain="specialist", noise=0.2, seed=5
-    )
-    same = Motifs(
-        "val", artworks=3, variants=2, size=64, languages=("en",), domain="specialist", noise=0.2, seed=5
-    )
+    data = _built(split="val", artworks=3, variants=2, size=64, language="en", domain="specialist", noise=0.2, seed=5)
+    same = Motifs("val", artworks=3, variants=2, size=64, languages=("en",), domain="specialist", noise=0.2, seed=5)
     assert data.name == "motifs-val"
     assert data.texts == same.texts
     assert data.golden == same.golden

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-transformers = pytest.importorskip(
-    "transformers", reason="the optional extra 'transformers' is not installed"
-)
+transformers = pytest.importorskip("transformers", reason="the optional extra 'transformers' is not installed")
 
 from heritage_align_plugins.transformers.config import TransformersConfig  # noqa: E402
 from heritage_align_plugins.transformers.encoder import TransformersEncoder  # noqa: E402
@@ -53,9 +51,7 @@ def clip() -> tuple[Any, Any, Any]:
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     text = {**TOWER, "vocab_size": 260, "max_position_embeddings": 16, **special}
     config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)
-    processor = transformers.CLIPImageProcessor(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    )
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return transformers.CLIPModel(config), byte_tokenizer("<eos>"), processor
 
 

@@ -20,9 +20,7 @@ from heritage_align.errors import CheckpointError
 from heritage_align.protocols import BuildContext, Encoder
 from heritage_align.testing import Case, check_component
 
-transformers = pytest.importorskip(
-    "transformers", reason="the optional extra 'transformers' is not installed"
-)
+transformers = pytest.importorskip("transformers", reason="the optional extra 'transformers' is not installed")
 
 FAMILIES = ("chinese_clip", "clip", "siglip", "siglip2")
 TEXTS = {"chinese_clip": ["蓝地团窠对鸟纹锦", "牡丹", "silk crane 锦"]}
@@ -37,9 +35,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def own_model(folder):
-    return transformers.AutoModel.from_pretrained(folder).eval(), transformers.AutoProcessor.from_pretrained(
-        folder
-    )
+    return transformers.AutoModel.from_pretrained(folder).eval(), transformers.AutoProcessor.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -238,9 +234,7 @@ def test_missing_weights_are_not_filled_with_random_ones(folders, tmp_path):
 def test_a_folder_of_something_else_is_named(folders, tmp_path, kind):
     if kind == "bert":
         transformers.BertModel(
-            transformers.BertConfig(
-                hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-            )
+            transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
         ).save_pretrained(tmp_path)
     elif kind == "damaged":
         shutil.copytree(folders["clip"], tmp_path, dirs_exist_ok=True)
