@@ -17,23 +17,28 @@ from heritage_align.data.motifs.vocabulary import LANGUAGES, Language
 INSIDE = 0.6  # share of a motif that a detail must show to be named in its text
 COVERED = 0.3  # share of a patch that a motif's box must cover to lend the patch its phrase
 WHOLE_MOTIF = 0.6  # ... or share of the box that lies in the patch, for motifs smaller than a patch
+TIGHT, WIDEST = 1.1, 3.5  # side of a detail over that of its motif
+GROUND_NAMED = 0.3  # share of the details whose text names the ground as well
 BACKGROUND = 0.02  # a patch covered less than this shows the ground
 
 
 @dataclass
 class Views:
-    """Square views of pictures, and what they show.
+    """Square views: first whole pictures, then details of pictures; and what they show.
 
     Attributes:
-        pixels: ``(n, side, side, 3)`` uint8.
-        texts: one a view.
-        patch_phrases: ``(n, rows * columns)`` int64 rows of `phrases`, -1 where a patch shows too little of
-            anything to learn from.
+        pixels: ``(n_pictures + n_details, side, side, 3)`` uint8.
+        texts: one a view: captions, then the phrases of what a detail shows.
+        view_phrases: ``(n_details,)`` int64 rows of `phrases`, the one motif that a detail shows; -1 for
+            several.
+        patch_phrases: ``(n_pictures + n_details, rows * columns)`` int64 rows of `phrases`, -1 where a patch
+            shows too little of anything to learn from.
         phrases: distinct noun phrases of the batch.
     """
 
     pixels: np.ndarray
     texts: list[str]
+    view_phrases: np.ndarray
     patch_phrases: np.ndarray
     phrases: list[str]
 
@@ -87,14 +92,26 @@ def overlap(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
     return np.clip(high - low, 0, None).prod(-1)
 
 
-def _detail_window(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a square 1.1 to 4 times the size of a random motif, moved so that the motif stays inside."""
-    target = boxes[rng.integers(len(boxes))]
+def _detail_window(boxes: np.ndarray, elements: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a square around a random motif.
+
+    Elements are drawn first, then one of their places: small motifs stand at many places, and would else crowd
+    out the large ones.
+
+    Args:
+        boxes: ``(n, 4)`` of one picture.
+        elements: ``(n,)`` rows of elements.
+        spread: 0 for a tight square with the motif in its middle, 1 for a square of up to `WIDEST` times its size
+            with the motif anywhere in it.
+        rng: source of chance.
+    """
+    target = boxes[rng.choice(np.flatnonzero(elements == rng.choice(np.unique(elements))))]
     extent = float(max(target[2] - target[0], target[3] - target[1]))
-    side = min(0.75, extent * float(np.exp(rng.uniform(np.log(1.1), np.log(4.0)))))
-    low = np.maximum(0.0, target[2:] - side)
-    high = np.minimum(1.0 - side, target[:2])
-    corner = rng.uniform(np.minimum(low, high), np.maximum(low, high)).clip(0.0, 1.0 - side)
+    widest = TIGHT * (WIDEST / TIGHT) ** spread
+    side = min(0.75, extent * float(np.exp(rng.uniform(np.log(TIGHT), np.log(widest)))))
+    middle = (target[:2] + target[2:]) / 2
+    slack = np.clip(side - (target[2:] - target[:2]), 0.0, None) / 2 * spread
+    corner = (middle - side / 2 + rng.uniform(-slack, slack)).clip(0.0, 1.0 - side)
     return np.array([*corner, *(corner + side)], dtype=np.float32)
 
 
@@ -103,59 +120,75 @@ class Batches:
 
     Args:
         pictures: what to draw from.
-        count: pictures a batch, and as many details.
+        count: pictures a batch.
+        details: details a batch.
         side: pixels of a view, the encoder's input.
         grid: patches a row of the encoder.
         seed: of the order, the words and the details.
     """
 
-    def __init__(self, pictures: Pictures, count: int, side: int, grid: int, seed: int) -> None:
+    def __init__(self, pictures: Pictures, count: int, details: int, side: int, grid: int, seed: int) -> None:
         self._pictures = pictures
         self._count = count
+        self._details = details
         self._side = side
         ticks = np.arange(grid, dtype=np.float32) / grid
         x, y = np.meshgrid(ticks, ticks)
         self._patches = np.stack([x, y, x + 1 / grid, y + 1 / grid], -1).reshape(-1, 4)
         self._seed = seed
 
-    def batch(self, step: int) -> Views:
-        """Return `count` pictures followed by `count` details of the same pictures, in one language."""
+    def batch(self, step: int, spread: float = 1.0) -> Views:
+        """Return pictures, all variants of some artworks, and details of any pictures, in one language.
+
+        Args:
+            step: the batch's number.
+            spread: how loosely details are cut, 0..1.
+        """
         rng = np.random.default_rng((self._seed, step))
         source = self._pictures
-        artworks = rng.choice(
-            len(source.designs) // source.variants, self._count // source.variants, replace=False
-        )
+        artworks = rng.choice(len(source.designs) // source.variants, self._count // source.variants, replace=False)
         rows = (artworks[:, None] * source.variants + np.arange(source.variants)).ravel()
         language = LANGUAGES[step % 2]
         whole = np.array([0, 0, 1, 1], dtype=np.float32)
         phrases: dict[str, int] = {}
-        pixels, texts, labels = [], [], []
-        for detail in (False, True):
-            for row in rows.tolist():
-                design, (boxes, elements) = source.designs[row], source.boxes[row]
-                window = _detail_window(boxes, rng) if detail else whole
+        pixels, texts, labels, named = [], [], [], []
+        for row in rows.tolist():
+            pixels.append(self._cut(row, whole))
+            labels.append(self._labels(row, whole, language, phrases))
+            texts.append(caption(source.designs[row], language, "general", rng).text)
+        for row in rng.integers(len(source.designs), size=self._details).tolist():
+            window = _detail_window(*source.boxes[row], spread, rng)
+            pixels.append(self._cut(row, window))
+            labels.append(self._labels(row, window, language, phrases))
+            shown = self._shown(row, window)
+            names = [phrase(element, language) for element in shown]
+            named.append(phrases[names[0]] if len(names) == 1 else -1)
+            texts.append(_detail_text(names, ground_phrase(source.designs[row], language), language, rng))
+        for first in (rng.permutation(artworks)[: self._cuts // source.variants] * source.variants).tolist():
+            window = _cut_window(rng)
+            for row in range(first, first + source.variants):
                 pixels.append(self._cut(row, window))
-                labels.append(self._labels(design, boxes, elements, window, language, phrases))
-                if detail:
-                    texts.append(_detail_text(design, boxes, elements, window, language, rng))
-                else:
-                    texts.append(caption(design, language, "general", rng).text)
-        return Views(np.stack(pixels), texts, np.stack(labels), list(phrases))
+                labels.append(self._labels(row, window, language, phrases))
+                shown = self._shown(row, window)
+                part = replace(source.designs[row], elements=tuple(shown))
+                texts.append(caption(part, language, "general", rng).text if shown else part.ground)
+        return Views(np.stack(pixels), texts, np.array(named), np.stack(labels), list(phrases))
 
     def _cut(self, row: int, window: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(self._pictures.pixels[row])
         corners = tuple(round(float(v) * self._pictures.size) for v in window)
         return np.asarray(picture.crop(corners).resize((self._side, self._side), Image.Resampling.BICUBIC))
 
-    def _labels(
-        self,
-        design: Design,
-        boxes: np.ndarray,
-        elements: np.ndarray,
-        window: np.ndarray,
-        language: Language,
-        phrases: dict[str, int],
-    ) -> np.ndarray:
+    def _shown(self, row: int, window: np.ndarray, language: Language) -> list[str]:
+        """Return the phrases of the elements of which a window shows a motif, largest first."""
+        boxes, elements = self._pictures.boxes[row]
+        shown = overlap(boxes, window[None])[0] / _areas(boxes) >= INSIDE
+        design = self._pictures.designs[row]
+        return [phrase(design.elements[k], language) for k in np.unique(elements[shown])]
+
+    def _labels(self, row: int, window: np.ndarray, language: Language, phrases: dict[str, int]) -> np.ndarray:
+        """Return the phrase of every patch of a window, and add new phrases to `phrases`."""
+        design, (boxes, elements) = self._pictures.designs[row], self._pictures.boxes[row]
         side = window[2] - window[0]
         patches = self._patches * side + np.tile(window[:2], 2)
         common = overlap(boxes, patches)
@@ -171,18 +204,8 @@ class Batches:
         return np.where(clear, motif_rows[elements[best]], empty)
 
 
-def _detail_text(
-    design: Design,
-    boxes: np.ndarray,
-    elements: np.ndarray,
-    window: np.ndarray,
-    language: Language,
-    rng: np.random.Generator,
-) -> str:
-    shown = overlap(boxes, window[None])[0] / _areas(boxes) >= INSIDE
-    rows = sorted({int(row) for row in elements[shown]})
-    names = [phrase(design.elements[row], language) for row in rows]
-    names = [names[k] for k in rng.permutation(len(names))]
-    if not names or rng.random() < 0.3:
-        names.insert(0, ground_phrase(design, language))
-    return ("、" if language == "zh" else ", ").join(names)
+def _detail_text(names: list[str], ground: str, language: Language, rng: np.random.Generator) -> str:
+    words = [names[k] for k in rng.permutation(len(names))]
+    if rng.random() < GROUND_NAMED:
+        words.insert(0, ground)
+    return ("、" if language == "zh" else ", ").join(words)

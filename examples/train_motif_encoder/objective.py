@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from batches import Views
 from cn_clip.clip import _tokenizer
 from cn_clip.clip.model import CLIP, ResidualAttentionBlock
 from torch import Tensor
@@ -66,16 +67,17 @@ def encode_texts(model: CLIP, tokens: Tensor) -> Tensor:
 
 @dataclass
 class Losses:
-    """The three parts of the loss and their sum, scalars."""
+    """The four parts of the loss and their sum, scalars."""
 
     pictures: Tensor
     details: Tensor
+    motifs: Tensor
     patches: Tensor
 
     @property
     def total(self) -> Tensor:
         """Their sum; every part is a cross-entropy, and no weights were tried."""
-        return self.pictures + self.details + self.patches
+        return self.pictures + self.details + self.motifs + self.patches
 
 
 def _info_nce(views: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:
@@ -85,30 +87,33 @@ def _info_nce(views: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tens
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
 
-def losses(
-    model: CLIP, pixels: Tensor, texts: list[str], patch_phrases: Tensor, phrases: list[str], words: Words
-) -> Losses:
-    """Compute the loss of one batch, the first half of which are pictures, the second half details.
+def losses(model: CLIP, pixels: Tensor, views: Views, words: Words) -> Losses:
+    """Compute the loss of one batch.
+
+    Pictures are contrasted with captions, details with their texts, both within the batch. Single motifs and
+    patches are contrasted with all noun phrases of the batch: a dozen of them share the colour, so that the
+    shape is learned, which the other two hardly ask for.
 
     Args:
         model: the encoder.
-        pixels: ``(2 n, 3, side, side)`` normalised.
-        texts: ``2 n`` captions and detail texts.
-        patch_phrases: ``(2 n, n_patches)`` rows of `phrases`, -1 to leave a patch out.
-        phrases: distinct phrases.
+        pixels: the views' pixels, ``(n, 3, side, side)``, normalised.
+        views: the batch.
         words: the tokeniser.
     """
-    views, patches = encode_views(model, pixels)
-    half = len(texts) // 2
+    device = pixels.device
+    encoded, patches = encode_views(model, pixels)
     scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    first = len(views.texts) - len(views.view_phrases)
     parts = []
-    for part in (slice(0, half), slice(half, None)):
-        distinct = {text: k for k, text in enumerate(dict.fromkeys(texts[part]))}
-        which = torch.tensor([distinct[text] for text in texts[part]], device=pixels.device)
-        encoded = encode_texts(model, words(list(distinct)).to(pixels.device))
+    for part in (slice(0, first), slice(first, None)):
+        distinct = {text: k for k, text in enumerate(dict.fromkeys(views.texts[part]))}
+        which = torch.tensor([distinct[text] for text in views.texts[part]], device=device)
+        texts = encode_texts(model, words(list(distinct)).to(device))
         same = (which[:, None] == which[None]).float()
-        parts.append(_info_nce(views[part], encoded[which], same, scale))
-    names = encode_texts(model, words(phrases).to(pixels.device))
-    known = patch_phrases >= 0
-    patch_loss = cross_entropy(scale * patches[known] @ names.T, patch_phrases[known])
-    return Losses(parts[0], parts[1], patch_loss)
+        parts.append(_info_nce(encoded[part], texts[which], same, scale))
+    names = encode_texts(model, words(views.phrases).to(device))
+    for features, labels in ((encoded[first:], views.view_phrases), (patches, views.patch_phrases)):
+        target = torch.from_numpy(labels).to(device)
+        known = target >= 0
+        parts.append(cross_entropy(scale * features[known] @ names.T, target[known]))
+    return Losses(*parts)
