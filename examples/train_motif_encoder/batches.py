@@ -160,18 +160,9 @@ class Batches:
             window = _detail_window(*source.boxes[row], spread, rng)
             pixels.append(self._cut(row, window))
             labels.append(self._labels(row, window, language, phrases))
-            shown = self._shown(row, window)
-            names = [phrase(element, language) for element in shown]
+            names = self._shown(row, window, language)
             named.append(phrases[names[0]] if len(names) == 1 else -1)
             texts.append(_detail_text(names, ground_phrase(source.designs[row], language), language, rng))
-        for first in (rng.permutation(artworks)[: self._cuts // source.variants] * source.variants).tolist():
-            window = _cut_window(rng)
-            for row in range(first, first + source.variants):
-                pixels.append(self._cut(row, window))
-                labels.append(self._labels(row, window, language, phrases))
-                shown = self._shown(row, window)
-                part = replace(source.designs[row], elements=tuple(shown))
-                texts.append(caption(part, language, "general", rng).text if shown else part.ground)
         return Views(np.stack(pixels), texts, np.array(named), np.stack(labels), list(phrases))
 
     def _cut(self, row: int, window: np.ndarray) -> np.ndarray:

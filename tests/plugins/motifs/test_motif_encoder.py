@@ -53,5 +53,4 @@ def test_a_detail_is_named_by_its_phrase() -> None:
         names = list(dict.fromkeys(g.phrases[language] for g in val.golden))
         best = (encoded @ encoder.encode_texts(names).T).argmax(1).tolist()
         right = sum(names[b] == g.phrases[language] for b, g in zip(best, pairs)) / len(pairs)
-        print(language, right, len(names), len(pairs))
-        assert right > 0.2
+        assert right > 0.25  # measured 0.51 in both languages
