@@ -45,6 +45,7 @@ SLOTS: dict[str, Kind] = {
     "similarity": "similarity",
     "index": "index",
     "data": "dataset",
+    "train": "trainer",
 }
 
 
@@ -87,6 +88,7 @@ class _Document(_Settings):
     similarity: dict[str, Any]
     index: dict[str, Any] = {"name": "exact"}
     data: dict[str, Any] | None = None
+    train: dict[str, Any] | None = None
     store: StoreSettings = StoreSettings()
     search: SearchSettings = SearchSettings()
     runtime: RuntimeSettings = RuntimeSettings()
@@ -129,13 +131,14 @@ class Config:
     filters: tuple[Component, ...] = ()
     fragmenter: Component | None = None
     data: Component | None = None
+    train: Component | None = None
     store: StoreSettings = field(default_factory=StoreSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     source: str = field(default="config", compare=False)
 
     def components(self) -> list[Component]:
-        """Return every component that is set, in the order of the pipeline."""
+        """Return every component of the pipeline that is set, in its order; the trainer is none of them."""
         slots = [self.encoder, self.text_encoder, self.proposer, *self.filters, self.fragmenter]
         return [c for c in [*slots, self.similarity, self.index, self.data] if c is not None]
 

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.errors import DataError, ImageError
 from heritage_align.ops import Ragged, triangular_factor
-from heritage_align.protocols import Encoder, Filter, Fragmenter, Proposer
+from heritage_align.protocols import (
+    Encoder,
+    FeatureEncoder,
+    FeatureReader,
+    Filter,
+    FragmentEncoder,
+    Fragmenter,
+    Proposer,
+)
 from heritage_align.types import ImageFeatures, Regions, TextFeatures, TextItem
 
 
@@ -39,12 +48,16 @@ class ImageStage:
         proposer: None for a pipeline without regions.
         filters: applied in their order.
         factors: whether the regions' triangular factors are computed (focal attention uses them).
+        features: the proposer gives the regions' features and the encoder projects them; no pixel is encoded.
+        pictures: whether pictures have to be opened; without, regions are looked up by id.
     """
 
     encoder: Encoder
     proposer: Proposer | None = None
     filters: Sequence[Filter] = ()
     factors: bool = False
+    features: bool = False
+    pictures: bool = True
 
     def regions(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions] | None:
         """Propose and filter regions; None without a proposer."""
@@ -62,6 +75,8 @@ class ImageStage:
         regions = self.regions(images, ids)
         if regions is None:
             return ImageFeatures(tuple(ids), self.encoder.encode_pixels(pixels).global_features)
+        if self.features:
+            return self.project(ids, regions, _fractions(images, regions))
         if all(r.grid is not None for r in regions):
             encoded = self.encoder.encode_pixels(pixels, patches=True)
             assert encoded.patches is not None
@@ -85,6 +100,46 @@ class ImageStage:
             whole,
             ragged,
             boxes=_fractions(images, regions),
+            keep=_keep(regions, ragged.device),
+            factor=triangular_factor(ragged) if self.factors else None,
+        )
+
+    def prepare(self, image: Image) -> Tensor:
+        """Prepare a picture for `encode`; an empty tensor where no pixel is encoded."""
+        return torch.empty(0) if self.features else self.encoder.prepare(image)
+
+    def look_up(self, ids: Sequence[str]) -> ImageFeatures:
+        """Encode pictures by their ids alone: regions and features come from a file."""
+        assert isinstance(self.proposer, FeatureReader)
+        regions = self.proposer.lookup(ids)
+        boxes = np.concatenate([found.boxes for found in regions]).astype("float32").reshape(-1, 4)
+        return self.project(ids, regions, torch.from_numpy(boxes))
+
+    def project(self, ids: Sequence[str], regions: Sequence[Regions], boxes: Tensor) -> ImageFeatures:
+        """Encode the features that came with the regions.
+
+        Args:
+            ids: of the pictures.
+            regions: with their features, one a picture.
+            boxes: ``(total_regions, 4)`` as fractions of width and height.
+
+        Raises:
+            DataError: names the first picture whose regions came without features.
+        """
+        assert isinstance(self.encoder, FeatureEncoder)
+        rows, whole = [], []
+        for image_id, found in zip(ids, regions):
+            if found.features is None or found.global_feature is None or len(found.features) != len(found):
+                raise DataError(f"image {image_id!r}: its {len(found)} regions came without features")
+            rows.append(torch.from_numpy(np.asarray(found.features, dtype=np.float32)))
+            whole.append(torch.from_numpy(np.asarray(found.global_feature, dtype=np.float32)))
+        counts = torch.tensor([0, *(len(r) for r in regions)])
+        ragged = Ragged(self.encoder.encode_features(torch.cat(rows)), counts.cumsum(0))
+        return ImageFeatures(
+            tuple(ids),
+            self.encoder.encode_features(torch.stack(whole)),
+            ragged,
+            boxes=boxes,
             keep=_keep(regions, ragged.device),
             factor=triangular_factor(ragged) if self.factors else None,
         )
@@ -117,13 +172,19 @@ def encode_images(
 ) -> Iterator[ImageFeatures]:
     """Yield features batch by batch, in the order of the sources; bad pictures are reported and left out.
 
-    At most two batches of pictures are in memory: one being encoded, one being decoded.
+    At most two batches of pictures are in memory: one being encoded, one being decoded. Where regions and features
+    come from a file no picture is opened.
     """
+    if not stage.pictures:
+        listed = iter(sources)
+        while names := [source.id for source in islice(listed, batch_size)]:
+            yield stage.look_up(names)
+        return
 
     def decoded(source: ImageSource) -> tuple[Image, Tensor] | ImageError:
         try:
             image = source.load()
-            return image, stage.encoder.prepare(image)
+            return image, stage.prepare(image)
         except ImageError as error:
             return error
 
@@ -167,11 +228,13 @@ def encode_texts(
     for item in items:
         if not isinstance(item.text, str) or not item.text.strip():
             raise DataError(f"text {item.id!r} is empty or not a string: {item.text!r}")
-    whole = _encode_strings(encoder, [item.text for item in items], batch_size)
     ids = tuple(item.id for item in items)
     if fragmenter is None:
-        return TextFeatures(ids, whole)
+        return TextFeatures(ids, _encode_strings(encoder, [item.text for item in items], batch_size))
     phrases = tuple(fragmenter.split(item) for item in items)
+    if isinstance(encoder, FragmentEncoder):
+        return _encode_together(encoder, items, phrases, batch_size)
+    whole = _encode_strings(encoder, [item.text for item in items], batch_size)
     # The same phrase recurs in many captions of a collection; each is encoded once.
     distinct = list(dict.fromkeys(p for split in phrases for p in split))
     row = {phrase: i for i, phrase in enumerate(distinct)}
@@ -179,6 +242,20 @@ def encode_texts(
     picked = torch.tensor([row[p] for split in phrases for p in split], dtype=torch.int64)
     offsets = torch.tensor([0, *(len(split) for split in phrases)]).cumsum(0)
     return TextFeatures(ids, whole, Ragged(encoded[picked.to(encoded.device)], offsets), phrases)
+
+
+def _encode_together(
+    encoder: FragmentEncoder, items: Sequence[TextItem], phrases: tuple[tuple[str, ...], ...], batch_size: int
+) -> TextFeatures:
+    wholes, fragments = [], []
+    for start in range(0, len(items), batch_size):
+        part = slice(start, start + batch_size)
+        encoded = encoder.encode_fragmented([item.text for item in items[part]], phrases[part])
+        wholes.append(encoded.global_features)
+        fragments.append(encoded.fragments)
+    offsets = torch.tensor([0, *(len(split) for split in phrases)]).cumsum(0)
+    ids = tuple(item.id for item in items)
+    return TextFeatures(ids, torch.cat(wholes), Ragged(torch.cat(fragments), offsets), phrases)
 
 
 def _encode_strings(encoder: Encoder, texts: Sequence[str], batch_size: int) -> Tensor:

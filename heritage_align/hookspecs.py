@@ -8,8 +8,17 @@ from typing import Literal
 
 import pluggy
 
-Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset"]
-KINDS: tuple[Kind, ...] = ("encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset")
+Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset", "trainer"]
+KINDS: tuple[Kind, ...] = (
+    "encoder",
+    "proposer",
+    "filter",
+    "fragmenter",
+    "similarity",
+    "index",
+    "dataset",
+    "trainer",
+)
 
 PROJECT = "heritage_align"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -19,9 +19,19 @@ from torch import Tensor
 from heritage_align.config import Component, Config, load_config
 from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts
 from heritage_align.errors import ConfigError
-from heritage_align.planning import gives, missing_pieces, needs, plan
+from heritage_align.planning import gives, missing_pieces, needs, plan, takes_features
 from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, Filter, Fragmenter, Index, Proposer, Similarity
+from heritage_align.protocols import (
+    BuildContext,
+    Dataset,
+    Encoder,
+    FeatureReader,
+    Filter,
+    Fragmenter,
+    Index,
+    Proposer,
+    Similarity,
+)
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 
@@ -61,8 +71,15 @@ class Pipeline:
             attention.update(step.attention)
         self.similarity: Similarity = self._build(config.similarity, replace(context, attention=attention))
         self.index: Index = self._build(config.index, context)
+        features = takes_features(config)
         self._stage = ImageStage(
-            self.encoder, self.proposer, self.filters, factors="image.factor?" in needs(config.similarity)
+            self.encoder,
+            self.proposer,
+            self.filters,
+            factors="image.factor?" in needs(config.similarity),
+            features=features,
+            pictures=not (features and isinstance(self.proposer, FeatureReader))
+            or any("keep" in gives(component) for component in config.filters),
         )
 
     @classmethod
@@ -129,7 +146,7 @@ class Pipeline:
             raise ValueError(f"images and ids: expected as many of both, got {len(images)} and {len(ids)}")
         if not images:
             raise ValueError("images: there is nothing to encode")
-        pixels = torch.stack([self.encoder.prepare(image) for image in images])
+        pixels = torch.stack([self._stage.prepare(image) for image in images])
         with ThreadPoolExecutor(self.config.runtime.workers) as pool:
             features = self._stage.encode(images, ids, pixels, pool, self.config.runtime.batch_size)
         features.folded = self.similarity.fold(features)

@@ -32,6 +32,11 @@ def gives(component: Component) -> set[str]:
     return set(component.spec.outputs if own is None else own)
 
 
+def takes_features(config: Config) -> bool:
+    """Return whether the regions' features come from the proposer and the encoder projects them."""
+    return config.proposer is not None and "features" in gives(config.proposer) and "features" in gives(config.encoder)
+
+
 def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
     """Yield what components need and lack here: libraries that are not installed, files that are not there."""
     for component in _all(components):
@@ -69,6 +74,11 @@ def _unmet_needs(config: Config) -> Iterator[str]:
         yield f"proposer: is missing; similarity {name!r} compares regions"
     if "text.fragments" in wanted and config.fragmenter is None:
         yield f"fragmenter: is missing; similarity {name!r} compares text fragments"
+    if "features" in encoder and not takes_features(config):
+        yield (
+            f"proposer: encoder {config.encoder.spec.name!r} takes region features; name a proposer that gives them, "
+            "for example {name: region_features, path: ...} or {name: faster_rcnn, features: pooled}"
+        )
     if config.proposer is not None and "patches" in gives(config.proposer) and "patches" not in encoder:
         yield (
             f"proposer.name: {config.proposer.spec.name!r} needs an encoder with patch features, and "

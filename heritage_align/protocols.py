@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from heritage_align.training.job import TrainingJob, TrainingOutcome
     from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 API_VERSION = 1
@@ -69,11 +70,43 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class FeatureEncoder(Protocol):
+    """What an encoder offers besides if it takes region features instead of pixels (its spec gives ``features``)."""
+
+    def encode_features(self, features: Tensor) -> Tensor:
+        """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``, unit rows, fp32."""
+
+
+class FragmentedTexts(NamedTuple):
+    """Result of `FragmentEncoder.encode_fragmented`: ``(n, dim)`` and ``(total_fragments, dim)``, unit rows, fp32."""
+
+    global_features: Tensor
+    fragments: Tensor
+
+
+@runtime_checkable
+class FragmentEncoder(Protocol):
+    """What a text encoder offers besides if a text's vector depends on its fragments, or theirs on the text."""
+
+    def encode_fragmented(self, texts: Sequence[str], fragments: Sequence[Sequence[str]]) -> FragmentedTexts:
+        """Encode texts with their fragments, at least one a text."""
+
+
+@runtime_checkable
 class Proposer(Protocol):
     """Finds regions of images."""
 
     def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
         """Return regions for every image; deterministic in the seed and the image's id, whatever the batch."""
+
+
+@runtime_checkable
+class FeatureReader(Protocol):
+    """What a proposer offers besides if it reads regions and their features from a file: no picture is opened."""
+
+    def lookup(self, ids: Sequence[str]) -> list[Regions]:
+        """Return regions with `features`, boxes as fractions of width and height; raises DataError that names the
+        first ids without features."""
 
 
 @runtime_checkable
@@ -131,3 +164,11 @@ class Dataset(Protocol):
 
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises ImageError that names the file."""
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Fits a model to a data set; ``heritage-align train`` runs it."""
+
+    def train(self, job: TrainingJob) -> TrainingOutcome:
+        """Train, or go on where a killed run stopped, and return the configuration that uses the result."""

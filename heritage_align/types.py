@@ -59,12 +59,17 @@ class Regions:
         keep: ``(n_regions,)`` bool, False for a region that a filter masked; None means all are kept.
         grid: ``(rows, columns)`` where the regions are the encoder's own patches in row-major order (they are
             then encoded in the forward pass of the whole image, not as crops).
+        features: ``(n_regions, feature_dim)`` float32 where the proposer computes or reads the regions' features
+            (a detector's pooled features); an encoder that takes features projects them, and no crop is made.
+        global_feature: ``(feature_dim,)`` float32 of the whole image, there wherever `features` is.
     """
 
     boxes: FloatArray
     scores: FloatArray | None = None
     keep: np.ndarray[Any, np.dtype[np.bool_]] | None = None
     grid: tuple[int, int] | None = None
+    features: FloatArray | None = None
+    global_feature: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -28,8 +28,8 @@ HEAVY = (
 plugins."""
 
 FEATURES = {
-    "encoder": ((), ("global", "texts", "patches")),
-    "proposer": ((), ("crops", "patches")),
+    "encoder": ((), ("global", "texts", "patches", "features")),
+    "proposer": ((), ("crops", "patches", "features")),
     "filter": ((), ("keep", "attention")),
     "fragmenter": ((), ("fragments",)),
     "similarity": (
@@ -46,6 +46,7 @@ FEATURES = {
     ),
     "index": ((), ()),
     "dataset": ((), ()),
+    "trainer": ((), ()),
 }
 """Kind -> the inputs and outputs that the planner understands (a trailing ``?`` marks an optional input)."""
 
