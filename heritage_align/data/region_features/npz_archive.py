@@ -1,0 +1,85 @@
+"""The arrays of a ``.npz`` file by any of the names that are in use; pickles in it are never opened."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heritage_align.errors import DataError
+
+Array = NDArray[Any]
+
+NAMES = {
+    "features": ("features", "values", "x"),
+    "offsets": ("offsets",),
+    "lengths": ("lengths", "num_boxes", "num_bbox"),
+    "ids": ("ids", "image_ids", "image_id"),
+    "boxes": ("boxes", "bbox"),
+    "objectness": ("objectness", "scores", "objects_conf"),
+    "global": ("global", "global_features"),
+    "keypoints": ("keypoints",),
+    "keep": ("keep",),
+    "image_w": ("image_w", "widths"),
+    "image_h": ("image_h", "heights"),
+}
+
+
+def npz_dim(path: Path) -> int:
+    """Return the width of the features of a file, from the header of its array; raises DataError."""
+    return int(_opened(path, lambda archive: _header_shape(path, archive))[-1])
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read the arrays that are known by name, under the names of this module."""
+
+    def read(archive: Any) -> dict[str, Array]:
+        there = {name: _present(archive.files, name) for name in NAMES}
+        return {name: archive[key] for name, key in there.items() if key is not None}
+
+    arrays: dict[str, Array] = _opened(path, read)
+    if "features" not in arrays:
+        raise DataError(f"{path}: has no array of features; known names: {', '.join(NAMES['features'])}")
+    if arrays["features"].dtype.kind != "f":
+        raise DataError(f"{path}: features hold {arrays['features'].dtype}, expected floating numbers")
+    return arrays
+
+
+def _opened(path: Path, use: Callable[[Any], Any]) -> Any:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: is no .npz archive, or not a whole one")
+        with np.load(path, allow_pickle=False) as archive:
+            return use(archive)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # zipfile, zlib, struct and numpy's parser of headers raise a dozen different ones
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as arrays: {first_line}") from error
+
+
+def _header_shape(path: Path, archive: Any) -> tuple[int, ...]:
+    name = _present(archive.files, "features")
+    if name is None:
+        raise DataError(f"{path}: has no array of features; known names: {', '.join(NAMES['features'])}")
+    with archive.zip.open(f"{name}.npy") as stream:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape: tuple[int, ...] = read[np.lib.format.read_magic(stream)](stream)[0]
+    if len(shape) not in (2, 3):
+        raise DataError(f"{path}: features have shape {shape}, expected (total_regions, dim) or (n, longest, dim)")
+    return shape
+
+
+def _present(files: list[str], name: str) -> str | None:
+    return next((key for key in NAMES[name] if key in files), None)
+
+
+def single(values: Array) -> Array:
+    """Return float64 as float32, which is what models take, and float16 as it is."""
+    return values.astype(np.float32) if values.dtype.itemsize > 4 else values
