@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from cn_clip.clip.model import CLIP, VisualTransformer
+from cn_clip.clip.model import VisualTransformer
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align.protocols import BuildContext, EncodedImages
-from heritage_align_plugins.cn_clip.architecture import Architecture, build_model
-from heritage_align_plugins.cn_clip.checkpoint import Weights, load_model, read_weights
 from heritage_align_plugins.cn_clip.config import CnClipConfig
+from heritage_align_plugins.cn_clip.loading import load_configured
 from heritage_align_plugins.cn_clip.patches import patch_recipe
 from heritage_align_plugins.cn_clip.preprocess import prepare_image, prepare_texts
 from heritage_align_plugins.cn_clip.resnet import ResNetTower
@@ -36,16 +35,7 @@ class CnClipEncoder:
     """
 
     def __init__(self, config: CnClipConfig, context: BuildContext) -> None:
-        architecture = config.architecture()
-        model, self._weights_name = _load(config, architecture, context.seed)
-        if config.image_size is not None:
-            architecture = architecture.at(config.image_size)
-        self._context_length = config.context_length or architecture.context_length
-        if self._context_length > architecture.text_max_position_embeddings:
-            raise ValueError(
-                f"context_length: {architecture.name} has positions for "
-                f"{architecture.text_max_position_embeddings} tokens, got {self._context_length}"
-            )
+        model, architecture, self._weights_name = load_configured(config, context.seed)
         self._architecture = architecture
         self._device, self._dtype = torch.device(context.device), _DTYPES[context.precision]
         self.dim = architecture.embed_dim
@@ -98,23 +88,10 @@ class CnClipEncoder:
         """
         if not texts:
             return torch.empty(0, self.dim, device=self._device)
-        return _unit(self._texts(prepare_texts(texts, self._context_length).to(self._device)))
+        return _unit(self._texts(prepare_texts(texts, self._architecture.context_length).to(self._device)))
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(self._device, self._dtype)
-
-
-def _load(config: CnClipConfig, architecture: Architecture, seed: int) -> tuple[CLIP, str]:
-    file = config.weights_file()
-    size = config.image_size
-    suffix = f"@{size}px" if size not in (None, architecture.image_resolution) else ""
-    if file is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            state = build_model(architecture).state_dict()
-        return load_model(architecture, Weights(state, ""), "random weights", size), f"random:{seed}{suffix}"
-    weights = read_weights(file)
-    return load_model(architecture, weights, str(file), size), f"sha256:{weights.sha256}{suffix}"
 
 
 def _unit(x: Tensor) -> Tensor:

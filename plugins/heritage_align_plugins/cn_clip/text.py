@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP
     from cn_clip.clip.modeling_bert import BertLayer
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
     "relu": relu,
     "swish": silu,
@@ -71,7 +71,7 @@ class Layer:
         )
         self._after_attention = Norm(layer.attention.output.LayerNorm, convert)
         self._after_mlp = Norm(layer.output.LayerNorm, convert)
-        self._activation = _ACTIVATIONS[activation]
+        self._activation = ACTIVATION_FUNCTIONS[activation]
 
     def __call__(self, x: Tensor, packing: Packing, first_only: bool) -> Tensor:
         """Return all tokens ``(n_tokens, width)``, or with `first_only` each text's first ``(n, width)``."""
