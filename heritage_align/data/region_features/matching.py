@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from heritage_align.data.region_features.checks import first_of
 from heritage_align.errors import DataError
 
-_ENDING = re.compile(r"\.(jpe?g|png|webp|tiff?|bmp|gif|npz|npy)$", re.IGNORECASE)
+_ENDING = re.compile(r"(\.(jpe?g|png|webp|tiff?|bmp|gif))?(\.np[yz])?$", re.IGNORECASE)
 _COCO = re.compile(r"COCO_[a-z]+\d{4}_(\d{12})")
 
 Path = tuple[str, ...]

@@ -10,6 +10,7 @@ Other names that are understood are in `npz_archive.NAMES`.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +28,22 @@ def read_npz(path: Path) -> RegionFeatures:
     arrays = read_arrays(path)
     if "ids" not in arrays or arrays["ids"].ndim != 1:
         raise DataError(f"{path}: has no array 'ids' of one id an image")
-    images = len(arrays["ids"])
+    ids = _ids(path, arrays["ids"])
     features = arrays["features"]
     if features.ndim == 3:
-        flat, offsets = _unpadded(path, arrays, images)
+        flat, offsets = _unpadded(path, arrays, len(ids))
     elif features.ndim == 2 and "offsets" in arrays:
-        flat, offsets = arrays, checked_offsets(str(path), arrays["offsets"], images, len(features))
+        flat, offsets = arrays, checked_offsets(str(path), arrays["offsets"], len(ids), len(features))
     else:
         raise DataError(
             f"{path}: features have shape {features.shape}; two dimensions need 'offsets', three are padded"
         )
     boxes = flat.get("boxes", whole_boxes(len(flat["features"])))
     if "image_w" in arrays and "image_h" in arrays and "boxes" in flat:
-        boxes = _in_fractions(path, boxes, offsets, arrays)
+        boxes = _in_fractions(path, boxes, offsets, ids, (arrays["image_w"], arrays["image_h"]))
     return RegionFeatures(
         str(path),
-        _ids(path, arrays["ids"]),
+        ids,
         offsets,
         single(flat["features"]),
         boxes,
@@ -68,19 +69,18 @@ def _unpadded(path: Path, arrays: dict[str, Array], images: int) -> tuple[dict[s
     return flat, np.cumsum([0, *lengths])
 
 
-def _in_fractions(path: Path, boxes: Array, offsets: Array, arrays: dict[str, Array]) -> Array:
+def _in_fractions(path: Path, boxes: Array, offsets: Array, ids: tuple[str, ...], sizes: tuple[Array, Array]) -> Array:
     """Divide each image's boxes by its size; images that do not fit the boxes are refused."""
-    parts = [np.empty((0, 4), dtype=np.float32)]
-    sizes = (arrays["image_w"], arrays["image_h"])
     if boxes.shape != (offsets[-1], 4):
         raise DataError(f"{path}: 'boxes' has shape {boxes.shape}, expected {(int(offsets[-1]), 4)}")
-    if any(size.shape != (len(arrays["ids"]),) for size in sizes):
+    if any(size.shape != (len(ids),) for size in sizes):
         raise DataError(f"{path}: 'image_w' and 'image_h' must have one number an image")
-    for image, (start, stop, width, height) in enumerate(zip(offsets[:-1], offsets[1:], *sizes)):
+    parts = [np.empty((0, 4), dtype=np.float32)]
+    for image_id, (start, stop), width, height in zip(ids, pairwise(offsets), *sizes):
         try:
             parts.append(pixel_fractions(boxes[start:stop], width, height))
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: image {arrays['ids'][image]!r}: {error}") from error
+            raise DataError(f"{path}: image {image_id!r}: {error}") from error
     return np.concatenate(parts)
 
 

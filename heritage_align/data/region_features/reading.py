@@ -11,7 +11,7 @@ from heritage_align.data.region_features.features import RegionFeatures
 from heritage_align.data.region_features.from_store import read_store, store_dim
 from heritage_align.data.region_features.npz import read_npz
 from heritage_align.data.region_features.npz_archive import npz_dim
-from heritage_align.data.region_features.npz_folder import npz_files, read_npz_folder
+from heritage_align.data.region_features.npz_folder import read_npz_folder
 from heritage_align.data.region_features.safetensors_file import read_safetensors, safetensors_dim
 from heritage_align.errors import DataError
 
@@ -27,7 +27,7 @@ _FILES = {
     ".npz": _Form(read_npz, npz_dim),
 }
 _STORE = _Form(read_store, store_dim)
-_FOLDER = _Form(read_npz_folder, lambda folder: npz_dim(npz_files(folder)[0]))
+_FOLDER = _Form(read_npz_folder, lambda folder: npz_dim(_any_npz(folder) or folder))
 
 
 def read_region_features(path: str | Path) -> RegionFeatures:
@@ -49,7 +49,7 @@ def _form(path: Path) -> _Form:
     if path.is_dir():
         if (path / "build.json").exists() or (path / "manifest.json").exists():
             return _STORE
-        if npz_files(path):
+        if _any_npz(path):
             return _FOLDER
         raise DataError(f"{path}: is neither a store nor a folder of .npz files")
     if not path.exists():
@@ -57,3 +57,7 @@ def _form(path: Path) -> _Form:
     if path.suffix.lower() not in _FILES:
         raise DataError(f"{path}: region features are read from {', '.join(_FILES)}, a folder of .npz files or a store")
     return _FILES[path.suffix.lower()]
+
+
+def _any_npz(folder: Path) -> Path | None:
+    return next(folder.rglob("*.npz"), None)
