@@ -21,6 +21,10 @@ class Cell:
     mean: float
     std: float | None = None
 
+    def asdict(self) -> dict[str, Any]:
+        """Return the numbers, JSON-ready."""
+        return {"mean": self.mean, "std": self.std}
+
     def __str__(self) -> str:
         return f"{self.mean:.1f}" if self.std is None else f"{self.mean:.1f}±{self.std:.1f}"
 
@@ -32,19 +36,21 @@ class RecallTable:
     Attributes:
         groups: headings and their columns, for example ``("T2I", ("R@1", "R@5", "R@10"))``.
         rows: system, number of repeats, and a cell per column, None where the system lacks the number.
+        label: heading of the first column.
     """
 
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     rows: tuple[tuple[str, int, tuple[Cell | None, ...]], ...]
+    label: str = "system"
 
     def to_text(self) -> str:
         """Return an aligned table for a terminal; Chinese characters count as two columns."""
         bodies = [self._texts(cells, "-") for _, _, cells in self.rows]
         heads = [column for _, columns in self.groups for column in columns]
-        widths = [max(map(_width, column)) for column in zip(heads, *bodies)]
-        first = max(map(_width, ["system", *(system for system, _, _ in self.rows)]))
+        widths = self._widened([max(map(_width, column)) for column in zip(heads, *bodies)])
+        first = max(map(_width, [self.label, *(system for system, _, _ in self.rows)]))
         lines = [_pad("", first) + _bars(self._headings(widths))]
-        lines.append(_pad("system", first) + _bars(self._grouped(heads, widths)))
+        lines.append(_pad(self.label, first) + _bars(self._grouped(heads, widths)))
         for (system, _, _), body in zip(self.rows, bodies):
             lines.append(_pad(system, first) + _bars(self._grouped(body, widths)))
         return "\n".join(line.rstrip() for line in lines)
@@ -53,7 +59,7 @@ class RecallTable:
         """Return a GitHub table; headings of groups are repeated in every column, as it has no spanning
         cells."""
         heads = [f"{title} {column}".strip() for title, columns in self.groups for column in columns]
-        lines = ["| " + " | ".join(["system", *heads]) + " |", "|---|" + "---:|" * len(heads)]
+        lines = ["| " + " | ".join([self.label, *heads]) + " |", "|---|" + "---:|" * len(heads)]
         for system, _, cells in self.rows:
             lines.append("| " + " | ".join([system.replace("|", "\\|"), *self._texts(cells, "")]) + " |")
         return "\n".join(lines)
@@ -68,12 +74,21 @@ class RecallTable:
         for title, columns in self.groups:
             place = record.setdefault(title.lower(), {}) if title else record
             for column, cell in zip(columns, remaining):
-                place[column] = None if cell is None else {"mean": cell.mean, "std": cell.std}
+                place[column] = None if cell is None else cell.asdict()
         return record
 
     @staticmethod
     def _texts(cells: tuple[Cell | None, ...], missing: str) -> list[str]:
         return [missing if cell is None else str(cell) for cell in cells]
+
+    def _widened(self, widths: Sequence[int]) -> list[int]:
+        """Widen the first column of a group whose heading is longer than its columns."""
+        wide, begin = list(widths), 0
+        for title, columns in self.groups:
+            span = sum(wide[begin : begin + len(columns)]) + 2 * (len(columns) - 1)
+            wide[begin] += max(0, _width(title) - span)
+            begin += len(columns)
+        return wide
 
     def _headings(self, widths: Sequence[int]) -> list[str]:
         """Return each group's heading, centred over its columns."""

@@ -36,6 +36,12 @@ def test_two_degrees_of_freedom_by_hand() -> None:
     assert test.p_baseline == pytest.approx(1 / (1 + 1 / 4))
 
 
+def test_four_folds_by_hand() -> None:
+    """df (3, 3): with x = f / (1 + f), P(F <= f) = 2/pi (asin(sqrt x) - sqrt(x (1 - x)) (1 - 2 x)); f = 4, x = 0.8:
+    2/pi (1.10715 + 0.24) = 0.85762."""
+    assert variance_ratio_test(with_variance(4.0), with_variance(1.0)).p_value == pytest.approx(1 - 0.85762, abs=1e-5)
+
+
 def test_the_order_matters_only_for_the_fixed_reading() -> None:
     one, two = with_variance(3.0), with_variance(1.0)
     forward, backward = variance_ratio_test(one, two), variance_ratio_test(two, one)
