@@ -38,6 +38,7 @@ DEFAULT_PLUGINS = (
     "grids",
     "crops",
     "faster_rcnn",
+    "region_features",
     "sift",
     "focal",
     "fragments",

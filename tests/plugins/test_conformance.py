@@ -28,6 +28,7 @@ ELSEWHERE = {
     "proposer.faster_rcnn": "faster_rcnn/test_torchvision.py",
     "proposer.patch_grid": "grids/test_patch_grid.py",
     "proposer.random_crops": "crops/test_random_crops.py",
+    "proposer.region_features": "region_features/test_region_features.py",
 }
 """Components whose own tests run the kit, on the weights that they make."""
 
