@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heritage_align.training.job import TrainingJob, TrainingOutcome
-    from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+    from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 API_VERSION = 1
 """Raised when a method below changes; additions with a default do not raise it."""
@@ -107,6 +107,14 @@ class FeatureReader(Protocol):
     def lookup(self, ids: Sequence[str]) -> list[Regions]:
         """Return regions with `features`, boxes as fractions of width and height; raises DataError that names the
         first ids without features."""
+
+
+@runtime_checkable
+class BoxFeatures(Protocol):
+    """What a proposer of features offers besides if it can describe any box, not only those that it finds."""
+
+    def features_of(self, image: Image, boxes: Sequence[Sequence[float]]) -> FloatArray:
+        """Return ``(n_boxes, feature_dim)`` of boxes in pixels, each through the stage that describes a whole image."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from heritage_align.encoding import encode_texts
 from heritage_align.errors import DataError
 from heritage_align.evaluation.fragments import FragmentEvaluation, evaluate_fragment_scores, evaluate_fragments
 from heritage_align.evaluation.golden import Box, GoldenSet, pool_golden
-from heritage_align.evaluation.golden_crops import boxes_of, encode_crops, golden_sources, in_order, refuse
+from heritage_align.evaluation.golden_boxes import boxes_of, encode_boxes_of, golden_sources, in_order, refuse
 from heritage_align.evaluation.metrics import KS
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
@@ -76,13 +76,13 @@ def encode_golden(
     Args:
         image_ids: of these pictures only, for example a fold's test part.
         fragmenter: of the phrases (see `phrase_features`).
-        encode_boxes: encodes fragments in place of the default, which crops the boxes and encodes them with
-            ``pipeline.encoder``. Encoders return rows of unit length, of which the inner product is the cosine; the
-            projections of Sheng et al. are compared with their lengths, and region features come from a detector.
-        encode_phrases: encodes phrases in place of ``pipeline.text_encoder``, for the same reasons.
+        encode_boxes: encodes fragments in place of ``pipeline.encoder``. Encoders return rows of unit length, of which
+            the inner product is the cosine; the projections of Sheng et al. are compared with their lengths.
+        encode_phrases: encodes phrases in place of ``pipeline.text_encoder``, for the same reason.
 
     Raises:
-        ConfigError: the encoder takes region features and `encode_boxes` is not given.
+        ConfigError: the encoder takes region features, the proposer has none of golden boxes, and `encode_boxes` is
+            not given.
         DataError: no golden pairs, or a box outside its picture.
         ImageError: a picture cannot be read: a hand-made golden set should lose nothing silently.
     """
@@ -90,7 +90,7 @@ def encode_golden(
     if image_ids is not None:
         golden = golden.select(image_ids)[0]
     if encode_boxes is None:
-        regions = encode_crops(pipeline, dataset, golden)
+        regions = encode_boxes_of(pipeline, dataset, golden)
     else:
         places = boxes_of(golden)
         regions = in_order(golden, {i: _checked(encode_boxes(i, b), len(b), i) for i, b in places.items()})

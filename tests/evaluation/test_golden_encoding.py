@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
+from heritage_align.component import ComponentConfig
+from heritage_align.config import load_config
 from heritage_align.data.collection import Collection
 from heritage_align.data.pictures import FilePictures
 from heritage_align.errors import ConfigError, DataError, ImageError
 from heritage_align.evaluation.golden_encoding import encode_golden, evaluate_golden, phrase_features
+from heritage_align.hookspecs import ComponentSpec, hookimpl
 from heritage_align.pipeline import Pipeline
-from heritage_align.types import GoldenPair
+from heritage_align.plugins import discover
+from heritage_align.protocols import BuildContext
+from heritage_align.types import GoldenPair, Regions
 
 PAIRS = (
     GoldenPair("p1", (4, 6, 30, 30), ("blue ground", "red lotus")),
@@ -113,9 +119,75 @@ def test_a_box_a_little_beyond_the_edge_is_clipped(scan: Pipeline, pictures: Pat
     assert torch.allclose(encode_golden(scan, over).regions[0], whole.global_features[0], atol=1e-5)
 
 
-def test_region_features_need_a_source_for_golden_boxes(
-    scan: Pipeline, collection: Collection, monkeypatch: pytest.MonkeyPatch
+class Nothing(ComponentConfig):
+    """No settings."""
+
+
+class Found:
+    """A proposer whose one region is the picture; its features are the mean colour and the size, with zeros to 16."""
+
+    def __init__(self, config: Nothing, context: BuildContext) -> None: ...
+
+    def propose(self, images: Sequence[Image.Image], ids: Sequence[str]) -> list[Regions]:
+        return [
+            Regions(np.array([[0, 0, *image.size]], dtype=np.float32), features=row[None], global_feature=row)
+            for image in images
+            for row in [described(image)]
+        ]
+
+
+class Anywhere(Found):
+    """It also describes other boxes."""
+
+    def features_of(self, image: Image.Image, boxes: Sequence[Sequence[float]]) -> np.ndarray:
+        return np.stack([described(image.crop((round(a), round(b), round(c), round(d)))) for a, b, c, d in boxes])
+
+
+def described(image: Image.Image) -> np.ndarray:
+    row = np.zeros(16, dtype=np.float32)
+    row[:5] = [*np.asarray(image).reshape(-1, 3).mean(axis=0), *image.size]
+    return row
+
+
+class Plugin:
+    @staticmethod
+    @hookimpl
+    def heritage_align_components() -> list[ComponentSpec]:
+        return [
+            ComponentSpec("proposer", name, f"{__name__}:{target}", f"{__name__}:Nothing", "", outputs=("features",))
+            for name, target in (("found", "Found"), ("anywhere", "Anywhere"))
+        ]
+
+
+@pytest.fixture
+def features_pipeline(tiny_checkpoint: Path) -> Callable[[str], Pipeline]:
+    def build(proposer: str) -> Pipeline:
+        registry = discover([("here", Plugin())])
+        document = {
+            "version": 1,
+            "name": "x",
+            "encoder": {"name": "region_features", "dim": 16},
+            "text_encoder": {"name": "cn_clip", "model": str(tiny_checkpoint)},
+            "proposer": {"name": proposer},
+            "similarity": {"name": "global"},
+            "runtime": {"device": "cpu"},
+        }
+        return Pipeline(load_config(document, registry=registry), registry)
+
+    return build
+
+
+def test_region_features_of_golden_boxes_come_from_the_proposer(
+    features_pipeline: Callable[[str], Pipeline], collection: Collection
 ) -> None:
-    monkeypatch.setattr("heritage_align.evaluation.golden_crops.takes_features", lambda _: True)
-    with pytest.raises(ConfigError, match="give encode_boxes"):
-        encode_golden(scan, collection)
+    encoded = encode_golden(features_pipeline("anywhere"), collection)
+    for row, image_id, box in [(0, "p1", (4, 6, 30, 30)), (1, "p0", (0, 0, 48, 40)), (2, "p1", (10, 10, 22, 40))]:
+        wanted = torch.from_numpy(described(collection.load_image(image_id).crop(box)))
+        assert torch.allclose(encoded.regions[row], wanted / wanted.norm())
+
+
+def test_region_features_without_a_source_for_golden_boxes(
+    features_pipeline: Callable[[str], Pipeline], collection: Collection
+) -> None:
+    with pytest.raises(ConfigError, match="proposer: 'found' has no features of golden boxes"):
+        encode_golden(features_pipeline("found"), collection)

@@ -1,4 +1,4 @@
-"""Golden fragments as crops: the annotated boxes go through the pipeline's encoder as proposed regions do."""
+"""Golden fragments into the common space: the annotated boxes are encoded as the pipeline's regions are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heritage_align.errors import ConfigError, DataError, ImageError
 from heritage_align.evaluation.golden import Box, GoldenSet
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import takes_features
-from heritage_align.protocols import Dataset
+from heritage_align.protocols import BoxFeatures, Dataset, FeatureEncoder
 from heritage_align.types import FloatArray, Regions
 
 
@@ -27,9 +27,10 @@ class _GoldenBoxes:
     boxes: Mapping[str, Sequence[Box]]
 
     def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
-        return [Regions(self._clipped(image, image_id)) for image, image_id in zip(images, ids)]
+        return [Regions(self.clipped(image, image_id)) for image, image_id in zip(images, ids)]
 
-    def _clipped(self, image: Image, image_id: str) -> FloatArray:
+    def clipped(self, image: Image, image_id: str) -> FloatArray:
+        """Return a picture's boxes, cut at its edges; raises DataError for one outside."""
         boxes = np.array(self.boxes[image_id], dtype=np.float32)
         clipped = boxes.clip(0, [image.width, image.height] * 2).astype(np.float32)
         for box, inside in zip(boxes, clipped):
@@ -41,17 +42,19 @@ class _GoldenBoxes:
         return clipped
 
 
-def encode_crops(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> Tensor:
-    """Crop the golden boxes and encode them as every region is; returns ``(n_fragments, dim)``, unit rows.
+def encode_boxes_of(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> Tensor:
+    """Encode the golden boxes as crops, or by the features that the proposer gives for them.
+
+    Returns:
+        ``(n_fragments, dim)``, unit rows.
 
     Raises:
-        ConfigError: the encoder takes region features.
+        ConfigError: the encoder takes region features, and the proposer has them only for the regions that it finds.
         DataError: a box outside its picture.
         ImageError: a picture cannot be read.
     """
     if takes_features(pipeline.config):
-        fault = "encoder: takes region features, and golden boxes have none; give encode_boxes"
-        raise ConfigError([fault], pipeline.config.source)
+        return _described(pipeline, dataset, golden)
     runtime = pipeline.config.runtime
     boxes = boxes_of(golden)
     stage = ImageStage(pipeline.encoder, _GoldenBoxes(boxes))
@@ -67,6 +70,23 @@ def encode_crops(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> Ten
             assert features.regions is not None
             parts = features.regions.values.split([len(boxes[i]) for i in features.ids])
             vectors.update(zip(features.ids, parts))
+    return in_order(golden, vectors)
+
+
+def _described(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> Tensor:
+    proposer, encoder = pipeline.proposer, pipeline.encoder
+    if not isinstance(proposer, BoxFeatures):
+        assert pipeline.config.proposer is not None
+        name = pipeline.config.proposer.spec.name
+        fault = f"proposer: {name!r} has no features of golden boxes; take a detector's, or give encode_boxes"
+        raise ConfigError([fault], pipeline.config.source)
+    assert isinstance(encoder, FeatureEncoder)
+    boxes = _GoldenBoxes(boxes_of(golden))
+    vectors = {}
+    for image_id in golden.pictures:
+        image = dataset.load_image(image_id)
+        features = proposer.features_of(image, boxes.clipped(image, image_id).tolist())
+        vectors[image_id] = encoder.encode_features(torch.from_numpy(np.asarray(features, dtype=np.float32)))
     return in_order(golden, vectors)
 
 
