@@ -1,0 +1,1 @@
+"""Words of a text with their parts of speech, by whatever tagger the settings name."""
