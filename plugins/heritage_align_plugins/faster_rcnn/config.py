@@ -11,6 +11,9 @@ from heritage_align.component import ComponentConfig, Facts
 
 Architecture = Literal["resnet50_fpn", "resnet50_fpn_v2", "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn"]
 
+TORCHVISION_DIM = 1024
+"""Width of the pooled features of every architecture of torchvision's."""
+
 
 class FasterRcnnConfig(ComponentConfig):
     """Which detector, and which of its boxes.
@@ -40,6 +43,11 @@ class FasterRcnnConfig(ComponentConfig):
         description="objectness: proposals of the first stage by their objectness, as Sheng et al. 2021; "
         "class: detections of the second stage by their class score, as bottom-up attention.",
     )
+    features: Literal["none", "pooled"] = Field(
+        "none",
+        description="none: regions are cut out for the encoder; pooled: they come with the features of the second "
+        "stage, the whole picture as one more box, for an encoder that takes features.",
+    )
     min_score: float = Field(
         0.05, ge=0.0, lt=1.0, description="rank_by class only: detections below this class score are dropped."
     )
@@ -68,6 +76,10 @@ class FasterRcnnConfig(ComponentConfig):
         return self
 
     def facts(self) -> Facts:
-        """Name the files that must exist."""
-        files = {"weights": self.weights, "config_file": self.config_file}
-        return Facts(files={key: path for key, path in files.items() if isinstance(path, Path)})
+        """Name the files that must exist, and what pooled features are as far as the settings tell."""
+        named = {"weights": self.weights, "config_file": self.config_file}
+        files = {key: path for key, path in named.items() if isinstance(path, Path)}
+        if self.features == "none":
+            return Facts(files=files)
+        dim = TORCHVISION_DIM if self.provider == "torchvision" else None
+        return Facts(dim=dim, outputs=("crops", "features"), files=files)

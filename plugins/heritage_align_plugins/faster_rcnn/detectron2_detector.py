@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from heritage_align.errors import ConfigError, MissingDependency
 from heritage_align.protocols import BuildContext
@@ -26,6 +27,7 @@ try:
     from detectron2.config import get_cfg
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.modeling import build_model
+    from detectron2.structures import Boxes
 
     from heritage_align_plugins.faster_rcnn.bottom_up import (
         add_bottom_up_options,
@@ -34,6 +36,31 @@ try:
     )
 except ImportError as error:  # also a build for another torch, whose symbols are not found
     raise MissingDependency(f"proposer faster_rcnn, provider detectron2: {error}; {INSTALL}") from error
+
+
+class View:
+    """A picture on its way through the model; what a question does not need is not computed.
+
+    Attributes:
+        inputs: the model's input, one picture resized.
+        scale: factors ``(4,)`` from pixels of the resized picture to its own.
+    """
+
+    def __init__(self, model: Any, inputs: list[dict[str, Any]], scale: Tensor) -> None:
+        self._model = model
+        self.inputs = inputs
+        self.scale = scale
+
+    @cached_property
+    def batch(self) -> Any:
+        """The normalised picture."""
+        return self._model.preprocess_image(self.inputs)
+
+    @cached_property
+    def maps(self) -> dict[str, Tensor]:
+        """The backbone's maps by name."""
+        maps: dict[str, Tensor] = self._model.backbone(self.batch.tensor)
+        return maps
 
 
 class Detectron2Detector:
@@ -65,26 +92,64 @@ class Detectron2Detector:
         if isinstance(config.weights, Path):
             _load(self.model, config.weights)
         self.model.eval()
+        self.dim = _pooled_dim(self.model)
+        if config.features == "pooled" and self.dim is None:
+            problem = f"features: 'pooled' needs a detector with one box head, not {_heads_name(self.model)}"
+            raise ConfigError([problem], _name(config))
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         self.resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
-    def detect(self, image: Image) -> tuple[Tensor, Tensor]:
-        """Return boxes in pixels of the picture and their scores (see `proposer.Detector`)."""
+    def view(self, image: Image) -> View:
+        """Resize a picture as the configuration says."""
         pixels = np.asarray(image.convert("RGB"))
         if self.bgr:
             pixels = pixels[:, :, ::-1]
         resized = self.resize.get_transform(pixels).apply_image(pixels)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
-        inputs = [{"image": tensor, "height": image.height, "width": image.width}]
-        if self.by_class:
-            found = self.model(inputs)[0]["instances"]
-            return found.pred_boxes.tensor, found.scores
-        batch = self.model.preprocess_image(inputs)
-        (proposals,), _ = self.model.proposal_generator(batch, self.model.backbone(batch.tensor), None)
-        boxes = proposals.proposal_boxes.tensor
         height, width = resized.shape[:2]
-        scale = torch.tensor([image.width / width, image.height / height] * 2, device=boxes.device)
-        return boxes * scale, proposals.objectness_logits.sigmoid()
+        scale = torch.tensor([image.width / width, image.height / height] * 2, device=self.model.device)
+        return View(self.model, [{"image": tensor, "height": image.height, "width": image.width}], scale)
+
+    def detect(self, view: View) -> tuple[Tensor, Tensor]:
+        """Return boxes in pixels of the picture and their scores (see `proposer.Detector`)."""
+        if self.by_class:
+            found = self.model(view.inputs)[0]["instances"]
+            return found.pred_boxes.tensor, found.scores
+        (proposals,), _ = self.model.proposal_generator(view.batch, view.maps, None)
+        return proposals.proposal_boxes.tensor * view.scale, proposals.objectness_logits.sigmoid()
+
+    def pool(self, view: View, boxes: Tensor) -> Tensor:
+        """Return ``(n, dim)`` of boxes in pixels of the picture.
+
+        Of a C4 model (bottom-up attention's) the mean of the fifth stage's map over the region, 2048 wide for a
+        ResNet-101; otherwise what the box head makes of the pooled region.
+
+        Raises:
+            ValueError: the model has no box head, or one a stage.
+        """
+        if self.dim is None:
+            raise ValueError(f"{_heads_name(self.model)} has no features of boxes")
+        heads = self.model.roi_heads
+        inside = [Boxes(boxes.to(view.scale.device) / view.scale)]
+        if hasattr(heads, "res5"):
+            pooled: Tensor = heads.res5(heads.pooler([view.maps[name] for name in heads.in_features], inside))
+            return pooled.mean(dim=(2, 3))
+        head: Tensor = heads.box_head(heads.box_pooler([view.maps[name] for name in heads.box_in_features], inside))
+        return head.flatten(1)
+
+
+def _pooled_dim(model: Any) -> int | None:
+    """Return the width of what the classifier of the second stage takes; None where there is none, or several."""
+    heads = getattr(model, "roi_heads", None)
+    predictor = getattr(heads, "box_predictor", None)
+    if predictor is None or isinstance(predictor, nn.ModuleList):
+        return None
+    dim: int = predictor.cls_score.in_features
+    return dim
+
+
+def _heads_name(model: Any) -> str:
+    return type(getattr(model, "roi_heads", model)).__name__
 
 
 def _name(config: FasterRcnnConfig) -> str:

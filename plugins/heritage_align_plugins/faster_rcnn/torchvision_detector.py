@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import URLError
 
 import torch
@@ -30,6 +30,23 @@ _STEPS = "num_batches_tracked"
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
 
 
+_SQUARE = 64
+"""Side in pixels of the picture from which the pooling learns the strides of the maps: a multiple of all of them."""
+
+
+class View(NamedTuple):
+    """A picture as the model sees it: its own size ``(height, width)``, resized, and the backbone's maps."""
+
+    size: tuple[int, int]
+    resized: ImageList
+    maps: dict[str, Tensor]
+
+    def scale(self, device: torch.device) -> Tensor:
+        """Return the factors ``(4,)`` from pixels of the resized picture to its own."""
+        (height, width), (resized_height, resized_width) = self.size, self.resized.image_sizes[0]
+        return torch.tensor([width / resized_width, height / resized_height] * 2, device=device)
+
+
 class TorchvisionDetector:
     """One of torchvision's Faster R-CNN models."""
 
@@ -38,24 +55,51 @@ class TorchvisionDetector:
         self.by_class = config.rank_by == "class"
         self.device = torch.device(context.device)
         self.model: Any = _model(config, context.seed).to(self.device).eval()
+        self.dim = self._show_a_square()
 
-    def detect(self, image: Image) -> tuple[Tensor, Tensor]:
-        """Return boxes in pixels of the picture and their scores (see `proposer.Detector`)."""
+    @torch.inference_mode()
+    def _show_a_square(self) -> int:
+        """Let the pooling infer the strides of the maps, which it does from its first picture and keeps.
+
+        A picture 100 times as long as wide would teach it 1/16 for 1/32, for itself and all that come after.
+
+        Returns:
+            The width of the pooled features.
+        """
+        heads = self.model.roi_heads
+        maps = self.model.backbone(torch.zeros(1, 3, _SQUARE, _SQUARE, device=self.device))
+        box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=self.device)
+        return int(heads.box_head(heads.box_roi_pool(maps, [box], [(_SQUARE, _SQUARE)])).shape[1])
+
+    def view(self, image: Image) -> View:
+        """Resize a picture and run the backbone on it."""
         pixels = convert_image_dtype(pil_to_tensor(image.convert("RGB")).to(self.device), torch.float32)
-        if self.by_class:
-            (found,) = self.model([pixels])
-            return found["boxes"], found["scores"]
         resized, _ = self.model.transform([pixels])
-        boxes, scores = self._proposals(resized)
-        height, width = resized.image_sizes[0]
-        scale = torch.tensor([image.width / width, image.height / height] * 2, device=boxes.device)
-        return boxes * scale, scores
+        return View((image.height, image.width), resized, self.model.backbone(resized.tensors))
 
-    def _proposals(self, images: ImageList) -> tuple[Tensor, Tensor]:
+    def detect(self, view: View) -> tuple[Tensor, Tensor]:
+        """Return boxes in pixels of the picture and their scores (see `proposer.Detector`)."""
+        if self.by_class:
+            # What the model's own forward does after its backbone.
+            sizes = view.resized.image_sizes
+            proposals, _ = self.model.rpn(view.resized, view.maps)
+            detections, _ = self.model.roi_heads(view.maps, proposals, sizes)
+            (found,) = self.model.transform.postprocess(detections, sizes, [view.size])
+            return found["boxes"], found["scores"]
+        boxes, scores = self._proposals(view.resized, view.maps)
+        return boxes * view.scale(boxes.device), scores
+
+    def pool(self, view: View, boxes: Tensor) -> Tensor:
+        """Return ``(n, dim)`` of boxes in pixels of the picture: RoIAlign, then the box head's layers."""
+        inside = boxes.to(self.device) / view.scale(self.device)
+        heads = self.model.roi_heads
+        features: Tensor = heads.box_head(heads.box_roi_pool(view.maps, [inside], view.resized.image_sizes))
+        return features
+
+    def _proposals(self, images: ImageList, maps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Do what `RegionProposalNetwork.forward` does, which throws the objectness away at the end."""
         rpn = self.model.rpn
-        features = self.model.backbone(images.tensors)
-        features = list(features.values())
+        features = list(maps.values())
         objectness, deltas = rpn.head(features)
         anchors = rpn.anchor_generator(images, features)
         per_level = [level[0].numel() for level in objectness]

@@ -91,7 +91,7 @@ def test_objectness_is_that_of_the_models_own_proposals(architecture: str) -> No
     detector.model.transform.min_size = (96,)
     with torch.inference_mode():
         images, _ = detector.model.transform([small])
-        boxes, scores = detector._proposals(images)
+        boxes, scores = detector._proposals(images, detector.model.backbone(images.tensors))
         (expected,), _ = detector.model.rpn(images, detector.model.backbone(images.tensors))
     assert torch.equal(boxes, expected)
     assert scores.shape == (len(boxes),)
