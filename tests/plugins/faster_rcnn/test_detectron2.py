@@ -142,6 +142,61 @@ def test_class_detections_are_those_of_the_libraries_predictor(
     assert len(found) >= 20
 
 
+def by_hand(detector: Any, image: Image.Image, box: np.ndarray) -> np.ndarray:
+    """Compute the second stage's features of a box as the model's own forward does up to its classifier."""
+    from detectron2.data.transforms import ResizeShortestEdge
+    from detectron2.structures import Boxes
+
+    pixels = np.asarray(image)
+    pixels = pixels if detector.input_format == "RGB" else pixels[:, :, ::-1]
+    resized = ResizeShortestEdge([200, 200], 400).get_transform(pixels).apply_image(pixels)
+    tensor = torch.from_numpy(resized.transpose(2, 0, 1).astype(np.float32))
+    scale = np.array([resized.shape[1] / image.width, resized.shape[0] / image.height] * 2)
+    boxes = Boxes(torch.from_numpy((box * scale).astype(np.float32))[None])
+    heads = detector.roi_heads
+    with torch.inference_mode():
+        maps = detector.backbone(detector.preprocess_image([{"image": tensor}]).tensor)
+        if hasattr(heads, "res5"):
+            return np.asarray(heads._shared_roi_transform([maps["res4"]], [boxes])[0].mean((1, 2)))
+        pooled = heads.box_pooler([maps[name] for name in ("p2", "p3", "p4", "p5")], [boxes])
+        return np.asarray(heads.box_head(pooled)[0])
+
+
+@pytest.mark.parametrize(("config", "dim"), [("vg.yaml", 128), ("fpn.yaml", 16)])
+@pytest.mark.parametrize("rank_by", ["objectness", "class"])
+def test_pooled_features_are_those_by_hand(
+    config: str, dim: int, rank_by: str, folder: Path, picture: Image.Image
+) -> None:
+    proposer = build(folder / config, features="pooled", rank_by=rank_by, count=3)
+    (found,) = proposer.propose([picture], ["a"])
+    (plain,) = build(folder / config, rank_by=rank_by, count=3).propose([picture], ["a"])
+    np.testing.assert_array_equal(found.boxes, plain.boxes)
+    assert found.features is not None
+    assert found.global_feature is not None
+    assert found.features.shape == (len(found), proposer.dim) == (len(found), dim)
+    boxes = np.array([found.boxes[0], [0, 0, 130, 90], [12, 20, 31, 42]], dtype=np.float32)
+    given = proposer.features_of(picture, boxes)
+    expected = np.stack([by_hand(model(proposer), picture, box) for box in boxes])
+    close = {"rtol": 1e-3, "atol": 1e-4 * float(np.abs(expected).max())}
+    np.testing.assert_allclose(given, expected, **close)
+    np.testing.assert_allclose(found.features[0], expected[0], **close)
+    np.testing.assert_allclose(found.global_feature, expected[1], **close)
+    assert np.abs(expected[1] - expected[2]).max() > close["atol"]
+
+
+def test_pooled_features_need_one_box_head(tmp_path: Path) -> None:
+    path = tmp_path / "cascade.yaml"
+    cascade = PYRAMID.replace("StandardROIHeads", "CascadeROIHeads").replace(
+        "ROI_BOX_HEAD: {", "ROI_BOX_HEAD: {CLS_AGNOSTIC_BBOX_REG: True, "
+    )
+    path.write_text(cascade)
+    assert build(path).dim is None
+    with pytest.raises(ConfigError, match="'pooled' needs a detector with one box head, not CascadeROIHeads"):
+        build(path, features="pooled")
+    with pytest.raises(ValueError, match="CascadeROIHeads has no features of boxes"):
+        build(path).features_of(Image.new("RGB", (50, 50)), np.array([[0, 0, 9, 9]], dtype=np.float32))
+
+
 def test_bottom_up_options_change_the_architecture(folder: Path) -> None:
     from detectron2.modeling.backbone.resnet import BasicStem
 
