@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 import torch
 from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
 from heritage_align_plugins.faster_rcnn.proposer import FasterRcnn
+from heritage_align_plugins.region_features.config import RegionFeaturesConfig
+from heritage_align_plugins.region_features.proposer import PrecomputedRegions
 from PIL import Image
 from torch import nn
 from torchvision.ops import roi_align
 
+from heritage_align.data.region_features import features_of_regions, write_region_features
 from heritage_align.errors import DataError
 from heritage_align.protocols import BuildContext
 
@@ -164,3 +168,16 @@ def test_facts_say_what_is_given() -> None:
         {"provider": "detectron2", "config_file": "vg.yaml", "weights": "vg.pkl", "features": "pooled"}
     )
     assert other.facts().dim is None
+
+
+def test_what_was_found_is_kept_and_looked_up(picture: Image.Image, tmp_path: Path) -> None:
+    images, ids = [picture, picture.rotate(90, expand=True)], ["images/1.jpg", "images/2.jpg"]
+    found = build(count=3).propose(images, ids)
+    path = tmp_path / "features.safetensors"
+    write_region_features(path, features_of_regions(ids, found, [image.size for image in images]), dtype="fp32")
+    reader = PrecomputedRegions(RegionFeaturesConfig(path=path), BuildContext())
+    for kept, computed in zip(reader.propose(images, ["1", "2"]), found):
+        np.testing.assert_array_equal(kept.features, computed.features)
+        np.testing.assert_array_equal(kept.global_feature, computed.global_feature)
+        np.testing.assert_array_equal(kept.scores, computed.scores)
+        np.testing.assert_allclose(kept.boxes, computed.boxes, rtol=1e-5, atol=1e-4)
