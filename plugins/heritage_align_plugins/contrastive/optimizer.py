@@ -1,0 +1,40 @@
+"""AdamW with the groups and constants of Chinese-CLIP's code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from cn_clip.clip.model import CLIP, ModifiedResNet
+
+from heritage_align_plugins.contrastive.config import ContrastiveConfig
+
+MAX_LOGIT_SCALE = 4.6052  # ln 100 as cn_clip's train.py rounds it
+
+
+def build_optimizer(model: CLIP, config: ContrastiveConfig) -> torch.optim.AdamW:
+    """Return AdamW over all parameters; frozen ones have no gradient and are passed over.
+
+    After every step the logarithm of the inverse temperature is clamped to ``[0, ln 100]``.
+    """
+    plain: list[torch.nn.Parameter] = []
+    decayed: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (plain if any(part in name for part in config.no_decay) else decayed).append(parameter)
+    groups = [
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((plain, 0.0), (decayed, config.weight_decay))
+        if parameters
+    ]
+    resnet = isinstance(model.visual, ModifiedResNet)
+    beta2 = (0.999 if resnet else 0.98) if config.beta2 is None else config.beta2
+    epsilon = (1e-8 if resnet else 1e-6) if config.epsilon is None else config.epsilon
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, beta2), eps=epsilon, fused=True)
+    scale = model.logit_scale
+
+    def clamp(*_: Any) -> None:
+        with torch.no_grad():
+            scale.clamp_(0.0, MAX_LOGIT_SCALE)
+
+    optimizer.register_step_post_hook(clamp)
+    return optimizer

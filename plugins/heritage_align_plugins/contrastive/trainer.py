@@ -1,0 +1,133 @@
+"""The trainer: checks what it is given, runs the loop, and says how the result is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import closing
+from typing import Any
+
+import torch
+from cn_clip.clip.model import ModifiedResNet
+
+from heritage_align.errors import ConfigError, DataError
+from heritage_align.protocols import BuildContext, Dataset, Encoder
+from heritage_align.training import distributed
+from heritage_align.training.history import HISTORY, PLOT
+from heritage_align.training.job import TrainingJob, TrainingOutcome
+from heritage_align.training.loop import fit, run_identity
+from heritage_align_plugins.cn_clip.config import CnClipConfig
+from heritage_align_plugins.cn_clip.loading import LoadedModel, load_configured
+from heritage_align_plugins.contrastive.collection import Collection, Reading
+from heritage_align_plugins.contrastive.config import ContrastiveConfig
+from heritage_align_plugins.contrastive.export import CN_CLIP_MODEL, MODEL
+from heritage_align_plugins.contrastive.pairs import Pairs, batch_count, pairs_of
+from heritage_align_plugins.contrastive.stages import stages_of
+from heritage_align_plugins.contrastive.student import Student
+from heritage_align_plugins.contrastive.task import ContrastiveTask
+
+# What changes neither the weights nor which of them is the best.
+_NOT_THE_RUN_S = {"checkpoint_steps", "checkpointing", "encode_batch", "data", "validation", "validation_share"}
+
+
+class ContrastiveTrainer:
+    """Trains the cn_clip encoder of a configuration; a `Trainer`.
+
+    Args:
+        config: settings.
+        context: device and seed; the teacher, where there is one.
+    """
+
+    def __init__(self, config: ContrastiveConfig, context: BuildContext) -> None:
+        self._config, self._context = config, context
+
+    def train(self, job: TrainingJob) -> TrainingOutcome:
+        """Train, or go on where a killed run stopped.
+
+        Returns:
+            The job's configuration with the trained encoder, without its ``train`` section; the best epoch's metrics.
+
+        Raises:
+            ConfigError: the encoder is no cn_clip model, or settings do not suit it or the number of processes.
+            DataError: the data has no pairs, or fewer than fill a batch.
+            CheckpointError: the weights to begin with are unfit, or the folder holds another run.
+            ImageError: a picture of the data cannot be read.
+        """
+        config, context = self._config, self._context
+        encoder = job.config.encoder.settings
+        if not isinstance(encoder, CnClipConfig):
+            raise ConfigError([f"encoder: contrastive trains cn_clip models, not {job.config.encoder.spec.name}"])
+        with distributed.process_group(context.device) as name:
+            device = torch.device(name)
+            loaded = load_configured(encoder, context.seed)
+            self._check(loaded)
+            pairs = self._pairs(job.train)
+            reading = Reading(job.config.runtime.workers, config.encode_batch, device, job.quiet)
+            length, held = loaded.architecture.context_length, job.validation
+            train = Collection(job.train, pairs.image_ids, pairs.texts, length, reading)
+            validation = None
+            if held is not None:
+                validation = Collection(held, held.image_ids, held.texts, length, reading)
+            student = Student(loaded, device, config.precision, config.checkpointing)
+            teacher: Encoder | None = context.nested.get("teacher")
+            identity = run_identity(
+                config.model_dump(mode="json", exclude=_NOT_THE_RUN_S),
+                [loaded.weights_name, loaded.architecture.asdict(), teacher and teacher.fingerprint(), context.seed],
+                [_digest(job.train), held and _digest(held)],
+            )
+            task = ContrastiveTask(student, config, pairs, train, validation, teacher, context.seed)
+            with closing(task):
+                state = fit(
+                    task, config, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
+                )
+        best = state.history[(state.best_epoch or state.epoch) - 1]
+        files = {"model": MODEL, "cn_clip model": CN_CLIP_MODEL, "history": HISTORY, "plot": PLOT}
+        return TrainingOutcome(_document(job), dict(best), {name: job.folder / file for name, file in files.items()})
+
+    def _check(self, loaded: LoadedModel) -> None:
+        config, world, faults = self._config, distributed.world_size(), []
+        if config.batch_size % (world * config.accumulate):
+            faults.append(
+                f"train.batch_size: {config.batch_size} pairs cannot be divided among {world} processes in "
+                f"{config.accumulate} parts each"
+            )
+        if isinstance(loaded.model.visual, ModifiedResNet):
+            if config.mask_ratio:
+                faults.append(
+                    f"train.mask_ratio: {loaded.architecture.name} is a ResNet and has no patches; take a ViT"
+                )
+            if config.accumulate > 1 and any("visual." not in s.frozen for s in stages_of(config)):
+                faults.append(
+                    f"train.accumulate: the batch normalisation of {loaded.architecture.name} would see parts of the "
+                    "batch; freeze vision or use checkpointing"
+                )
+        if self._config.teacher is not None and "teacher" not in self._context.nested:
+            faults.append("train.teacher: was not built; give it to the trainer as BuildContext.nested['teacher']")
+        if faults:
+            raise ConfigError(faults)
+
+    def _pairs(self, dataset: Dataset) -> Pairs:
+        pairs = pairs_of(dataset)
+        size = self._config.batch_size
+        if not batch_count(pairs, size, self._config.captions):
+            raise DataError(
+                f"{dataset.name}: {len(pairs.image_ids)} pictures with captions do not fill a batch of {size} "
+                "different ones; lower train.batch_size"
+            )
+        return pairs
+
+
+def _document(job: TrainingJob) -> dict[str, Any]:
+    """Return the job's configuration with the trained model as its encoder."""
+    document = job.config.as_dict()
+    document.pop("train", None)
+    # The file holds the architecture, its input size and context length, whatever they were changed to.
+    changed = {"model": str(job.folder / MODEL), "checkpoint": None, "image_size": None, "context_length": None}
+    document["encoder"] = {**document["encoder"], **changed}
+    return document
+
+
+def _digest(dataset: Dataset) -> str:
+    texts = [(item.id, item.text, item.image_ids) for item in dataset.texts]
+    listed = json.dumps([dataset.image_ids, texts], ensure_ascii=False)
+    return hashlib.sha256(listed.encode()).hexdigest()
