@@ -149,7 +149,7 @@ class ImageStage:
     ) -> Tensor:
         def prepared(job: tuple[Image, Sequence[float]]) -> Tensor:
             image, box = job
-            return self.encoder.prepare(image.crop(_pixel_box(box)))
+            return self.encoder.prepare(image.crop(pixel_box(box)))
 
         jobs = ((image, box) for image, found in zip(images, regions) for box in found.boxes.tolist())
         parts = []
@@ -264,7 +264,8 @@ def _encode_strings(encoder: Encoder, texts: Sequence[str], batch_size: int) -> 
     return torch.cat([encoder.encode_texts(texts[i : i + batch_size]) for i in range(0, len(texts), batch_size)])
 
 
-def _pixel_box(box: Sequence[float]) -> tuple[int, int, int, int]:
+def pixel_box(box: Sequence[float]) -> tuple[int, int, int, int]:
+    """Return the whole pixels that a region ``(x0, y0, x1, y1)`` is cropped to, at least one."""
     x0, y0, x1, y1 = box
     left, top = int(x0), int(y0)
     return left, top, max(left + 1, round(x1)), max(top + 1, round(y1))
