@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def rank() -> int:
@@ -56,7 +56,7 @@ def gather(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows
-    return torch.cat(all_gather(rows.contiguous()))
+    return cast(Tensor, _Gather.apply(rows))
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
@@ -92,3 +92,17 @@ def from_first(number: float) -> float:
         shared = shared.cuda()
     dist.broadcast(shared, 0)
     return float(shared.item())
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class TrainingState:
 
 def save_state(state: TrainingState, folder: Path) -> None:
     """Write ``last.pt``; a killed process leaves the one before or this one."""
-    document = {"format": FORMAT, **asdict(state)}
+    document = {"format": FORMAT, **{entry.name: getattr(state, entry.name) for entry in fields(state)}}
     write_atomically(folder / LAST, lambda temporary: torch.save(document, temporary))
 
 
