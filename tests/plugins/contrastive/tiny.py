@@ -79,8 +79,7 @@ def write_model(path: Path, architecture: Architecture = VIT) -> Path:
 
 
 def train(
-    folder: Path, model: Path, settings: dict[str, Any], *, data: Any = None, validation: Any = None, seed: int = 0,
-    teacher: Any = None,
+    folder: Path, model: Path, settings: dict[str, Any], *, data: Any = None, validation: Any = None, seed: int = 0
 ) -> TrainingOutcome:  # fmt: skip
     """Run the trainer in this process."""
     folder.mkdir(parents=True, exist_ok=True)
