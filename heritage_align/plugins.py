@@ -33,6 +33,7 @@ from heritage_align.protocols import API_VERSION
 
 DEFAULT_PLUGINS = (
     "cn_clip",
+    "contrastive",
     "transformers",
     "bert",
     "grids",
