@@ -1,0 +1,36 @@
+"""A trained student as one safetensors file: tensors, and in its metadata sizes and vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from heritage_align.errors import CheckpointError
+from heritage_align.store.files import digest_of, write_atomically
+from heritage_align_plugins.cl2cm.description import Description, read_description
+from heritage_align_plugins.cl2cm.model import StudentModel
+from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
+
+
+def save_student(model: StudentModel, description: Description, path: Path) -> None:
+    """Write a student."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=description.metadata()))
+
+
+def load_student(path: Path) -> tuple[StudentModel, Vocabulary, Description, str]:
+    """Load a student in evaluation mode, its vocabulary and description, and the sha256 of its file.
+
+    Raises:
+        CheckpointError: the file is no such model, or its tensors are not those of the model that it describes.
+    """
+    description = read_description(path)
+    vocabulary = Vocabulary(description.vocabulary)
+    model = StudentModel(description.text, len(vocabulary), description.image_dim, description.dim)
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error
+    return model.eval(), vocabulary, description, digest_of(path)

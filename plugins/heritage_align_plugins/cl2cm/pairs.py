@@ -1,0 +1,78 @@
+"""Training pairs as tensors, and the batches of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heritage_align.data.two_languages import CaptionPair
+from heritage_align.training import distributed
+from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Source captions with their translations.
+
+    Attributes:
+        source: ``(n_pairs, length)`` int64 tokens, 0 for padding.
+        target: the same of the translations.
+        picture: ``(n_pairs,)`` int64 rows of `vectors`.
+        vectors: ``(n_pictures, image_dim)`` of the pictures.
+    """
+
+    source: Tensor
+    target: Tensor
+    picture: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(
+        cls, pairs: Sequence[CaptionPair], rows: dict[str, int], vectors: Tensor, vocabulary: Vocabulary, length: int
+    ) -> Pairs:
+        """Number the tokens of `pairs`, at most `length` a caption; `rows` is image id -> row of `vectors`."""
+        source, target = (
+            vocabulary.encode([item.text for item in items], length).to(vectors.device)
+            for items in ([pair.source for pair in pairs], [pair.target for pair in pairs])
+        )
+        picture = torch.tensor([rows[pair.image_id] for pair in pairs], dtype=torch.int64, device=vectors.device)
+        return cls(source, target, picture, vectors)
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Return the vectors of the pictures of some pairs, ``(n, image_dim)``."""
+        return self.vectors[self.picture[rows]]
+
+
+def trimmed(numbers: Tensor) -> Tensor:
+    """Drop the columns in which every text is padding."""
+    return numbers[:, : int((numbers != 0).sum(1).max())]
+
+
+def epoch_batches(picture: Tensor, batch_size: int, seed: int) -> list[Tensor]:
+    """Return this process's share of an epoch's batches: every picture once, with one of its pairs.
+
+    So no picture is a negative of itself. A last batch that is not full is left out, unless it is the only one.
+
+    Args:
+        picture: ``(n_pairs,)`` the picture of each pair.
+        batch_size: over all processes.
+        seed: of the order and of the choice of pairs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(picture), generator=generator)
+    seen: dict[int, int] = {}
+    for pair, image in zip(shuffled.tolist(), picture[shuffled.to(picture.device)].tolist()):
+        seen.setdefault(image, pair)
+    chosen = torch.tensor(list(seen.values()), dtype=torch.int64, device=picture.device)
+    parts = list(chosen.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) < batch_size:
+        parts.pop()
+    world = distributed.world_size()
+    each = len(parts[0]) // world  # as many rows in every process, which gathering needs
+    return [part[distributed.rank() * each :][:each] for part in parts] if each else []
