@@ -18,6 +18,7 @@ COMMANDS = {
     "index": "Encode a collection into a store; verify and merge stores.",
     "search": "Answer a text or image query from a store.",
     "rerank": "Rescore a TREC run with the config's similarity.",
+    "train": "Fit a system to a collection: checkpoints, resume, early stopping.",
     "evaluate": "Recall of a system on a data set, in the papers' form.",
     "explain": "Show which region of an image answered which phrase.",
     "bench": "Time the kernels against their peers on this machine.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +22,42 @@ set_option = click.option(
 data_option = click.option(
     "--data",
     metavar="PATH",
-    help="A folder of pictures, or a CSV or JSON-lines table of paths and texts; instead of the config's data. "
-    "Columns by --set, e.g. data.text=title.",
+    help="A CSV or JSON-lines table of paths and texts, a folder with one, or a folder of pictures; instead of the "
+    "config's data. Columns by --set, e.g. data.text=title.",
+)
+features_option = click.option(
+    "--features",
+    metavar="FILE",
+    help="Precomputed region features (.safetensors, .npz, bottom-up .tsv, a store) of the pictures of --data.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
 
 
-def read_config(name: str, overrides: tuple[str, ...], data: str | None = None) -> Config:
+def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data and --features."""
+    return data_option(features_option(function))
+
+
+def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, features: str | None = None) -> Config:
     """Load a config file, or a recipe where no file of that name exists.
 
     Args:
         name: path of a YAML file, or the name of a recipe.
         overrides: ``key=value`` settings, applied in their order.
-        data: a collection given on the command line (`data_slot`), replacing the config's own.
+        data: a collection given on the command line (`collection.evaluation`), replacing the config's own.
+        features: a file of region features for it.
     """
+    from heritage_align.cli import collection
     from heritage_align.config import load_config
+
+    source, document = read_document(name)
+    if data is not None or features is not None:
+        collection.evaluation(document, data, features)
+    return load_config(document, overrides, label=source)
+
+
+def read_document(name: str) -> tuple[str, dict[str, Any]]:
+    """Read a config file or recipe as a plain document; returns what errors call it, and the document."""
     from heritage_align.document import parse_yaml, read_yaml
     from heritage_align.errors import ConfigError, did_you_mean
     from heritage_align.recipes import recipe_names, recipe_text
@@ -49,16 +71,7 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None) 
     else:
         hint = did_you_mean(name, recipe_names()) or " The recipes: heritage-align recipes list"
         raise ConfigError([f"there is no such file and no recipe of that name.{hint}"], name or "CONFIG")
-    if data is not None:
-        document["data"] = data_slot(data)
-    return load_config(document, overrides, label=source)
-
-
-def data_slot(path: str) -> dict[str, Any]:
-    """Return the data section for a path: a folder of pictures, or a CSV or JSON-lines table of paths and texts."""
-    if Path(path).is_dir():
-        return {"name": "folder", "folder": path}
-    return {"name": "table", "file": path}
+    return source, document
 
 
 def check_folder(folder: Path) -> Path:

@@ -3,7 +3,7 @@ for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from heritage_align.data.images import load_image
@@ -28,13 +28,22 @@ class Collection:
         pictures: the pictures; their order is the candidates' order, which breaks ties.
         texts: captions with unique ids.
         golden: annotated regions.
+        require_pictures: False where the pictures' features are at hand and no picture may ever be opened.
+        artwork_of: image id -> artwork id, what cross-validation splits on; None: every picture for itself.
 
     Raises:
         DataError: no pictures, none of the files exists, or a text or region of an image that is not there.
     """
 
     def __init__(
-        self, name: str, pictures: Pictures, texts: Iterable[TextItem] = (), golden: Iterable[GoldenPair] = ()
+        self,
+        name: str,
+        pictures: Pictures,
+        texts: Iterable[TextItem] = (),
+        golden: Iterable[GoldenPair] = (),
+        *,
+        require_pictures: bool = True,
+        artwork_of: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.image_ids = pictures.ids
@@ -43,7 +52,8 @@ class Collection:
         self._pictures = pictures
         if not self.image_ids:
             raise DataError(f"{name}: has no pictures")
-        if isinstance(pictures, FilePictures):
+        self.artwork_of = artwork_of or {image_id: image_id for image_id in self.image_ids}
+        if require_pictures and isinstance(pictures, FilePictures):
             pictures.require_one()
         self._check_references()
 

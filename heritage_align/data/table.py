@@ -39,6 +39,8 @@ class Columns:
         phrases: noun phrases of the text: a list in JSON Lines, separated in CSV.
         split: ``train``, ``test`` ...
         language: ``zh`` or ``en``.
+        group: what pictures have in common that must not be split in cross-validation (a dish, an artwork); None:
+            every picture is on its own.
     """
 
     image: str = "image"
@@ -47,6 +49,7 @@ class Columns:
     phrases: str = "phrases"
     split: str = "split"
     language: str = "language"
+    group: str | None = None
 
 
 def read_table(
@@ -58,6 +61,7 @@ def read_table(
     language: str | None = None,
     separator: str = "|",
     name: str | None = None,
+    require_pictures: bool = True,
 ) -> Collection:
     """Read a table of pictures and texts.
 
@@ -69,6 +73,7 @@ def read_table(
         language: of rows without a language column.
         separator: between phrases in a CSV or TSV.
         name: of the data set; by default the file's name and the split.
+        require_pictures: False for a table whose pictures are not needed, as their features are at hand.
 
     Raises:
         DataError: the file cannot be read, or rows are at fault: each is named by its line.
@@ -78,12 +83,14 @@ def read_table(
     rows = _Selected(path, columns, split, problems)
     unique = UniqueIds("text id", problems)
     files: dict[str, Path] = {}
+    owners: dict[str, str] = {}
     counts: dict[str, int] = {}
     items: list[TextItem] = []
     for place, row in rows:
         try:
             image_id, file = path_below(root, required(row, columns.image, as_text))
             texts = _texts(row, columns.text)
+            group = required(row, columns.group, as_id) if columns.group is not None else ""
             item = TextItem(
                 id=optional(row, columns.id, as_id, ""),
                 text="",
@@ -95,6 +102,8 @@ def read_table(
             problems.add(place, str(error))
             continue
         files[image_id] = file
+        if columns.group is not None and owners.setdefault(image_id, group) != group:
+            problems.add(place, f"picture {image_id!r} is of {columns.group} {owners[image_id]!r} already")
         for position, text in enumerate(texts):
             number = counts.get(image_id, 0)
             counts[image_id] = number + 1
@@ -106,7 +115,9 @@ def read_table(
                 items.append(replace(item, id=text_id, text=text))
     rows.check()
     problems.raise_if_any()
-    return Collection(name or (f"{path.stem}/{split}" if split else path.stem), FilePictures(files), items)
+    title = name or (f"{path.stem}/{split}" if split else path.stem)
+    artwork_of = owners if columns.group is not None else None
+    return Collection(title, FilePictures(files), items, require_pictures=require_pictures, artwork_of=artwork_of)
 
 
 class _Selected:

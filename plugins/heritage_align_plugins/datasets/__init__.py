@@ -35,5 +35,12 @@ def heritage_align_components() -> list[ComponentSpec]:
             "artworks with descriptions, boxes and the phrases that name them",
         ),
         _spec("table", "Table", "a CSV or JSON Lines of picture paths and texts, columns of any name"),
+        ComponentSpec(
+            "dataset",
+            "fold",
+            target=f"{_HERE}.fold:FoldDataset",
+            config=f"{_HERE}.config:FoldConfig",
+            summary="train, val or test part of one fold of another data set, by artwork",
+        ),
         _spec("folder", "Folder", "a folder of pictures without texts"),
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heritage_align.component import ComponentConfig, Facts
+from heritage_align.hookspecs import Kind
 
 
 class _DatasetConfig(ComponentConfig):
@@ -99,9 +101,36 @@ class TableConfig(_DatasetConfig):
     split: str | None = Field(None, description="take rows of this split; by default all")
     language_column: str = Field("language", description="column with the language")
     language: str | None = Field(None, description="language of rows that do not say theirs: zh, en or null")
+    group: str | None = Field(
+        None, description="column with what must stay together in cross-validation (an artwork's name); null: nothing"
+    )
+    require_pictures: bool = Field(
+        True, description="refuse a table none of whose pictures is there; false where only features are read"
+    )
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images}
+
+
+class FoldConfig(ComponentConfig):
+    """One part of one fold of another data set; artworks are never split between parts."""
+
+    of: dict[str, Any] = Field(description="the whole data set, {name: ..., settings}")
+    folds: int = Field(4, ge=2, description="number of folds")
+    fold: int = Field(1, ge=1, description="the fold that is tested on, from 1")
+    part: Literal["train", "val", "test"] = Field("test", description="which part of that fold")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the training artworks that is part val")
+    seed: int = Field(0, ge=0, description="of the division")
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> FoldConfig:
+        if self.fold > self.folds:
+            raise ValueError(f"fold: there are {self.folds} folds, from 1; got {self.fold}")
+        return self
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return the whole data set."""
+        return {"of": ("dataset", self.of)}
 
 
 class FolderConfig(_DatasetConfig):

@@ -27,6 +27,7 @@ class _Read:
         self.image_ids = collection.image_ids
         self.texts = collection.texts
         self.golden = collection.golden
+        self.artwork_of = collection.artwork_of
         self._collection = collection
 
     def load_image(self, image_id: str) -> Image:
@@ -108,6 +109,7 @@ class TableDataset(_Read):
             phrases=config.phrases,
             split=config.split_column,
             language=config.language_column,
+            group=config.group,
         )
         super().__init__(
             read_table(
@@ -118,6 +120,7 @@ class TableDataset(_Read):
                 language=config.language,
                 separator=config.separator,
                 name=config.title,
+                require_pictures=config.require_pictures,
             )
         )
 

@@ -1,0 +1,111 @@
+"""What --data, --features and --fold put into a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heritage_align.cli.options import read_document
+from heritage_align.config import Config, load_config
+from heritage_align.data.discover import Discovered, discover
+from heritage_align.data.region_features import feature_dim
+from heritage_align.errors import ConfigError, DataError
+
+PRECOMPUTED = "region_features"
+"""Name of the proposer that reads region features, and of the encoder that takes them as they are."""
+
+
+def evaluation(document: dict[str, Any], data: str | None, features: str | None) -> None:
+    """Put a collection into a configuration's document: its test rows, or all where it has no splits.
+
+    Where the configuration reads region features from a file and the collection has one of its own beside it, that is
+    read instead.
+    """
+    found = discover(Path(data)) if data is not None else None
+    if features is None and found is not None and _reads_features(document) and found.features is not None:
+        features = str(found.features)
+    if features is not None:
+        document["proposer"] = _reader(document, features)
+    if data is None:
+        return
+    if found is None:
+        document["data"] = {"name": "folder", "folder": data}
+    else:
+        part = "test" if "test" in found.splits else None
+        document["data"] = found.dataset(part, require_pictures=not _reads_features(document))
+
+
+def read_training_config(
+    name: str, overrides: tuple[str, ...], data: str | None, features: str | None, fold: str | None
+) -> Config:
+    """Load a configuration to train, with the collection of the command line in all its places.
+
+    Args:
+        name: path of a YAML file, or the name of a recipe.
+        overrides: ``key=value`` settings.
+        data: a table, or a folder with one; its splits become training, validation and test data.
+        features: a file of region features; without it the one beside the table, if the trainer takes features.
+        fold: ``I/K``: train and test on folds instead of the table's splits.
+
+    Raises:
+        ConfigError: the configuration, or ``--fold``, is at fault.
+        DataError: the collection is.
+    """
+    source, document = read_document(name)
+    trainer = document.get("train")
+    if not isinstance(trainer, dict):
+        fault = "train: is missing; name a trainer, or take a recipe of one: scan, bfan, deepfrag, ce-clip ..."
+        raise ConfigError([fault], source)
+    if data is not None:
+        found = discover(Path(data))
+        if found is None:
+            raise DataError(f"{data}: holds no table of pictures and texts (.jsonl, .csv, .tsv) to train on")
+        if features is None and found.features is not None:
+            features = str(found.features)
+        _place(document, trainer, found, features is None, fold)
+    elif fold is not None:
+        whole = trainer.get("data") or document.get("data")
+        if whole is None:
+            raise ConfigError(["--fold: there is no data to fold; give --data PATH"], source)
+        _place_folds(document, trainer, whole, fold)
+    if features is not None:
+        document["proposer"] = _reader(document, features)
+        document["encoder"] = {"name": PRECOMPUTED, "dim": feature_dim(Path(features))}
+        document.pop("text_encoder", None)
+    return load_config(document, overrides, label=source)
+
+
+def _place(
+    document: dict[str, Any], trainer: dict[str, Any], found: Discovered, require: bool, fold: str | None
+) -> None:
+    if fold is not None:
+        _place_folds(document, trainer, found.dataset(None, require), fold)
+        return
+    if found.splits and "train" not in found.splits:
+        raise DataError(f"{found.table}: has splits {', '.join(found.splits.values())}, and no train")
+    trainer["data"] = found.dataset("train", require)
+    trainer.pop("validation", None)
+    if "val" in found.splits:
+        trainer["validation"] = found.dataset("val", require)
+    document["data"] = found.dataset("test" if "test" in found.splits else "train", require)
+
+
+def _place_folds(document: dict[str, Any], trainer: dict[str, Any], whole: dict[str, Any], fold: str) -> None:
+    number, separator, folds = fold.partition("/")
+    if not separator or not number.isdecimal() or not folds.isdecimal() or not 1 <= int(number) <= int(folds):
+        raise ConfigError([f"--fold: expected I/K with 1 <= I <= K, for example 1/4; got {fold!r}"], "train")
+    common = {"name": "fold", "of": whole, "folds": int(folds), "fold": int(number)}
+    trainer["data"] = {**common, "part": "train"}
+    trainer["validation"] = {**common, "part": "val"}
+    document["data"] = {**common, "part": "test"}
+
+
+def _reads_features(document: dict[str, Any]) -> bool:
+    proposer = document.get("proposer")
+    return isinstance(proposer, dict) and proposer.get("name") == PRECOMPUTED
+
+
+def _reader(document: dict[str, Any], features: str) -> dict[str, Any]:
+    """Return the proposer that reads `features`, with the settings that the configuration has for it already."""
+    own = document["proposer"] if _reads_features(document) else {}
+    return {**own, "name": PRECOMPUTED, "path": features}

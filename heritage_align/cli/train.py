@@ -1,0 +1,60 @@
+"""``heritage-align train``: fit a system to a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heritage_align.cli.options import (
+    check_folder,
+    collection_options,
+    json_option,
+    print_json,
+    set_option,
+)
+
+
+@click.command(name="train")
+@click.argument("config", metavar="CONFIG")
+@set_option
+@collection_options
+@click.option("--fold", metavar="I/K", help="Of K folds by artwork test on the Ith and train on the others.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<name> by default.")
+@click.option("--fresh", is_flag=True, help="Refuse a folder that holds a run instead of going on with it.")
+@json_option
+def command(
+    config: str,
+    overrides: tuple[str, ...],
+    data: str | None,
+    features: str | None,
+    fold: str | None,
+    out: Path | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Train the system of CONFIG (a file or a recipe's name).
+
+    A killed run goes on when the command is run again, to the same weights. --data names a table of pictures, texts
+    and splits, or a folder with one and a file of region features beside it: rows of split train are learned from,
+    val decides when to stop, test is what `evaluate` measures. Several GPUs: torchrun --nproc-per-node N -m
+    heritage_align train ...
+
+    Example: heritage-align train scan-gb --data collection/ --out runs/scan-gb
+    """
+    from heritage_align.cli.collection import read_training_config
+    from heritage_align.training.run import TRAINED, run_training
+
+    resolved = read_training_config(config, overrides, data, features, fold)
+    folder = out or Path("runs") / resolved.name
+    check_folder(folder)
+    outcome = run_training(resolved, folder, resume=not fresh, quiet=as_json)
+    files = {name: str(path) for name, path in {"config": folder / TRAINED, **outcome.files}.items()}
+    if as_json:
+        print_json({"metrics": dict(outcome.metrics), "files": files})
+        return
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
+    click.echo(f"best: {measured}" if measured else "trained")
+    for name, path in files.items():
+        click.echo(f"wrote {path} ({name})")
+    click.echo(f"next: heritage-align evaluate {folder / TRAINED}")

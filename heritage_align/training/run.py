@@ -1,0 +1,87 @@
+"""Run the trainer that a configuration names: data, checks, folder, and the configuration that uses the result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from heritage_align.config import Component, Config, load_config
+from heritage_align.data.subset import hold_out
+from heritage_align.errors import ConfigError, DataError
+from heritage_align.pipeline import build_component, resolve_device
+from heritage_align.planning import missing_pieces
+from heritage_align.plugins import Registry, default_registry
+from heritage_align.protocols import BuildContext, Dataset, Trainer
+from heritage_align.store.files import write_text
+from heritage_align.training import distributed
+from heritage_align.training.job import TrainingJob, TrainingOutcome
+from heritage_align.training.settings import TrainerConfig
+
+TRAINED = "config.yaml"
+TRAINING = "training.yaml"
+METRICS = "metrics.json"
+
+
+def run_training(
+    config: Config, folder: Path, *, resume: bool = True, quiet: bool = False, registry: Registry | None = None
+) -> TrainingOutcome:
+    """Train what `config` says into `folder`; a run that was killed goes on.
+
+    Writes ``training.yaml`` (what was asked for), the trainer's checkpoints and history, ``metrics.json`` and
+    ``config.yaml`` (the system with the trained model, for evaluate, index, search, explain).
+
+    Raises:
+        ConfigError: no trainer, no data, or a piece that is missing.
+        DataError: the data cannot be trained on.
+        CheckpointError: the folder holds a run of another configuration.
+    """
+    registry = registry or default_registry()
+    component = trainer_of(config)
+    faults = [*missing_pieces([*config.components(), component])]
+    if faults:
+        raise ConfigError(faults, config.source)
+    with distributed.process_group(resolve_device(config.runtime.device)) as device:
+        context = BuildContext(device, config.runtime.precision, config.runtime.seed)
+        train, validation = training_data(config, registry)
+        trainer: Trainer = build_component(component, context, registry)
+        if distributed.rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / TRAINING).exists():
+                write_text(folder / TRAINING, config.to_yaml())
+        distributed.barrier()
+        outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet))
+        if distributed.rank() == 0:
+            trained = load_config(outcome.document, registry=registry, label=str(folder / TRAINED))
+            write_text(folder / TRAINED, trained.to_yaml())
+            write_text(folder / METRICS, json.dumps(dict(outcome.metrics), indent=1) + "\n")
+    return outcome
+
+
+def trainer_of(config: Config) -> Component:
+    """Return the configuration's trainer; raises ConfigError where it names none."""
+    if config.train is None:
+        fault = "train: is missing; name a trainer, for example train: {name: focal_alignment}, or take a recipe of one"
+        raise ConfigError([fault], config.source)
+    return config.train
+
+
+def training_data(config: Config, registry: Registry) -> tuple[Dataset, Dataset | None]:
+    """Build what is trained and validated on; the validation set is held out by artwork where none is named.
+
+    Raises:
+        ConfigError: no training data is named.
+        DataError: the training data has no text, or its artworks are too few to hold some out.
+    """
+    component = trainer_of(config)
+    settings = component.settings
+    assert isinstance(settings, TrainerConfig)
+    context = BuildContext(seed=config.runtime.seed)
+    if "data" not in component.nested:
+        fault = "train.data: is missing; name the data set to learn from, or give --data PATH"
+        raise ConfigError([fault], config.source)
+    train: Dataset = build_component(component.nested["data"], context, registry)
+    if not train.texts:
+        raise DataError(f"{train.name}: has no texts to learn from")
+    if "validation" in component.nested:
+        return train, build_component(component.nested["validation"], context, registry)
+    return hold_out(train, settings.validation_share)

@@ -1,0 +1,186 @@
+"""What an alignment model is trained on: a data set's region features in memory, its captions and their fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from heritage_align.config import Config
+from heritage_align.encoding import ImageStage, encode_images
+from heritage_align.errors import DataError, ImageError
+from heritage_align.features import concat_images
+from heritage_align.ops import Ragged
+from heritage_align.pipeline import build_component, dataset_sources
+from heritage_align.planning import gives, takes_features
+from heritage_align.plugins import Registry
+from heritage_align.protocols import BuildContext, Dataset, Encoder, FeatureReader, Fragmenter, Proposer
+from heritage_align.types import ImageFeatures, Regions, TextItem
+
+BLOCK = 256  # pictures whose features are looked up at once
+
+
+@dataclass(frozen=True)
+class Side:
+    """The components that make features of pictures, and split texts.
+
+    Attributes:
+        stage: encoder, proposer, filters.
+        fragmenter: None where the configuration has none; a text is then its only fragment.
+        raw: the features are the proposer's own, not an encoder's vectors.
+    """
+
+    stage: ImageStage
+    fragmenter: Fragmenter | None
+    raw: bool
+
+    @classmethod
+    def of(cls, config: Config, context: BuildContext, registry: Registry) -> Side:
+        """Build them from a pipeline's configuration."""
+        encoder: Encoder = build_component(config.encoder, context, registry)
+        context = BuildContext(context.device, context.precision, context.seed, encoder)
+        proposer: Proposer | None = (
+            build_component(config.proposer, context, registry) if config.proposer is not None else None
+        )
+        filters = tuple(build_component(component, context, registry) for component in config.filters)
+        fragmenter = build_component(config.fragmenter, context, registry) if config.fragmenter is not None else None
+        raw = takes_features(config)
+        masked = any("keep" in gives(component) for component in config.filters)
+        pictures = not (raw and isinstance(proposer, FeatureReader)) or masked
+        return cls(ImageStage(encoder, proposer, filters, features=raw, pictures=pictures), fragmenter, raw)
+
+    def fragments(self, items: Sequence[TextItem]) -> list[tuple[str, ...]]:
+        """Split texts; raises DataError that names the first ones without a fragment."""
+        if self.fragmenter is None:
+            return [(item.text,) for item in items]
+        split = [self.fragmenter.split(item) for item in items]
+        bare = [item.id for item, fragments in zip(items, split) if not fragments]
+        if bare:
+            names = ", ".join(map(repr, bare[:3]))
+            raise DataError(f"{len(bare)} texts have no fragment, the first: {names}; look at the fragmenter")
+        return split
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A data set's pictures as features, with its texts.
+
+    Attributes:
+        images: unprojected features: ``regions`` ``(total, feature_dim)``, ``global_features`` ``(n, feature_dim)``.
+        items: texts whose picture is there, in order.
+        fragments: of every text.
+        rows: row of `images` of every text's first picture.
+    """
+
+    images: ImageFeatures
+    items: tuple[TextItem, ...]
+    fragments: tuple[tuple[str, ...], ...]
+    rows: Tensor
+
+    def pictures(self, rows: Tensor) -> ImageFeatures:
+        """Return the features of some pictures."""
+        images = self.images
+        assert images.regions is not None
+        keep = None
+        if images.keep is not None:
+            starts, lengths = images.regions.offsets[rows], images.regions.lengths[rows]
+            within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+            keep = images.keep[starts.repeat_interleave(lengths) + within]
+        ids = tuple(images.ids[int(row)] for row in rows)
+        return ImageFeatures(ids, images.global_features[rows], images.regions.select(rows), keep=keep)
+
+
+def collect(dataset: Dataset, side: Side, *, batch_size: int, workers: int, quiet: bool) -> Collected:
+    """Make the features of a data set; pictures that cannot be read are left out with their texts, and named.
+
+    Raises:
+        DataError: no picture could be read, no text is left, a picture has no regions, or a feature is not finite.
+    """
+    images = (
+        _looked_up(dataset, side) if not side.stage.pictures else _encoded(dataset, side, batch_size, workers, quiet)
+    )
+    if images.regions is None:
+        raise DataError("training needs regions: name a proposer")
+    _check(images, dataset.name)
+    row = {image_id: i for i, image_id in enumerate(images.ids)}
+    items = tuple(item for item in dataset.texts if item.image_ids and item.image_ids[0] in row)
+    if not items:
+        raise DataError(f"{dataset.name}: has no text of a picture that could be read")
+    rows = torch.tensor([row[item.image_ids[0]] for item in items])
+    return Collected(images, items, tuple(side.fragments(items)), rows)
+
+
+def _looked_up(dataset: Dataset, side: Side) -> ImageFeatures:
+    """Read region features by id: of all pictures at once, so that one error names the first ids that are missing."""
+    assert isinstance(side.stage.proposer, FeatureReader)
+    return _as_given(dataset.image_ids, side.stage.proposer.lookup(dataset.image_ids))
+
+
+def _as_given(ids: Sequence[str], regions: Sequence[Regions]) -> ImageFeatures:
+    rows, whole = [], []
+    for image_id, found in zip(ids, regions):
+        if found.features is None or found.global_feature is None:
+            raise DataError(f"image {image_id!r}: its regions came without features")
+        rows.append(torch.from_numpy(np.asarray(found.features, dtype=np.float32)))
+        whole.append(torch.from_numpy(np.asarray(found.global_feature, dtype=np.float32)))
+    masks = [np.ones(len(r), dtype=bool) if r.keep is None else r.keep for r in regions]
+    keep = None if all(r.keep is None for r in regions) else torch.from_numpy(np.concatenate(masks))
+    return ImageFeatures(tuple(ids), torch.stack(whole), Ragged.from_list(rows), keep=keep)
+
+
+def _encoded(dataset: Dataset, side: Side, batch_size: int, workers: int, quiet: bool) -> ImageFeatures:
+    skipped: list[tuple[str, ImageError]] = []
+    stage = _Raw(side.stage) if side.raw else side.stage
+    parts = []
+    with tqdm(total=len(dataset.image_ids), desc="features", unit="img", disable=True if quiet else None) as bar:
+
+        def left_out(image_id: str, error: ImageError) -> None:
+            skipped.append((image_id, error))
+            tqdm.write(f"left out {image_id}: {error}")
+
+        with torch.inference_mode():
+            for features in encode_images(
+                stage, dataset_sources(dataset), batch_size=batch_size, workers=workers, on_error=left_out
+            ):
+                parts.append(features)
+                bar.update(len(features))
+    if not parts:
+        raise DataError(f"{dataset.name}: none of its pictures can be read, the first: {skipped[0][1]}")
+    return _detached(concat_images(parts))
+
+
+class _Raw(ImageStage):
+    """A stage that returns a proposer's features as they are, where the usual one has them projected."""
+
+    def __init__(self, stage: ImageStage) -> None:
+        super().__init__(stage.encoder, stage.proposer, stage.filters, features=True)
+
+    def project(self, ids: Sequence[str], regions: Sequence[Regions], boxes: Tensor) -> ImageFeatures:
+        """Return the features that came with the regions."""
+        return _as_given(ids, regions)
+
+
+def _detached(images: ImageFeatures) -> ImageFeatures:
+    """Return plain tensors on the CPU: those of inference mode cannot be saved for a backward pass."""
+    assert images.regions is not None
+    regions = Ragged(images.regions.values.clone().cpu(), images.regions.offsets.clone().cpu())
+    keep = None if images.keep is None else images.keep.clone().cpu()
+    return ImageFeatures(images.ids, images.global_features.clone().cpu(), regions, keep=keep)
+
+
+def _check(images: ImageFeatures, name: str) -> None:
+    assert images.regions is not None
+    empty = (images.regions.lengths == 0).nonzero().flatten().tolist()
+    if empty:
+        raise DataError(f"{name}: {len(empty)} pictures have no regions, the first: {images.ids[empty[0]]!r}")
+    bad = (~images.regions.values.isfinite().all(dim=1)).nonzero().flatten()
+    if len(bad):
+        owner = int(torch.searchsorted(images.regions.offsets, bad[0], right=True)) - 1
+        raise DataError(f"{name}: picture {images.ids[owner]!r}: its region features are not finite")
+    whole = (~images.global_features.isfinite().all(dim=1)).nonzero().flatten()
+    if len(whole):
+        raise DataError(f"{name}: picture {images.ids[int(whole[0])]!r}: its whole-image feature is not finite")

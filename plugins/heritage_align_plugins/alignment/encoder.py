@@ -1,0 +1,130 @@
+"""Encoders of the alignment system: a trained model, and region features as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from heritage_align.errors import DataError
+from heritage_align.protocols import BuildContext, EncodedImages, Encoder, FragmentedTexts
+from heritage_align_plugins.alignment.checkpoint import load_model
+from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeaturesConfig
+
+_NO_PIXELS = "takes region features, not pixels: encode pictures through a proposer that gives features"
+
+
+class AlignmentEncoder:
+    """Images and texts in the space of a trained alignment model.
+
+    Trained on a proposer's features it takes those (`encode_features`); trained on an encoder's vectors it takes
+    pixels, which `base` encodes first.
+    """
+
+    def __init__(self, config: AlignmentConfig, context: BuildContext) -> None:
+        """Load the model.
+
+        Raises:
+            CheckpointError: the file is not an alignment model, or does not fit the encoders named with it.
+        """
+        self.base: Encoder | None = context.nested.get("base")
+        self._text_base: Encoder | None = context.nested.get("text_base")
+        model, self._sha256 = load_model(config.checkpoint, self._text_base)
+        self.model = model.to(context.device)
+        self.device = torch.device(context.device)
+        self.dim = model.settings.dim
+        self.patch_grid = self.base.patch_grid if self.base is not None else None
+
+    def fingerprint(self) -> str:
+        """Name the model and, with its weights, those of the encoders below it."""
+        below = [encoder.fingerprint() for encoder in (self.base, self._text_base) if encoder is not None]
+        return "+".join([f"alignment/sha256:{self._sha256}", *below])
+
+    def prepare(self, image: Image) -> Tensor:
+        """Prepare a picture for `base`; raises DataError where the model takes region features."""
+        if self.base is None:
+            raise DataError(f"encoder 'alignment' {_NO_PIXELS}")
+        return self.base.prepare(image)
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+        """Encode prepared pictures by `base`, then project."""
+        if self.base is None:
+            raise DataError(f"encoder 'alignment' {_NO_PIXELS}")
+        encoded = self.base.encode_pixels(pixels, patches=patches)
+        projected = None if encoded.patches is None else self._project(encoded.patches)
+        return EncodedImages(self._project(encoded.global_features), projected)
+
+    @torch.inference_mode()
+    def encode_features(self, features: Tensor) -> Tensor:
+        """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``, unit rows.
+
+        Raises:
+            DataError: the features have another width than those that the model was trained on.
+        """
+        return self._project(features)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode phrases or sentences, each as one fragment; returns ``(n, dim)``, unit rows."""
+        _refuse_blank(texts)
+        if not texts:
+            return torch.empty(0, self.dim, device=self.device)
+        return normalize(self.model.encode_texts(texts).float(), dim=-1)
+
+    @torch.inference_mode()
+    def encode_fragmented(self, texts: Sequence[str], fragments: Sequence[Sequence[str]]) -> FragmentedTexts:
+        """Encode texts with their fragments (Sheng et al. 2021, eqs 3 and 4); unit rows."""
+        _refuse_blank([*texts, *(phrase for split in fragments for phrase in split)])
+        if not texts:
+            return FragmentedTexts(*(torch.empty(0, self.dim, device=self.device) for _ in range(2)))
+        whole, parts = self.model.encode_fragmented(texts, fragments)
+        return FragmentedTexts(normalize(whole.float(), dim=-1), normalize(parts.float(), dim=-1))
+
+    def _project(self, features: Tensor) -> Tensor:
+        if features.shape[-1] != self.model.feature_dim:
+            raise DataError(
+                f"region features have {features.shape[-1]} dimensions, the model was trained on "
+                f"{self.model.feature_dim}"
+            )
+        return normalize(self.model.encode_images(features.float().to(self.device)).float(), dim=-1)
+
+
+class RegionFeatures:
+    """Region features as they are, for training on them; knows no texts."""
+
+    def __init__(self, config: RegionFeaturesConfig, context: BuildContext) -> None:
+        self.dim = config.dim
+        self.patch_grid = None
+        self.device = torch.device(context.device)
+
+    def fingerprint(self) -> str:
+        """Name the features by their width: their file is the proposer's."""
+        return f"region_features/{self.dim}"
+
+    def prepare(self, image: Image) -> Tensor:
+        """Raise DataError: no pixel is encoded."""
+        raise DataError(f"encoder 'region_features' {_NO_PIXELS}")
+
+    def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+        """Raise DataError: no pixel is encoded."""
+        raise DataError(f"encoder 'region_features' {_NO_PIXELS}")
+
+    def encode_features(self, features: Tensor) -> Tensor:
+        """Return ``(n, dim)`` with rows of unit length; raises DataError for another width."""
+        if features.shape[-1] != self.dim:
+            raise DataError(f"region features have {features.shape[-1]} dimensions, encoder.dim says {self.dim}")
+        return normalize(features.float().to(self.device), dim=-1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Raise DataError: region features alone know no words."""
+        raise DataError("encoder 'region_features' knows no texts: train a system on these features first")
+
+
+def _refuse_blank(texts: Sequence[str]) -> None:
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"expected a text, got {text!r}")

@@ -1,0 +1,114 @@
+"""The alignment model: linear for regions and whole images, a text model for phrases, one common space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from heritage_align.protocols import Encoder
+from heritage_align_plugins.alignment.settings import ModelSettings
+from heritage_align_plugins.alignment.text.bag import BagOfWords
+from heritage_align_plugins.alignment.text.frozen import FrozenText
+from heritage_align_plugins.alignment.text.gru import BidirectionalGru
+from heritage_align_plugins.alignment.text.tokens import Vocabulary
+
+
+class ImageProjection(nn.Module):
+    """``v = W_v z + b_v`` for regions and, with the same W, whole images (Sheng et al. 2021, eqs 1 and 2).
+
+    `z` are the features with the training set's mean taken off and divided by one number, the root mean square of
+    what is left; so the scale of a detector's features does not decide the first steps.
+
+    Args:
+        feature_dim: width of the features.
+        dim: width of the common space.
+        dropout: on features while training.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, feature_dim: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("scale", torch.ones(()))
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(feature_dim, dim)
+        nn.init.xavier_uniform_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def fit_scale(self, features: Tensor) -> None:
+        """Take mean and scale from training features ``(n, feature_dim)``."""
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_((features - self.mean).square().mean().sqrt().clamp_min(1e-12))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(n, feature_dim)`` to ``(n, dim)``."""
+        projected: Tensor = self.projection(self.dropout((features - self.mean) / self.scale))
+        return projected
+
+
+class AlignmentModel(nn.Module):
+    """Regions and fragments in one space; vectors are not normalised here.
+
+    Args:
+        settings: widths and text models.
+        feature_dim: width of the region features.
+        vocabulary: of the text models that are trained from scratch.
+        base_text: the pretrained text encoder of text model ``frozen``.
+
+    Raises:
+        ValueError: text model ``frozen`` without `base_text`.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, feature_dim: int, vocabulary: Vocabulary, base_text: Encoder | None = None
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.feature_dim = feature_dim
+        self.vocabulary = vocabulary
+        self.image = ImageProjection(feature_dim, settings.dim, settings.dropout)
+        self.text = nn.ModuleDict()
+        for part in settings.text:
+            if part == "bigru":
+                self.text[part] = BidirectionalGru(
+                    vocabulary, settings.dim, settings.embedding_dim, settings.dropout, settings.unknown
+                )
+            elif part == "bag":
+                self.text[part] = BagOfWords(vocabulary, settings.dim, settings.dropout)
+            elif base_text is None:
+                raise ValueError("text model 'frozen' needs a pretrained text encoder: name one as text_encoder")
+            else:
+                self.text[part] = FrozenText(base_text, settings.dim, settings.relu)
+
+    def encode_images(self, features: Tensor) -> Tensor:
+        """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``."""
+        projected: Tensor = self.image(features)
+        return projected
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode phrases or sentences, each on its own; returns ``(n, dim)``. Equal ones are encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        row = {text: i for i, text in enumerate(distinct)}
+        vectors: Tensor = torch.stack([part(distinct) for part in self.text.values()]).sum(0)
+        return vectors[torch.tensor([row[text] for text in texts], dtype=torch.int64, device=vectors.device)]
+
+    def encode_fragmented(self, texts: Sequence[str], fragments: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+        """Encode texts with their fragments; returns ``(n, dim)`` and ``(total_fragments, dim)``.
+
+        Raises:
+            ValueError: a text has no fragment.
+        """
+        flat = [phrase for split in fragments for phrase in split]
+        counts = torch.tensor([len(split) for split in fragments])
+        if len(counts) and int(counts.min()) == 0:
+            raise ValueError(f"text {texts[int(counts.argmin())]!r} has no fragment")
+        vectors = self.encode_texts(flat)
+        if self.settings.sentence == "whole":
+            return self.encode_texts(texts), vectors
+        owner = torch.arange(len(counts)).repeat_interleave(counts).to(vectors.device)
+        sums = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, owner, vectors)
+        return sums / counts.to(vectors.device).unsqueeze(1), vectors

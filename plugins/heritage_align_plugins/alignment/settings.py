@@ -1,0 +1,33 @@
+"""Settings of an alignment model: what is learned between region features and words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TextPart = Literal["bigru", "bag", "frozen"]
+
+
+class ModelSettings(BaseModel):
+    """The common space and the text models; images always get one linear map (Sheng et al. 2021, eqs 1 and 2)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dim: int = Field(1000, ge=1, description="h, width of the common space (Sheng et al. 2021: 1000; SCAN: 1024)")
+    text: tuple[TextPart, ...] = Field(
+        ("bigru",),
+        min_length=1,
+        description="text models, their vectors are summed. bigru: SCAN's, from scratch; bag: TF-IDF weighted token "
+        "vectors, from scratch; frozen: text_encoder with a learned ReLU projection (Sheng et al. 2021, eq. 3)",
+    )
+    relu: bool = Field(True, description="text frozen only: rectify the projection (eq. 3)")
+    embedding_dim: int = Field(300, ge=1, description="text bigru only: width of the word vectors")
+    min_count: int = Field(1, ge=1, description="tokens that are rarer in the training captions are unknown")
+    min_pairs: int = Field(2, ge=1, description="text bag only: pairs of neighbours that are rarer are left out")
+    sentence: Literal["mean", "whole"] = Field(
+        "mean",
+        description="global vector of a text. mean: of its fragments (eq. 4); whole: the text read as one fragment",
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="of word vectors, bags and region features while training")
+    unknown: float = Field(0.0, ge=0, lt=1, description="text bigru only: training tokens replaced by the unknown one")

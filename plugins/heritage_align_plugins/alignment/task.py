@@ -1,0 +1,171 @@
+"""One training run of an alignment model, as the training loop wants it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from heritage_align import ops
+from heritage_align.evaluation.metrics import evaluate_scores
+from heritage_align.ops import Ragged
+from heritage_align.protocols import Similarity
+from heritage_align.training import distributed
+from heritage_align.training.loop import RECALL
+from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align_plugins.alignment.batches import epoch_batches
+from heritage_align_plugins.alignment.checkpoint import save_model
+from heritage_align_plugins.alignment.collected import Collected
+from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
+from heritage_align_plugins.alignment.deepfrag import deepfrag_loss
+from heritage_align_plugins.alignment.losses import info_nce
+from heritage_align_plugins.alignment.model import AlignmentModel
+
+MODEL = "model.safetensors"
+_LATENT_SHARE = 0.2
+"""DeepFrag: share of the epochs before its labels become latent (10 of the 50 epochs of the paper's training)."""
+
+
+class AlignmentTask:
+    """Model, batches and loss (Sheng et al. 2021, eqs 5 to 7): one hinge a term of the similarity, summed.
+
+    Args:
+        model: on its device.
+        similarity: scores a batch; a weighted sum gives one loss a term (l_fg and l_gb), with its weight.
+        settings: of the trainer.
+        train: what is learned from.
+        validation: what recall is measured on, or None.
+        seed: of the order of the batches.
+        raw: whether the features are a proposer's own, for the exported file.
+    """
+
+    def __init__(
+        self, model: AlignmentModel, similarity: Similarity, settings: AlignmentTrainerConfig, train: Collected,
+        validation: Collected | None, seed: int, raw: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.settings = model, settings
+        self.similarity = similarity
+        self._terms: Sequence[tuple[float, Similarity]] = getattr(similarity, "terms", [(1.0, similarity)])
+        self._train, self._validation = train, validation
+        self._seed, self._raw = seed, raw
+        self._latent = False
+        self._device = next(model.parameters()).device
+
+    def parameters(self) -> Iterable[Tensor]:
+        """Return the model's parameters."""
+        return self.model.parameters()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Build Adam, with decoupled decay where the settings ask for it."""
+        settings = self.settings
+        return torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+    def rate(self, update: int, updates: int) -> float:
+        """Return the schedule's factor."""
+        if self.settings.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * update / updates))
+        return 0.1 if self.settings.schedule == "step" and 2 * update >= updates else 1.0
+
+    def begin_epoch(self, epoch: int) -> list[Tensor]:
+        """Return this process's share of every batch; with several processes each finds its own hardest negatives."""
+        self._latent = epoch >= _LATENT_SHARE * self.settings.epochs
+        batches = epoch_batches(self._train.rows, self.settings.batch_size, self._seed, epoch)
+        world = distributed.world_size()
+        return [batch[distributed.rank() :: world] for batch in batches if len(batch) >= 2 * world]
+
+    def step(self, batch: Tensor, scale: Callable[[Tensor], Tensor]) -> Mapping[str, float]:
+        """Compute the losses of captions `batch` with their pictures, and the gradients of their sum."""
+        self.model.train()
+        pictures = self._train.pictures(self._train.rows[batch])
+        captions = batch.tolist()
+        fragments = [self._train.fragments[row] for row in captions]
+        with torch.autocast(self._device.type, self._precision(), enabled=self.settings.precision != "fp32"):
+            images = self._project(pictures)
+            whole, parts = self.model.encode_fragmented([self._train.items[row].text for row in captions], fragments)
+        texts = TextFeatures(
+            tuple(self._train.items[row].id for row in captions), whole.float(), _ragged(parts.float(), fragments)
+        )
+        losses = self._losses(images, texts)
+        scale(torch.stack(list(losses.values())).sum()).backward()
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def validate(self) -> Mapping[str, float]:
+        """Return mean recall of all validation pictures against all their texts, and its two directions."""
+        if self._validation is None:
+            return {}
+        scores = self.scores(self._validation)
+        result = evaluate_scores(scores, self._validation.images.ids, self._validation.items)
+        directions = {name: direction.mean_recall for name, direction in result.directions.items()}
+        return {RECALL: result.mean_recall, **{f"{RECALL} {name}": value for name, value in directions.items()}}
+
+    @torch.no_grad()
+    def scores(self, data: Collected) -> Tensor:
+        """Score all pictures of a data set against all its texts: ``(n_images, n_texts)`` fp32 on the CPU."""
+        self.model.eval()
+        images = _unit(self._project(data.images))
+        whole, parts = self.model.encode_fragmented([item.text for item in data.items], data.fragments)
+        texts = TextFeatures(tuple(item.id for item in data.items), whole, _ragged(parts, data.fragments))
+        return self.similarity.score(images, _unit_texts(texts)).float().cpu()
+
+    def state(self) -> dict[str, Any]:
+        """Return the model's tensors."""
+        return dict(self.model.state_dict())
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take the model's tensors back."""
+        self.model.load_state_dict(dict(state))
+
+    def export(self, folder: Path) -> None:
+        """Write ``model.safetensors``."""
+        save_model(self.model, folder / MODEL, features=self._raw)
+
+    def _losses(self, images: ImageFeatures, texts: TextFeatures) -> dict[str, Tensor]:
+        settings = self.settings
+        if settings.loss == "deepfrag":
+            assert images.regions is not None and texts.fragments is not None
+            fragment, whole = deepfrag_loss(images.regions, texts.fragments, latent=self._latent)
+            return {"loss fragments": fragment, "loss whole": whole}
+        images, texts = _unit(images), _unit_texts(texts)
+        losses = {}
+        for number, (weight, term) in enumerate(self._terms):
+            scores = term.score(images, texts)
+            if settings.loss == "hinge":
+                loss = ops.hardest_negative_hinge(scores, margin=settings.margin)
+            else:
+                loss = info_nce(scores, settings.temperature)
+            name = type(term).__name__.removesuffix("Similarity").lower()
+            losses[f"loss {name}" if f"loss {name}" not in losses else f"loss {name} {number}"] = weight * loss
+        return losses
+
+    def _project(self, pictures: ImageFeatures) -> ImageFeatures:
+        assert pictures.regions is not None
+        rows = torch.cat([pictures.global_features, pictures.regions.values]).float().to(self._device)
+        projected = self.model.encode_images(rows).float()
+        regions = Ragged(projected[len(pictures) :], pictures.regions.offsets.to(self._device))
+        keep = None if pictures.keep is None else pictures.keep.to(self._device)
+        return ImageFeatures(pictures.ids, projected[: len(pictures)], regions, keep=keep)
+
+    def _precision(self) -> torch.dtype:
+        return torch.float16 if self.settings.precision == "fp16" else torch.bfloat16
+
+
+def _ragged(values: Tensor, fragments: Sequence[Sequence[str]]) -> Ragged:
+    counts = torch.tensor([0, *(len(split) for split in fragments)]).cumsum(0)
+    return Ragged(values, counts.to(values.device))
+
+
+def _unit(images: ImageFeatures) -> ImageFeatures:
+    assert images.regions is not None
+    regions = Ragged(normalize(images.regions.values, dim=-1), images.regions.offsets)
+    return ImageFeatures(images.ids, normalize(images.global_features, dim=-1), regions, keep=images.keep)
+
+
+def _unit_texts(texts: TextFeatures) -> TextFeatures:
+    assert texts.fragments is not None
+    fragments = Ragged(normalize(texts.fragments.values, dim=-1), texts.fragments.offsets)
+    return TextFeatures(texts.ids, normalize(texts.global_features, dim=-1), fragments)
