@@ -15,6 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.errors import DataError, ImageError
+from heritage_align.fragment_groups import grouped
 from heritage_align.ops import Ragged, triangular_factor
 from heritage_align.protocols import (
     Encoder,
@@ -23,6 +24,7 @@ from heritage_align.protocols import (
     Filter,
     FragmentEncoder,
     Fragmenter,
+    FragmentGrouper,
     Proposer,
 )
 from heritage_align.types import ImageFeatures, Regions, TextFeatures, TextItem
@@ -220,7 +222,7 @@ def encode_images(
 def encode_texts(
     encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *, batch_size: int
 ) -> TextFeatures:
-    """Encode texts whole, and their fragments one by one where there is a fragmenter.
+    """Encode texts whole, and their fragments one by one where there is a fragmenter; groups of them are averaged.
 
     Raises:
         DataError: names the first text that is blank or not a string.
@@ -233,7 +235,19 @@ def encode_texts(
         return TextFeatures(ids, _encode_strings(encoder, [item.text for item in items], batch_size))
     phrases = tuple(fragmenter.split(item) for item in items)
     if isinstance(encoder, FragmentEncoder):
-        return _encode_together(encoder, items, phrases, batch_size)
+        features = _encode_together(encoder, items, phrases, batch_size)
+    else:
+        features = _encode_apart(encoder, items, phrases, batch_size)
+    if isinstance(fragmenter, FragmentGrouper):
+        groups = [fragmenter.groups(split) for split in phrases]
+        if any(len(of_text) < len(split) for of_text, split in zip(groups, phrases)):
+            return grouped(features, groups)
+    return features
+
+
+def _encode_apart(
+    encoder: Encoder, items: Sequence[TextItem], phrases: tuple[tuple[str, ...], ...], batch_size: int
+) -> TextFeatures:
     whole = _encode_strings(encoder, [item.text for item in items], batch_size)
     # The same phrase recurs in many captions of a collection; each is encoded once.
     distinct = list(dict.fromkeys(p for split in phrases for p in split))
@@ -241,6 +255,7 @@ def encode_texts(
     encoded = _encode_strings(encoder, distinct, batch_size)
     picked = torch.tensor([row[p] for split in phrases for p in split], dtype=torch.int64)
     offsets = torch.tensor([0, *(len(split) for split in phrases)]).cumsum(0)
+    ids = tuple(item.id for item in items)
     return TextFeatures(ids, whole, Ragged(encoded[picked.to(encoded.device)], offsets), phrases)
 
 

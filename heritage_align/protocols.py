@@ -136,6 +136,14 @@ class Fragmenter(Protocol):
 
 
 @runtime_checkable
+class FragmentGrouper(Protocol):
+    """What a fragmenter offers besides if some fragments of a text may share one vector, the mean of theirs."""
+
+    def groups(self, phrases: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return places in what `split` gave for one text, each in exactly one group."""
+
+
+@runtime_checkable
 class Similarity(Protocol):
     """Scores images against texts."""
 

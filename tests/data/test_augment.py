@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -34,6 +34,7 @@ def test_zero_strength_changes_nothing() -> None:
         np.testing.assert_array_equal(pixels(changed), pixels(NOISE))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**40), st.text(max_size=5), st.integers(0, 9), st.integers(0, 9))
 def test_a_copy_depends_on_its_names_alone(seed: int, image_id: str, region: int, copy: int) -> None:
     names = {"seed": seed, "image_id": image_id, "region": region, "copy": copy}

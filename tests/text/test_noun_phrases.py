@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heritage_align.text import (
@@ -93,6 +93,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("letters", SLOW)
+@settings(deadline=None)
 @given(data=st.data())
 def test_spans_equal_a_regex_over_every_substring(letters: str, data: st.DataObject) -> None:
     grammar, pattern = SLOW[letters]

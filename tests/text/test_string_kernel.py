@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heritage_align.text import cluster_phrases, longest, phrase_similarity, subsequence_kernel
@@ -40,6 +40,7 @@ def test_the_example_of_lodhi_et_al() -> None:
     assert subsequence_kernel("car", "bat", 2, 0.5) == 0.0
 
 
+@settings(deadline=None)
 @given(
     st.text("ab龙", max_size=7), st.text("ab龙", max_size=7), st.integers(1, 4), st.sampled_from([0.25, 0.5, 0.9, 1.0])
 )
@@ -63,6 +64,7 @@ def test_phrases_shorter_than_the_order_are_like_themselves_alone() -> None:
     assert phrase_similarity(["龙", "凤", "龙"], order=4).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab 龙凤", min_size=1, max_size=6), max_size=5), st.integers(1, 3))
 def test_similarity_is_a_normalised_kernel(phrases: list[str], order: int) -> None:
     similar = phrase_similarity(phrases, order)
@@ -91,6 +93,7 @@ def test_ends_of_the_threshold() -> None:
     assert cluster_phrases(["鹤"]) == [[0]]
 
 
+@settings(deadline=None)
 @given(st.permutations(range(len(DOUCAI))))
 def test_clusters_do_not_depend_on_the_order(order: list[int]) -> None:
     found = cluster_phrases([DOUCAI[i] for i in order])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from heritage_align_plugins.fragments.config import NounPhrasesConfig
 from heritage_align_plugins.fragments.phrases import NounPhraseFragmenter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -149,6 +149,7 @@ def test_a_dictionary_that_is_none(tmp_path: Path) -> None:
 MIXED = st.text(st.sampled_from("红地龙的一三朵和，。之 ab'‘’-,.\n1é地") | st.characters(), max_size=40)
 
 
+@settings(deadline=None)
 @given(MIXED, st.sampled_from(["zh", "en", None]), st.sampled_from(["all", "maximal"]))
 def test_fragments_are_parts_of_any_text(text: str, language: str | None, spans: str) -> None:
     fragments = FRAGMENTERS[spans].split(TextItem("t", text, language=language))
