@@ -19,6 +19,7 @@ State = Literal["ok", "missing", "broken"]
 LIBRARIES = ("torch", "torchvision", "cn_clip", "opencv-contrib-python", "numpy", "pillow", "safetensors", "pluggy")
 OPTIONAL = {
     "transformers": "pip install 'heritage-align[transformers]'",
+    "jieba": "pip install 'heritage-align[chinese]' (noun phrases and words of Chinese texts)",
     "matplotlib": "pip install 'heritage-align[bench]' (plots of the benchmark)",
 }
 

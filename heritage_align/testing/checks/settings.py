@@ -20,7 +20,7 @@ from heritage_align.testing.case import Case
 from heritage_align.testing.checks.base import check, expect
 
 HEAVY = (
-    "cn_clip", "cv2", "jax", "lmdb", "matplotlib", "onnxruntime", "open_clip", "pandas", "scipy",
+    "cn_clip", "cv2", "jax", "jieba", "lmdb", "matplotlib", "nltk", "onnxruntime", "open_clip", "pandas", "scipy",
     "sentence_transformers", "skimage", "sklearn", "spacy", "tensorflow", "timm", "torch", "torchvision",
     "transformers",
 )  # fmt: skip
