@@ -124,6 +124,7 @@ def save_checkpoint(
     if broken:
         raise CheckpointError(f"{path}: {broken[0]} has values that are not finite in {dtype}")
     save_file(state, path, {"format": FORMAT, "architecture": json.dumps(architecture.asdict())})
+    _order_metadata(Path(path))
 
 
 def resize_positions(positions: Tensor, side: int) -> Tensor:
@@ -140,6 +141,18 @@ def resize_positions(positions: Tensor, side: int) -> Tensor:
     grid = positions[1:].reshape(1, rows, rows, -1).permute(0, 3, 1, 2)
     grid = interpolate(grid, size=(side, side), mode="bicubic", align_corners=True)
     return torch.cat([positions[:1], grid.permute(0, 2, 3, 1).reshape(side * side, -1)])
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the metadata's keys: safetensors writes them in a random order, and equal weights would get two digests."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(ordered) <= length:  # the rest of a header is blanks
+            file.seek(8)
+            file.write(ordered.ljust(length))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -193,3 +193,12 @@ def test_published_sizes_are_those_of_cn_clip(name):
 
 def test_architecture_round_trip(tiny_vit):
     assert architecture_from_dict(json.loads(json.dumps(tiny_vit.asdict())), "x") == tiny_vit
+
+
+def test_equal_weights_are_equal_files(vit_model, tiny_vit, tmp_path):
+    written = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        save_checkpoint(vit_model, tiny_vit, path)
+        written.add(path.read_bytes())
+    assert len(written) == 1
