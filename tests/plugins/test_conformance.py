@@ -33,6 +33,7 @@ ELSEWHERE = {
     "proposer.patch_grid": "grids/test_patch_grid.py",
     "proposer.random_crops": "crops/test_random_crops.py",
     "proposer.region_features": "region_features/test_region_features.py",
+    "trainer.contrastive": "contrastive/test_training.py",
 }
 """Components whose own tests run the kit, on the weights that they make."""
 
