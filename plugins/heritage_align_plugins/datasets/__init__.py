@@ -18,6 +18,16 @@ def _spec(name: str, class_name: str, summary: str) -> ComponentSpec:
     )
 
 
+def _translated(name: str, class_name: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        "dataset",
+        name,
+        target=f"{_HERE}.two_languages:{class_name}Dataset",
+        config=f"{_HERE}.two_languages_config:{class_name}Config",
+        summary=summary,
+    )
+
+
 @hookimpl
 def heritage_align_components() -> list[ComponentSpec]:
     """Register a reader for each form in which the field's data sets come."""
@@ -43,4 +53,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             summary="train, val or test part of one fold of another data set, by artwork",
         ),
         _spec("folder", "Folder", "a folder of pictures without texts"),
+        _translated("parallel_captions", "ParallelCaptions", "Multi30K: an image list and a text file a language"),
+        _translated("translated_captions", "TranslatedCaptions", "a caption file and a machine's translations of it"),
+        _translated("vatex", "Vatex", "VATEX's captions in two languages; the videos as features of a proposer"),
     ]

@@ -1,0 +1,72 @@
+"""Data sets with captions and their translations, built from a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heritage_align.data.collection import Collection
+from heritage_align.data.parallel_captions import read_parallel_captions
+from heritage_align.data.translated_captions import read_translated_captions
+from heritage_align.data.vatex import read_vatex
+from heritage_align.errors import DataError
+from heritage_align.protocols import BuildContext
+from heritage_align_plugins.datasets.readers import _Read
+
+if TYPE_CHECKING:
+    from heritage_align_plugins.datasets import two_languages_config as settings
+
+
+class _TwoLanguages(_Read):
+    """A data set that hands on what its reader returned, or its captions in one language."""
+
+    def __init__(self, collection: Collection, language: str | None) -> None:
+        super().__init__(collection)
+        if language is not None:
+            self.texts = tuple(item for item in collection.texts if item.language == language)
+            if not self.texts:
+                there = ", ".join(sorted({repr(item.language) for item in collection.texts}))
+                raise DataError(f"{self.name}: has no caption in {language!r}, only in {there}")
+
+
+class ParallelCaptionsDataset(_TwoLanguages):
+    """`heritage_align.data.parallel_captions` by configuration."""
+
+    def __init__(self, config: settings.ParallelCaptionsConfig, context: BuildContext) -> None:
+        collection = read_parallel_captions(
+            config.image_list,
+            config.images,
+            config.captions,
+            name=config.title,
+            require_pictures=config.require_pictures,
+        )
+        super().__init__(collection, config.language)
+
+
+class TranslatedCaptionsDataset(_TwoLanguages):
+    """`heritage_align.data.translated_captions` by configuration."""
+
+    def __init__(self, config: settings.TranslatedCaptionsConfig, context: BuildContext) -> None:
+        collection = read_translated_captions(
+            config.source,
+            config.target,
+            config.images,
+            source_language=config.source_language,
+            target_language=config.target_language,
+            split=config.split_list,
+            name=config.title,
+            require_pictures=config.require_pictures,
+        )
+        super().__init__(collection, config.language)
+
+
+class VatexDataset(_TwoLanguages):
+    """`heritage_align.data.vatex` by configuration."""
+
+    def __init__(self, config: settings.VatexConfig, context: BuildContext) -> None:
+        collection = read_vatex(
+            config.file,
+            translations=config.translations,
+            parallel_only=config.parallel_only,
+            name=config.title,
+        )
+        super().__init__(collection, config.language)
