@@ -43,6 +43,11 @@ class Cl2cmConfig(ComponentConfig):
 class TeacherSettings(ComponentConfig):
     """Stage 1: source captions against their translations. All numbers are ours."""
 
+    data: dict[str, Any] | None = Field(
+        None,
+        description="data set whose captions the teacher learns from besides: parallel text, no picture is opened. It "
+        "stands for the many languages that mBERT, the paper's teacher, has read",
+    )
     epochs: int = Field(8, ge=1, description="passes over the pairs; a long training learns the translator's mistakes")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
     temperature: float = Field(0.07, gt=0, description="of InfoNCE between sentences")
@@ -65,9 +70,7 @@ class Cl2cmTrainerConfig(TrainerConfig):
     text: TextSettings = Field(TextSettings(), description="text model of teacher and student, each with its own")
     teacher: TeacherSettings = Field(TeacherSettings(), description="stage 1")
     temperature: float = Field(0.07, gt=0, description="of InfoNCE between pictures and captions")
-    source_weight: float = Field(
-        1.0, ge=0, description="of InfoNCE of pictures with source captions; 0: left out"
-    )
+    source_weight: float = Field(1.0, ge=0, description="of InfoNCE of pictures with source captions; 0: left out")
     distillation_weight: float = Field(1.0, gt=0, description="of the relational distillation")
     distillation_temperature: float = Field(0.1, gt=0, description="of teacher's and student's relations")
     margin: float = Field(0.2, gt=0, description="of mode triplet")
@@ -78,6 +81,11 @@ class Cl2cmTrainerConfig(TrainerConfig):
     batch_size: int = Field(64, ge=2, description="pictures in a batch, over all processes")
     epochs: int = Field(20, ge=1, description="passes over the pictures, each with one of its captions")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of the student")
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return the data sets, those of the teacher too."""
+        own = {} if self.teacher.data is None else {"teacher.data": ("dataset", self.teacher.data)}
+        return {**super().nested(), **own}  # type: ignore[dict-item]
 
     @model_validator(mode="after")
     def _two_languages(self) -> Cl2cmTrainerConfig:

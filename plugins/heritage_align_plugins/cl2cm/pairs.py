@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from heritage_align.data.two_languages import CaptionPair
 from heritage_align.training import distributed
@@ -20,33 +21,36 @@ class Pairs:
     Attributes:
         source: ``(n_pairs, length)`` int64 tokens, 0 for padding.
         target: the same of the translations.
-        picture: ``(n_pairs,)`` int64 rows of `vectors`.
-        vectors: ``(n_pictures, image_dim)`` of the pictures.
+        picture: ``(n_pairs,)`` int64 number of the picture of each pair.
     """
 
     source: Tensor
     target: Tensor
     picture: Tensor
-    vectors: Tensor
 
     @classmethod
     def of(
-        cls, pairs: Sequence[CaptionPair], rows: dict[str, int], vectors: Tensor, vocabulary: Vocabulary, length: int
+        cls, pairs: Sequence[CaptionPair], numbers: Mapping[str, int], vocabulary: Vocabulary, length: int, device: str
     ) -> Pairs:
-        """Number the tokens of `pairs`, at most `length` a caption; `rows` is image id -> row of `vectors`."""
+        """Turn captions into tokens, at most `length` each; `numbers` is image id -> number of the picture."""
         source, target = (
-            vocabulary.encode([item.text for item in items], length).to(vectors.device)
+            vocabulary.encode([item.text for item in items], length).to(device)
             for items in ([pair.source for pair in pairs], [pair.target for pair in pairs])
         )
-        picture = torch.tensor([rows[pair.image_id] for pair in pairs], dtype=torch.int64, device=vectors.device)
-        return cls(source, target, picture, vectors)
+        picture = torch.tensor([numbers[pair.image_id] for pair in pairs], dtype=torch.int64, device=device)
+        return cls(source, target, picture)
 
     def __len__(self) -> int:
         return len(self.picture)
 
-    def images(self, rows: Tensor) -> Tensor:
-        """Return the vectors of the pictures of some pairs, ``(n, image_dim)``."""
-        return self.vectors[self.picture[rows]]
+    def joined(self, other: Pairs) -> Pairs:
+        """Return these pairs and then the others, padded to the longest."""
+        source, target = (
+            torch.cat([pad(one, (0, width - one.shape[1])) for one in both])
+            for both in ((self.source, other.source), (self.target, other.target))
+            for width in [max(one.shape[1] for one in both)]
+        )
+        return Pairs(source, target, torch.cat([self.picture, other.picture]))
 
 
 def trimmed(numbers: Tensor) -> Tensor:

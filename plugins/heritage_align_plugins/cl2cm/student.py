@@ -13,8 +13,9 @@ from heritage_align_plugins.cl2cm.checkpoint import save_student
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
 from heritage_align_plugins.cl2cm.losses import hardest_triplet, info_nce, relational_distillation
+from heritage_align_plugins.cl2cm.material import Pictured
 from heritage_align_plugins.cl2cm.model import StudentModel
-from heritage_align_plugins.cl2cm.pairs import Pairs, trimmed
+from heritage_align_plugins.cl2cm.pairs import trimmed
 from heritage_align_plugins.cl2cm.stage import Stage, encode_numbers, recall_metrics
 from heritage_align_plugins.cl2cm.vocabulary import hide
 
@@ -47,8 +48,8 @@ class StudentStage(Stage):
         model: the student.
         description: what the file says of it.
         settings: of the trainer.
-        pairs: what is learned from.
-        validation: what the best epoch is chosen by, or None.
+        train: captions and pictures that are learned from.
+        validation: those that the best epoch is chosen by, or None.
         teacher: for mode ``cl2cm``, None for the others.
         seed: of the batches.
     """
@@ -58,19 +59,20 @@ class StudentStage(Stage):
         model: StudentModel,
         description: Description,
         settings: Cl2cmTrainerConfig,
-        pairs: Pairs,
-        validation: Pairs | None,
+        train: Pictured,
+        validation: Pictured | None,
         teacher: Teacher | None,
         seed: int,
     ) -> None:
-        super().__init__(settings, pairs, settings.learning_rate, seed)
+        super().__init__(settings, train.pairs, settings.learning_rate, seed)
         self.model: StudentModel = model
-        self._description, self._validation, self._teacher = description, validation, teacher
+        self._description, self._teacher = description, teacher
+        self._vectors, self._validation = train.vectors, validation
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the losses of the mode; ``loss`` is their weighted sum."""
         settings, pairs = self._settings, self._pairs
-        images = gather(self.model.images(pairs.images(rows), settings.image_dropout))
+        images = gather(self.model.images(self._vectors[pairs.picture[rows]], settings.image_dropout))
         target = gather(self._sentences(pairs.target, rows))
         if settings.mode == "triplet":
             return {"loss": hardest_triplet(images, target, settings.margin)}
@@ -89,12 +91,12 @@ class StudentStage(Stage):
 
     def validate(self) -> Mapping[str, float]:
         """Return the recall of pictures by translated captions, and the other way."""
-        held = self._validation
-        if held is None:
+        if self._validation is None:
             return {}
+        held = self._validation.pairs
         self.model.eval()
         with torch.inference_mode():
-            images = self.model.images(held.vectors)
+            images = self.model.images(self._validation.vectors)
         return recall_metrics(images, encode_numbers(self.model.text, held.target), held.picture)
 
     def export(self, folder: Path) -> None:

@@ -67,8 +67,7 @@ class TeacherStage(Stage):
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
         write_atomically(folder / TEACHER, lambda temporary: save_file(tensors, temporary))
 
-    def teach(self, folder: Path) -> Teacher:
-        """Read the best epoch's tensors back and return what they know of the training pairs."""
+    def teach(self, folder: Path, pairs: Pairs) -> Teacher:
+        """Read the best epoch's tensors back and return what they know of some pairs."""
         self.model.load_state_dict(load_file(folder / TEACHER))
-        source, target = (encode_numbers(self.model, numbers) for numbers in (self._pairs.source, self._pairs.target))
-        return Teacher(source, target)
+        return Teacher(*(encode_numbers(self.model, numbers) for numbers in (pairs.source, pairs.target)))

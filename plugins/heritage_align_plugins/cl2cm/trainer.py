@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,7 @@ from typing import Any
 import torch
 
 from heritage_align.config import Config
-from heritage_align.data.two_languages import CaptionPair, pair_captions
-from heritage_align.errors import DataError
-from heritage_align.plugins import default_registry
-from heritage_align.protocols import BuildContext, Dataset
+from heritage_align.protocols import BuildContext
 from heritage_align.training import distributed
 from heritage_align.training.history import HISTORY, PLOT
 from heritage_align.training.job import TrainingJob, TrainingOutcome
@@ -21,13 +18,11 @@ from heritage_align.training.loop import fit, run_identity, step_seed
 from heritage_align.training.state import TrainingState
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
+from heritage_align_plugins.cl2cm.material import Material, gather_material
 from heritage_align_plugins.cl2cm.model import StudentModel
-from heritage_align_plugins.cl2cm.pairs import Pairs
 from heritage_align_plugins.cl2cm.student import STUDENT, StudentStage
 from heritage_align_plugins.cl2cm.teacher import TEACHER, Teacher, TeacherStage
 from heritage_align_plugins.cl2cm.text import TextModel
-from heritage_align_plugins.cl2cm.vectors import VectorSource
-from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
 
 TEACHER_FOLDER = "teacher"
 _INITIAL = {"teacher": -(2**40), "student": -(2**41)}  # numbers of seeds that neither step nor epoch of a run has
@@ -49,61 +44,42 @@ class Cl2cmTrainer:
             CheckpointError: the folder holds a run of another configuration.
         """
         settings, context = self.config, self._context
-        pairs = pair_captions(job.train, settings.source, settings.target)
-        captions = [item.text for pair in pairs for item in (pair.source, pair.target)]
-        vocabulary = Vocabulary.of(captions, settings.text.min_count)
         job.folder.mkdir(parents=True, exist_ok=True)
-        source = VectorSource(job.config, context, job.registry or default_registry(), job.folder, quiet=job.quiet)
-        train = self._pairs(job.train, pairs, source, vocabulary, "train")
-        validation = None
-        if job.validation is not None:
-            held = pair_captions(job.validation, settings.source, settings.target)
-            validation = self._pairs(job.validation, held, source, vocabulary, "validation")
-        described = [[pair.image_id, pair.source.text, pair.target.text] for pair in pairs]
-        identity = run_identity(_shaping(job.config), settings.model_dump(mode="json"), described)
+        material = gather_material(job, settings, context)
         files = {"model": job.folder / STUDENT, "history": job.folder / HISTORY, "plot": job.folder / PLOT}
         teacher = None
         if settings.mode == "cl2cm":
-            teacher = self._teacher(job, train, validation, len(vocabulary), identity)
+            teacher = self._teacher(job, material)
             files["teacher"] = job.folder / TEACHER_FOLDER / TEACHER
-        image_dim = train.vectors.shape[1]
+        vocabulary, image_dim = material.vocabulary, material.train.vectors.shape[1]
         description = Description(
             settings.dim, image_dim, settings.mode, settings.source, settings.target, settings.text, vocabulary.tokens
         )
         with self._weights("student"):
             model = StudentModel(settings.text, len(vocabulary), image_dim, settings.dim).to(context.device)
-        stage = StudentStage(model, description, settings, train, validation, teacher, context.seed)
+        stage = StudentStage(model, description, settings, material.train, material.validation, teacher, context.seed)
         state = fit(
-            stage, settings, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
-        )
-        return TrainingOutcome(_trained(job.config, job.folder / STUDENT, source.from_file), _metrics(state), files)
+            stage, settings, job.folder, identity=material.identity, seed=context.seed, resume=job.resume,
+            quiet=job.quiet,
+        )  # fmt: skip
+        document = _trained(job.config, job.folder / STUDENT, material.from_file)
+        return TrainingOutcome(document, _metrics(state), files)
 
-    def _pairs(
-        self, dataset: Dataset, pairs: Sequence[CaptionPair], source: VectorSource, vocabulary: Vocabulary, part: str
-    ) -> Pairs:
-        """Bring captions and pictures together; pairs whose picture could not be read are left out."""
-        vectors = source.vectors(dataset, part)
-        kept = [pair for pair in pairs if pair.image_id in vectors.rows]
-        if not kept:
-            raise DataError(f"{dataset.name}: has no pair of captions of a picture that can be read")
-        return Pairs.of(kept, vectors.rows, vectors.values, vocabulary, self.config.text.context_length)
-
-    def _teacher(
-        self, job: TrainingJob, train: Pairs, validation: Pairs | None, vocabulary: int, identity: str
-    ) -> Teacher:
+    def _teacher(self, job: TrainingJob, material: Material) -> Teacher:
         settings, seed = self.config, self._context.seed
         with self._weights("teacher"):
-            model = TextModel(settings.text, vocabulary, settings.dim).to(self._context.device)
-        stage = TeacherStage(model, settings, train, validation, seed)
+            model = TextModel(settings.text, len(material.vocabulary), settings.dim).to(self._context.device)
+        held = material.validation.pairs if material.validation is not None else None
+        stage = TeacherStage(model, settings, material.parallel, held, seed)
         folder = job.folder / TEACHER_FOLDER
         folder.mkdir(exist_ok=True)
         schedule = settings.model_copy(update={"epochs": settings.teacher.epochs, "patience": None})
         fit(
-            stage, schedule, folder, identity=run_identity(identity, TEACHER_FOLDER), seed=seed,
+            stage, schedule, folder, identity=run_identity(material.identity, TEACHER_FOLDER), seed=seed,
             resume=job.resume, quiet=job.quiet,
         )  # fmt: skip
         distributed.barrier()  # the first process writes what all of them read
-        return stage.teach(folder)
+        return stage.teach(folder, material.train.pairs)
 
     @contextmanager
     def _weights(self, stage: str) -> Iterator[None]:
@@ -111,12 +87,6 @@ class Cl2cmTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(step_seed(self._context.seed, _INITIAL[stage]))
             yield
-
-
-def _shaping(config: Config) -> dict[str, Any]:
-    """Return the parts of a configuration, beside the trainer's settings, that shape the trained weights."""
-    document = config.as_dict()
-    return {key: document.get(key) for key in ("encoder", "proposer")}
 
 
 def _trained(config: Config, model: Path, from_file: bool) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from heritage_align.config import Config
+from heritage_align.data.two_languages import CaptionPair
 from heritage_align.encoding import ImageStage, encode_images
 from heritage_align.errors import ConfigError, DataError, ImageError
 from heritage_align.pipeline import build_component, dataset_sources
@@ -38,6 +40,13 @@ class ImageVectors:
 
     rows: dict[str, int]
     values: Tensor
+
+    def of(self, pairs: Sequence[CaptionPair], name: str) -> list[CaptionPair]:
+        """Return the pairs whose picture has a vector; raises DataError that names the data set where none has."""
+        kept = [pair for pair in pairs if pair.image_id in self.rows]
+        if not kept:
+            raise DataError(f"{name}: has no pair of captions of a picture that can be read")
+        return kept
 
 
 class VectorSource:

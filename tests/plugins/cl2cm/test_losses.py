@@ -90,9 +90,7 @@ def test_word_alignment_pulls_partners_together() -> None:
     optimizer = torch.optim.SGD([words], lr=0.1)
     for _ in range(50):
         optimizer.zero_grad()
-        word_alignment(
-            encoded(normalize(words, dim=-1), [4]), encoded(meanings, [4]), temperature=0.1
-        ).backward()
+        word_alignment(encoded(normalize(words, dim=-1), [4]), encoded(meanings, [4]), temperature=0.1).backward()
         optimizer.step()
     cosines = normalize(words, dim=-1) @ meanings.transpose(1, 2)
     assert cosines[0].argmax(1).tolist() == order.tolist()

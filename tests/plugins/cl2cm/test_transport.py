@@ -61,9 +61,7 @@ def test_the_limit_solves_the_transport_problem() -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     st.integers(1, 5).flatmap(
-        lambda n: st.lists(
-            st.lists(st.floats(-1, 1, width=32), min_size=n, max_size=n), min_size=1, max_size=5
-        )
+        lambda n: st.lists(st.lists(st.floats(-1, 1, width=32), min_size=n, max_size=n), min_size=1, max_size=5)
     ),
     st.integers(1, 4),
     st.integers(0, 3),
