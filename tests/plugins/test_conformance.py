@@ -19,6 +19,10 @@ TESTS = Path(__file__).parent
 
 ELSEWHERE = {
     "encoder.bert": "bert/test_bert_encoder.py",
+    "dataset.parallel_captions": "datasets/test_two_languages.py",
+    "dataset.translated_captions": "datasets/test_two_languages.py",
+    "dataset.vatex": "datasets/test_two_languages.py",
+    "encoder.cl2cm": "cl2cm/test_cl2cm_encoder.py",
     "encoder.cn_clip": "cn_clip/test_cn_clip_encoder.py",
     "encoder.transformers": "transformers/test_transformers_encoder.py",
     "filter.bfan_focal": "focal/test_bfan_focal.py",
@@ -33,6 +37,7 @@ ELSEWHERE = {
     "proposer.patch_grid": "grids/test_patch_grid.py",
     "proposer.random_crops": "crops/test_random_crops.py",
     "proposer.region_features": "region_features/test_region_features.py",
+    "trainer.cl2cm": "cl2cm/test_cl2cm_trainer.py",
     "trainer.contrastive": "contrastive/test_training.py",
 }
 """Components whose own tests run the kit, on the weights that they make."""

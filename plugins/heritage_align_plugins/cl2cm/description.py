@@ -13,6 +13,7 @@ from heritage_align.errors import CheckpointError
 from heritage_align_plugins.cl2cm.settings import TextSettings
 
 FORMAT = "heritage_align/cl2cm/1"
+"""The one key of the metadata: several are written in any order, and the same model would be another file."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Description:
     def metadata(self) -> dict[str, str]:
         """Return the file's metadata; `read_description` reads them back."""
         document = {**vars(self), "text": self.text.model_dump(), "vocabulary": list(self.vocabulary)}
-        return {"format": FORMAT, "model": json.dumps(document, ensure_ascii=False)}
+        return {FORMAT: json.dumps(document, ensure_ascii=False)}
 
 
 def read_description(path: Path) -> Description:
@@ -48,9 +49,9 @@ def read_description(path: Path) -> Description:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path}: is no cl2cm model (format {metadata.get('format')!r}, not {FORMAT!r})")
-        document = json.loads(metadata["model"])
+        if FORMAT not in metadata:
+            raise CheckpointError(f"{path}: is no cl2cm model (its metadata have no {FORMAT!r})")
+        document = json.loads(metadata[FORMAT])
         return Description(
             int(document["dim"]),
             int(document["image_dim"]),

@@ -18,5 +18,5 @@ class StudentModel(nn.Module):
         self.projection = nn.Linear(image_dim, dim)
 
     def images(self, vectors: Tensor, hidden: float = 0.0) -> Tensor:
-        """Project ``(n, image_dim)`` to ``(n, dim)``, unit rows; `hidden` is the dropout of training."""
-        return normalize(self.projection(dropout(vectors, hidden)).float(), dim=-1)
+        """Project the directions of ``(n, image_dim)`` to ``(n, dim)``, unit rows; `hidden` is training's dropout."""
+        return normalize(self.projection(dropout(normalize(vectors, dim=-1), hidden)).float(), dim=-1)
