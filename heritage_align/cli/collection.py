@@ -8,7 +8,7 @@ from typing import Any
 from heritage_align.cli.options import read_document
 from heritage_align.config import Config, load_config
 from heritage_align.data.discover import Discovered, discover
-from heritage_align.data.region_features import feature_dim
+from heritage_align.data.region_features import feature_dim, read_region_features
 from heritage_align.errors import ConfigError, DataError
 
 PRECOMPUTED = "region_features"
@@ -70,6 +70,7 @@ def read_training_config(
         _place_folds(document, trainer, whole, fold)
     if features is not None:
         document["proposer"] = _reader(document, features)
+        _count_keypoints_once(document, Path(features))
         document["encoder"] = {"name": PRECOMPUTED, "dim": feature_dim(Path(features))}
         document.pop("text_encoder", None)
     return load_config(document, overrides, label=source)
@@ -98,6 +99,14 @@ def _place_folds(document: dict[str, Any], trainer: dict[str, Any], whole: dict[
     trainer["data"] = {**common, "part": "train"}
     trainer["validation"] = {**common, "part": "val"}
     document["data"] = {**common, "part": "test"}
+
+
+def _count_keypoints_once(document: dict[str, Any], features: Path) -> None:
+    """Let the reader mask regions where the file has their SIFT keypoints: then no picture has to be opened."""
+    sift = [step for step in document.get("filters") or () if isinstance(step, dict) and step.get("name") == "sift"]
+    if sift and read_region_features(features).keypoints is not None:
+        document["filters"] = [step for step in document["filters"] if step not in sift]
+        document["proposer"]["min_keypoints"] = sift[0].get("min_keypoints", 2)
 
 
 def _reads_features(document: dict[str, Any]) -> bool:

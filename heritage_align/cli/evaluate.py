@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import check_folder, data_option, json_option, print_json, read_config, set_option
+from heritage_align.cli.options import (
+    check_folder,
+    collection_options,
+    json_option,
+    print_json,
+    read_config,
+    set_option,
+)
 from heritage_align.cli.progress import encoding_bar
 from heritage_align.errors import ConfigError
 
@@ -16,7 +23,7 @@ from heritage_align.errors import ConfigError
 @click.command(name="evaluate")
 @click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
 @set_option
-@data_option
+@collection_options
 @click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json, runs, configs and report.html.")
 @json_option
@@ -24,6 +31,7 @@ def command(
     configs: tuple[str, ...],
     overrides: tuple[str, ...],
     data: str | None,
+    features: str | None,
     ks: str,
     out: Path | None,
     as_json: bool,
@@ -40,7 +48,7 @@ def command(
     from heritage_align.pipeline import build_dataset
 
     cut_offs = _cut_offs(ks)
-    resolved = [read_config(name, overrides, data) for name in configs]
+    resolved = [read_config(name, overrides, data, features) for name in configs]
     names = [config.name for config in resolved]
     if len(set(names)) != len(names):
         raise ConfigError([f"name: two configs have the same name among {', '.join(names)}"], "evaluate")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import config_argument, data_option, json_option, print_json, read_config, set_option
+from heritage_align.cli.options import (
+    collection_options,
+    config_argument,
+    json_option,
+    print_json,
+    read_config,
+    set_option,
+)
 from heritage_align.errors import StoreError
 
 _store_argument = click.argument("store", type=click.Path(path_type=Path))
@@ -23,13 +30,21 @@ def command() -> None:
 @command.command()
 @config_argument
 @set_option
-@data_option
+@collection_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
 @click.option(
     "--shard", "share", default="1/1", show_default=True, metavar="I/N", help="Take every Nth shard from the Ith."
 )
 @json_option
-def build(config: str, overrides: tuple[str, ...], data: str | None, out: Path, share: str, as_json: bool) -> None:
+def build(
+    config: str,
+    overrides: tuple[str, ...],
+    data: str | None,
+    features: str | None,
+    out: Path,
+    share: str,
+    as_json: bool,
+) -> None:
     """Encode the collection of CONFIG (or --data) into a store.
 
     Run it again after a kill: it goes on with the first shard that is missing. Pictures that cannot be read are named
@@ -42,7 +57,7 @@ def build(config: str, overrides: tuple[str, ...], data: str | None, out: Path, 
     from heritage_align.indexing import build_index
     from heritage_align.pipeline import Pipeline, build_dataset, dataset_sources
 
-    resolved = read_config(config, overrides, data)
+    resolved = read_config(config, overrides, data, features)
     number, of = _share(share)
     sources = list(dataset_sources(build_dataset(resolved)))
     pipeline = Pipeline(resolved)

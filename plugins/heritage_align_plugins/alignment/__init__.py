@@ -1,4 +1,4 @@
-"""The alignment system of Sheng et al. 2021: trained on frozen region features, scored by attention between fragments."""
+"""The alignment system of Sheng et al. 2021: trained on frozen region features, scored by attention."""
 
 from __future__ import annotations
 

@@ -14,14 +14,21 @@ from heritage_align.config import Config
 from heritage_align.encoding import ImageStage, encode_images
 from heritage_align.errors import DataError, ImageError
 from heritage_align.features import concat_images
+from heritage_align.fragment_groups import Groups
 from heritage_align.ops import Ragged
 from heritage_align.pipeline import build_component, dataset_sources
 from heritage_align.planning import gives, takes_features
 from heritage_align.plugins import Registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, FeatureReader, Fragmenter, Proposer
+from heritage_align.protocols import (
+    BuildContext,
+    Dataset,
+    Encoder,
+    FeatureReader,
+    Fragmenter,
+    FragmentGrouper,
+    Proposer,
+)
 from heritage_align.types import ImageFeatures, Regions, TextItem
-
-BLOCK = 256  # pictures whose features are looked up at once
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,14 @@ class Side:
             raise DataError(f"{len(bare)} texts have no fragment, the first: {names}; look at the fragmenter")
         return split
 
+    def groups(self, fragments: Sequence[Sequence[str]]) -> tuple[Groups, ...] | None:
+        """Return the groups of every text's fragments; None where every fragment is on its own."""
+        if not isinstance(self.fragmenter, FragmentGrouper):
+            return None
+        groups = tuple(self.fragmenter.groups(split) for split in fragments)
+        shared = any(len(of_text) < len(split) for of_text, split in zip(groups, fragments))
+        return groups if shared else None
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -73,6 +88,7 @@ class Collected:
         images: unprojected features: ``regions`` ``(total, feature_dim)``, ``global_features`` ``(n, feature_dim)``.
         items: texts whose picture is there, in order.
         fragments: of every text.
+        groups: of every text, places of fragments that share one vector; None where each has its own.
         rows: row of `images` of every text's first picture.
     """
 
@@ -80,6 +96,11 @@ class Collected:
     items: tuple[TextItem, ...]
     fragments: tuple[tuple[str, ...], ...]
     rows: Tensor
+    groups: tuple[Groups, ...] | None = None
+
+    def groups_of(self, captions: Sequence[int]) -> list[Groups] | None:
+        """Return the groups of some texts."""
+        return None if self.groups is None else [self.groups[row] for row in captions]
 
     def pictures(self, rows: Tensor) -> ImageFeatures:
         """Return the features of some pictures."""
@@ -111,7 +132,8 @@ def collect(dataset: Dataset, side: Side, *, batch_size: int, workers: int, quie
     if not items:
         raise DataError(f"{dataset.name}: has no text of a picture that could be read")
     rows = torch.tensor([row[item.image_ids[0]] for item in items])
-    return Collected(images, items, tuple(side.fragments(items)), rows)
+    fragments = tuple(side.fragments(items))
+    return Collected(images, items, fragments, rows, side.groups(fragments))
 
 
 def _looked_up(dataset: Dataset, side: Side) -> ImageFeatures:

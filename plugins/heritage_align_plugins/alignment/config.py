@@ -67,8 +67,8 @@ class AlignmentTrainerConfig(TrainerConfig):
     model: ModelSettings = Field(default_factory=ModelSettings, description="the common space and the text models")
     loss: Literal["hinge", "infonce", "deepfrag"] = Field(
         "hinge",
-        description="hinge: margin and hardest negatives (eqs 5 to 7); infonce: softmax over the batch (ours, for small "
-        "data); deepfrag: the baseline's sum over all pairs",
+        description="hinge: margin and hardest negatives (eqs 5 to 7); infonce: softmax over the batch (ours, for "
+        "small data); deepfrag: the baseline's sum over all pairs",
     )
     margin: float = Field(0.2, ge=0, description="of the hinge (SCAN and BFAN: 0.2; Sheng et al. leave it open)")
     temperature: float = Field(0.1, gt=0, description="infonce only: of the softmax")

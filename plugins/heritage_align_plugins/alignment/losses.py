@@ -1,4 +1,4 @@
-"""Losses of scores of a batch: the hinge with hardest negatives is `ops.hardest_negative_hinge`; this is the softmax."""
+"""The softmax loss of a batch's scores; the hinge with hardest negatives is `ops.hardest_negative_hinge`."""
 
 from __future__ import annotations
 

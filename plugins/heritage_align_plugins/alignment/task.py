@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from heritage_align import ops
 from heritage_align.evaluation.metrics import evaluate_scores
+from heritage_align.fragment_groups import Groups, mean_of_groups
 from heritage_align.ops import Ragged
 from heritage_align.protocols import Similarity
 from heritage_align.training import distributed
@@ -83,14 +84,10 @@ class AlignmentTask:
         self.model.train()
         pictures = self._train.pictures(self._train.rows[batch])
         captions = batch.tolist()
-        fragments = [self._train.fragments[row] for row in captions]
         with torch.autocast(self._device.type, self._precision(), enabled=self.settings.precision != "fp32"):
             images = self._project(pictures)
-            whole, parts = self.model.encode_fragmented([self._train.items[row].text for row in captions], fragments)
-        texts = TextFeatures(
-            tuple(self._train.items[row].id for row in captions), whole.float(), _ragged(parts.float(), fragments)
-        )
-        losses = self._losses(images, texts)
+            texts = self._encode(self._train, captions)
+        losses = self._losses(images, texts, self._train.groups_of(captions))
         scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: float(value.detach()) for name, value in losses.items()}
 
@@ -108,9 +105,9 @@ class AlignmentTask:
         """Score all pictures of a data set against all its texts: ``(n_images, n_texts)`` fp32 on the CPU."""
         self.model.eval()
         images = _unit(self._project(data.images))
-        whole, parts = self.model.encode_fragmented([item.text for item in data.items], data.fragments)
-        texts = TextFeatures(tuple(item.id for item in data.items), whole, _ragged(parts, data.fragments))
-        return self.similarity.score(images, _unit_texts(texts)).float().cpu()
+        rows = range(len(data.items))
+        texts = _unit_texts(self._encode(data, rows), data.groups_of(rows))
+        return self.similarity.score(images, texts).float().cpu()
 
     def state(self) -> dict[str, Any]:
         """Return the model's tensors."""
@@ -124,13 +121,15 @@ class AlignmentTask:
         """Write ``model.safetensors``."""
         save_model(self.model, folder / MODEL, features=self._raw)
 
-    def _losses(self, images: ImageFeatures, texts: TextFeatures) -> dict[str, Tensor]:
+    def _losses(self, images: ImageFeatures, texts: TextFeatures, groups: Sequence[Groups] | None) -> dict[str, Tensor]:
         settings = self.settings
         if settings.loss == "deepfrag":
-            assert images.regions is not None and texts.fragments is not None
-            fragment, whole = deepfrag_loss(images.regions, texts.fragments, latent=self._latent)
+            assert images.regions is not None
+            assert texts.fragments is not None
+            fragments = texts.fragments if groups is None else mean_of_groups(texts.fragments, groups)
+            fragment, whole = deepfrag_loss(images.regions, fragments, latent=self._latent)
             return {"loss fragments": fragment, "loss whole": whole}
-        images, texts = _unit(images), _unit_texts(texts)
+        images, texts = _unit(images), _unit_texts(texts, groups)
         losses = {}
         for number, (weight, term) in enumerate(self._terms):
             scores = term.score(images, texts)
@@ -141,6 +140,12 @@ class AlignmentTask:
             name = type(term).__name__.removesuffix("Similarity").lower()
             losses[f"loss {name}" if f"loss {name}" not in losses else f"loss {name} {number}"] = weight * loss
         return losses
+
+    def _encode(self, data: Collected, rows: Sequence[int]) -> TextFeatures:
+        """Encode captions and their fragments, unnormalised."""
+        items, fragments = [data.items[row] for row in rows], [data.fragments[row] for row in rows]
+        whole, parts = self.model.encode_fragmented([item.text for item in items], fragments)
+        return TextFeatures(tuple(item.id for item in items), whole.float(), _ragged(parts.float(), fragments))
 
     def _project(self, pictures: ImageFeatures) -> ImageFeatures:
         assert pictures.regions is not None
@@ -165,7 +170,11 @@ def _unit(images: ImageFeatures) -> ImageFeatures:
     return ImageFeatures(images.ids, normalize(images.global_features, dim=-1), regions, keep=images.keep)
 
 
-def _unit_texts(texts: TextFeatures) -> TextFeatures:
+def _unit_texts(texts: TextFeatures, groups: Sequence[Groups] | None) -> TextFeatures:
+    """Normalise, and give every group of fragments the mean of its unit rows, as encoding texts does."""
     assert texts.fragments is not None
     fragments = Ragged(normalize(texts.fragments.values, dim=-1), texts.fragments.offsets)
+    if groups is not None:
+        means = mean_of_groups(fragments, groups)
+        fragments = Ragged(normalize(means.values, dim=-1), means.offsets.to(means.values.device))
     return TextFeatures(texts.ids, normalize(texts.global_features, dim=-1), fragments)
