@@ -17,7 +17,7 @@ from heritage_align.errors import PluginError
 from heritage_align.hookspecs import KINDS
 from heritage_align.plugins import PluginInfo, Registry
 from heritage_align.scaffold import create_plugin
-from heritage_align.testing import Case, run_checks
+from heritage_align.testing import Case, check_component, run_checks
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -56,6 +56,26 @@ def test_its_metadata_name_the_entry_point_and_this_version(plugin: tuple[str, P
     assert f'[project.entry-points.heritage_align]\nsilk_{kind} = "silk_{kind}"\n' in project
     major, minor, *_ = __version__.split(".")
     assert f'dependencies = ["heritage-align>={major}.{minor},<{major}.{int(minor) + 1}"]\n' in project
+
+
+def test_a_new_trainer_trains(ha_registry: Registry, plugin: tuple[str, Path]) -> None:
+    kind, _ = plugin
+    if kind != "trainer":
+        pytest.skip("of the trainer alone")
+    ha_registry.add(PluginInfo("new", "new", "tests"), module_of(kind))
+    motifs = {"name": "motifs", "artworks": 3, "variants": 1, "size": 64}
+    settings = {"data": motifs, "values": [1.0, 9.0]}
+    system = {
+        "version": 1,
+        "name": "new",
+        "encoder": {"name": "cn_clip", "model": "motif-small"},
+        "proposer": {"name": "patch_grid"},
+        "fragmenter": {"name": "annotated"},
+        "similarity": {"name": "scan"},
+        "runtime": {"device": "cpu"},
+    }
+    results = check_component(Case("trainer", "silk_trainer", settings, registry=ha_registry, system=system))
+    assert {r.check: r.state for r in results}["check_outcome_is_a_system"] == "passed"
 
 
 @pytest.mark.skipif(find_spec("ruff") is None, reason="ruff is not installed (extra 'lint')")

@@ -25,6 +25,9 @@ class Case:
         registry: where names are looked up, those of nested components too; by default the process's.
         attention: what filters hand to the component (`BuildContext.attention`).
         bad_images: of a data set, id of a picture that does not decode -> the name that the error must give.
+        feature_dim: of an encoder that takes region features, their width.
+        system: of a trainer, a configuration to train, without its section ``train``; small, as it is trained several
+            times. Its names are looked up in `registry`.
     """
 
     kind: Kind
@@ -34,6 +37,8 @@ class Case:
     registry: Registry | None = None
     attention: Mapping[str, Any] = field(default_factory=dict)
     bad_images: Mapping[str, str] = field(default_factory=dict)
+    feature_dim: int | None = None
+    system: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: ComponentSpec, settings: Mapping[str, Any] | None = None) -> Case:

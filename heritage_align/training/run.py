@@ -16,6 +16,7 @@ from heritage_align.store.files import write_text
 from heritage_align.training import distributed
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.settings import TrainerConfig
+from heritage_align.training.state import LAST
 
 TRAINED = "config.yaml"
 TRAINING = "training.yaml"
@@ -32,7 +33,7 @@ def run_training(
 
     Raises:
         ConfigError: no trainer, no data, or a piece that is missing.
-        DataError: the data cannot be trained on.
+        DataError: the data cannot be trained on, or `resume` is False and the folder holds a run.
         CheckpointError: the folder holds a run of another configuration.
     """
     registry = registry or default_registry()
@@ -40,13 +41,16 @@ def run_training(
     faults = [*missing_pieces([*config.components(), component])]
     if faults:
         raise ConfigError(faults, config.source)
+    begun = any(folder.rglob(LAST))
+    if not resume and (begun or (folder / TRAINED).exists()):
+        raise DataError(f"{folder}: holds a run already; go on with it (without --fresh) or train into another folder")
     with distributed.process_group(resolve_device(config.runtime.device)) as device:
         context = BuildContext(device, config.runtime.precision, config.runtime.seed)
         train, validation = training_data(config, registry)
         trainer: Trainer = build_component(component, context, registry)
         if distributed.rank() == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / TRAINING).exists():
+            if not begun:  # else it says what the checkpoint there is of
                 write_text(folder / TRAINING, config.to_yaml())
         distributed.barrier()
         outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet))
@@ -60,7 +64,7 @@ def run_training(
 def trainer_of(config: Config) -> Component:
     """Return the configuration's trainer; raises ConfigError where it names none."""
     if config.train is None:
-        fault = "train: is missing; name a trainer, for example train: {name: focal_alignment}, or take a recipe of one"
+        fault = "train: is missing; name a trainer, for example train: {name: alignment}, or take a recipe of one"
         raise ConfigError([fault], config.source)
     return config.train
 

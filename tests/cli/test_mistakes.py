@@ -199,7 +199,7 @@ def test_data_that_is_none(refused: Refused, scan_file: Path, pictures: Path, tm
         return refused("evaluate", scan_file, "--data", data)
 
     assert "has no texts" in evaluate(pictures)
-    assert "there is no file" in evaluate(tmp_path / "none.csv")
+    assert "none.csv: there is no such file or folder" in evaluate(tmp_path / "none.csv")
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "has no pictures" in evaluate(empty)

@@ -12,11 +12,12 @@ from heritage_align.testing.checks import (
     proposer,
     settings,
     similarity,
+    trainer,
 )
 from heritage_align.testing.checks.base import Check, collect
 
 ALL_CHECKS: tuple[Check, ...] = collect(
-    settings, building, encoder, proposer, filter, fragmenter, similarity, index, dataset
+    settings, building, encoder, proposer, filter, fragmenter, similarity, index, dataset, trainer
 )
 
 __all__ = ["ALL_CHECKS", "Check"]

@@ -8,8 +8,9 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from heritage_align.errors import HeritageAlignError
 from heritage_align.planning import gives
-from heritage_align.protocols import Encoder
+from heritage_align.protocols import Encoder, FeatureEncoder
 from heritage_align.testing import samples
 from heritage_align.testing.case import Case
 from heritage_align.testing.checks.base import check, expect, expect_close, expect_unit_rows
@@ -25,9 +26,32 @@ def _encodes(case: Case, feature: str) -> Encoder:
     return encoder
 
 
+def _prepares(case: Case) -> Encoder:
+    if "features" in gives(case.component):
+        raise SkipTest("takes region features, not pixels")
+    return _encodes(case, "global")
+
+
 def _pixels(encoder: Encoder) -> Tensor:
     pictures = samples.images()
     return torch.stack([encoder.prepare(pictures[name]) for name in PICTURES])
+
+
+def _inputs(case: Case, encoder: Encoder) -> Tensor:
+    """Return three pictures as the encoder takes them: prepared pixels, or features of `Case.feature_dim`."""
+    if "features" not in gives(case.component):
+        return _pixels(encoder)
+    expect(case.feature_dim is not None, "it takes region features, and the case does not name their feature_dim")
+    assert case.feature_dim is not None
+    # Features of a detector: never negative, far from unit length.
+    return 20 * samples.unit_rows(len(PICTURES), case.feature_dim).abs()
+
+
+def _vectors(case: Case, encoder: Encoder, inputs: Tensor) -> Tensor:
+    if "features" not in gives(case.component):
+        return encoder.encode_pixels(inputs).global_features
+    assert isinstance(encoder, FeatureEncoder)
+    return encoder.encode_features(inputs)
 
 
 @check("encoder")
@@ -35,11 +59,8 @@ def check_image_vectors(case: Case) -> None:
     """Everything downstream takes dot products for cosines: fp32 unit rows of `dim`, and no autograd graph
     kept."""
     encoder = _encodes(case, "global")
-    rows = encoder.encode_pixels(_pixels(encoder)).global_features
-    expect(
-        rows.shape[:1] == (len(PICTURES),),
-        f"encode_pixels gave {tuple(rows.shape)} for {len(PICTURES)} images",
-    )
+    rows = _vectors(case, encoder, _inputs(case, encoder))
+    expect(rows.shape[:1] == (len(PICTURES),), f"it gave {tuple(rows.shape)} for {len(PICTURES)} images")
     expect_unit_rows(rows, encoder.dim, "global_features")
     expect(not rows.requires_grad, "global_features require a gradient: a collection's graphs fill the memory")
 
@@ -71,6 +92,8 @@ def check_patches(case: Case) -> None:
     if "patches" not in gives(case.component):
         if "global" not in gives(case.component):
             raise SkipTest("encodes no images")
+        if "features" in gives(case.component):
+            raise SkipTest("takes region features, not pixels")
         try:
             encoder.encode_pixels(_pixels(encoder), patches=True)
         except ValueError:
@@ -95,11 +118,11 @@ def check_images_do_not_depend_on_their_batch(case: Case) -> None:
     """Scores that change with batch mates were a bug of a published retrieval model; order must not matter
     either."""
     encoder = _encodes(case, "global")
-    pixels = _pixels(encoder)
-    together = encoder.encode_pixels(pixels).global_features
-    alone = torch.cat([encoder.encode_pixels(row[None]).global_features for row in pixels])
+    inputs = _inputs(case, encoder)
+    together = _vectors(case, encoder, inputs)
+    alone = torch.cat([_vectors(case, encoder, row[None]) for row in inputs])
     expect_close(alone, together, "images encoded alone, against the batch")
-    expect_close(encoder.encode_pixels(pixels.flip(0)).global_features.flip(0), together, "images in another order")
+    expect_close(_vectors(case, encoder, inputs.flip(0)).flip(0), together, "images in another order")
 
 
 @check("encoder")
@@ -121,7 +144,7 @@ def check_encoder_is_deterministic(case: Case) -> None:
         torch.manual_seed(seed)
         encoder: Encoder = case.build()
         torch.manual_seed(seed + 10)
-        images = encoder.encode_pixels(_pixels(encoder)).global_features if "global" in gained else torch.empty(0)
+        images = _vectors(case, encoder, _inputs(case, encoder)) if "global" in gained else torch.empty(0)
         texts = encoder.encode_texts(TEXTS) if "texts" in gained else torch.empty(0)
         results.append((images, texts, encoder.fingerprint()))
     expect_close(results[1][0], results[0][0], "images encoded by a second build", 1e-6)
@@ -136,7 +159,7 @@ def check_inputs_matter(case: Case) -> None:
     gained = gives(case.component)
     encoder: Encoder = case.build()
     if "global" in gained:
-        rows = encoder.encode_pixels(_pixels(encoder)).global_features
+        rows = _vectors(case, encoder, _inputs(case, encoder))
         expect(not torch.allclose(rows[0], rows[1], atol=1e-6), "two different pictures have the same vector")
     if "texts" in gained:
         rows = encoder.encode_texts(TEXTS)
@@ -157,7 +180,7 @@ def check_fingerprint(case: Case) -> None:
 @check("encoder")
 def check_prepare_takes_any_picture(case: Case) -> None:
     """Crops are as small as one pixel and as narrow as a scroll; all must stack into one batch."""
-    encoder = _encodes(case, "global")
+    encoder = _prepares(case)
     prepared = {name: encoder.prepare(picture) for name, picture in samples.images().items()}
     shapes = {name: tuple(pixels.shape) for name, pixels in prepared.items()}
     expect(len(set(shapes.values())) == 1, f"prepare() gives different shapes: {shapes}")
@@ -170,7 +193,7 @@ def check_prepare_takes_any_picture(case: Case) -> None:
 @check("encoder")
 def check_prepare_is_thread_safe(case: Case) -> None:
     """Pictures are prepared in several threads; a buffer kept on the encoder mixes them up."""
-    encoder = _encodes(case, "global")
+    encoder = _prepares(case)
     pictures = list(samples.images().values()) * 4
     wanted = [encoder.prepare(picture) for picture in pictures]
     with ThreadPoolExecutor(4) as pool:
@@ -189,11 +212,8 @@ def check_empty_batches(case: Case) -> None:
         shape = tuple(encoder.encode_texts([]).shape)
         expect(shape == (0, encoder.dim), f"encode_texts([]) has shape {shape}, expected (0, {encoder.dim})")
     if "global" in gained:
-        shape = tuple(encoder.encode_pixels(_pixels(encoder)[:0]).global_features.shape)
-        expect(
-            shape == (0, encoder.dim),
-            f"encode_pixels of no images has shape {shape}, expected (0, {encoder.dim})",
-        )
+        shape = tuple(_vectors(case, encoder, _inputs(case, encoder)[:0]).shape)
+        expect(shape == (0, encoder.dim), f"no images have vectors of shape {shape}, expected (0, {encoder.dim})")
 
 
 @check("encoder")
@@ -219,3 +239,19 @@ def check_blank_text_is_refused(case: Case) -> None:
         except ValueError:
             continue
         raise AssertionError(f"encode_texts takes the blank text {blank!r}; raise ValueError")
+
+
+@check("encoder")
+def check_features_of_another_width_are_refused(case: Case) -> None:
+    """Features of another detector: broadcasting, or a matrix product's own message, hides which file was
+    wrong."""
+    if "features" not in gives(case.component):
+        raise SkipTest("takes pixels, not region features")
+    encoder: Encoder = case.build()
+    wrong = torch.cat([_inputs(case, encoder)] * 2, dim=1)
+    try:
+        _vectors(case, encoder, wrong)
+    except HeritageAlignError as error:
+        expect(str(wrong.shape[1]) in str(error), f"it refuses features of {wrong.shape[1]} dimensions with {error}")
+    else:
+        raise AssertionError(f"it takes features of {wrong.shape[1]} dimensions, twice its width")

@@ -9,12 +9,17 @@ from pydantic import ConfigDict, Field
 
 from heritage_align.component import ComponentConfig, Facts
 from heritage_align.hookspecs import Kind
+from heritage_align.training.settings import TrainerConfig
 
 
 class Plain(ComponentConfig):
     """One setting."""
 
     count: int = Field(3, ge=1, description="how many")
+
+
+class Training(TrainerConfig):
+    """What every trainer has."""
 
 
 class WithFile(ComponentConfig):

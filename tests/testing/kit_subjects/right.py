@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError, ImageError
 from heritage_align.protocols import BuildContext
 from heritage_align.testing.samples import ToyEncoder, images
+from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 
@@ -29,6 +31,15 @@ class Encoder(ToyEncoder):
             if not text.strip():
                 raise ValueError(f"text is blank: {text!r}")
         return super().encode_texts(texts)
+
+
+class Projector(Encoder):
+    """Takes features of five dimensions and pads them."""
+
+    def encode_features(self, features: Tensor) -> Tensor:
+        if features.shape[1] != 5:
+            raise DataError(f"features have {features.shape[1]} dimensions, expected 5")
+        return normalize(torch.nn.functional.pad(features, (0, self.dim - 5)), dim=-1)
 
 
 class Proposer:
@@ -181,3 +192,17 @@ class Dataset:
         if image_id == "broken":
             raise ImageError("broken.jpg: truncated")
         return images()[image_id]
+
+
+class Trainer:
+    """Counts the texts, which changes no system."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def train(self, job: TrainingJob) -> TrainingOutcome:
+        count = len(job.train.texts)
+        note = job.folder / "texts.txt"
+        note.write_text(str(count))
+        document = {key: value for key, value in job.config.as_dict().items() if key != "train"}
+        return TrainingOutcome(document, {"recall": 50.0, "texts": count, "seconds": float(id(self))}, {"note": note})

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 
 import torch
-from kit_subjects.right import Encoder
+from kit_subjects.right import Encoder, Projector
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.errors import DataError
 from heritage_align.protocols import BuildContext, EncodedImages
 from heritage_align.testing.samples import ToyEncoder
 
@@ -99,6 +100,28 @@ class RunsOffPositions(Encoder):
 class TakesBlanks(ToyEncoder):
     def __init__(self, config: object, context: BuildContext) -> None:
         super().__init__()
+
+
+class TakesAnyWidth(Projector):
+    def encode_features(self, features: Tensor) -> Tensor:
+        return super().encode_features(features[:, :5])
+
+
+class SaysOnlyNo(Projector):
+    def encode_features(self, features: Tensor) -> Tensor:
+        if features.shape[1] != 5:
+            raise DataError("the features do not fit")
+        return super().encode_features(features)
+
+
+class LongFeatureRows(Projector):
+    def encode_features(self, features: Tensor) -> Tensor:
+        return super().encode_features(features) * 2
+
+
+class CentresFeatures(Projector):
+    def encode_features(self, features: Tensor) -> Tensor:
+        return super().encode_features(features - 0.5 * features.mean(dim=0, keepdim=True))
 
 
 class NoFingerprint(Encoder):
