@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,11 @@ def load_state(folder: Path, identity: str) -> TrainingState | None:
         return None
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path}: is damaged ({error}); delete it to start afresh") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    except Exception as error:  # a scribbled file makes the unpickler raise whatever there is
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: is damaged ({reason}); delete it to start afresh") from error
+    names = {"format", *(entry.name for entry in fields(TrainingState))}
+    if not isinstance(document, dict) or document.get("format") != FORMAT or set(document) != names:
         raise CheckpointError(f"{path}: is not a checkpoint of a training run (format {FORMAT})")
     if document["identity"] != identity:
         raise CheckpointError(

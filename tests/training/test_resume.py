@@ -1,0 +1,100 @@
+"""A run that is stopped anywhere, by any means, goes on to the weights of one that was not."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from heritage_align.errors import CheckpointError, DataError
+from heritage_align.training.loop import run_identity, step_seed
+from heritage_align.training.state import LAST, TrainingState
+
+
+@pytest.fixture(scope="module")
+def whole(toy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingState, dict[str, Tensor]]:
+    """A run from beginning to end, and what it exported."""
+    folder = tmp_path_factory.mktemp("whole")
+    state = toy.train(folder)
+    return state, torch.load(folder / "exported.pt")
+
+
+def without_time(state: TrainingState) -> list[dict[str, float]]:
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in state.history]
+
+
+def assert_same(state: TrainingState, folder: Path, whole: tuple[TrainingState, dict[str, Tensor]]) -> None:
+    other, exported = whole
+    assert (state.epoch, state.step, state.updates) == (3, 0, 12)
+    assert (state.best, state.best_epoch, state.stale) == (other.best, other.best_epoch, other.stale)
+    assert without_time(state) == without_time(other)
+    for name, value in other.model.items():
+        assert torch.equal(state.model[name], value), name
+    for number, moments in other.optimizer["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(state.optimizer["state"][number][name], value), name
+    for name, value in torch.load(folder / "exported.pt").items():
+        assert torch.equal(exported[name], value), name
+
+
+EVERY_STEP = [("step", count, 1 + count % 3) for count in range(1, 13)]
+ELSEWHERE = [("validate", 2, None), ("export", 2, None), ("exported", 2, 3), ("step", 7, None)]
+
+
+@pytest.mark.parametrize(("event", "count", "checkpoint_steps"), EVERY_STEP + ELSEWHERE)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    toy: ModuleType, whole: Any, tmp_path: Path, event: str, count: int, checkpoint_steps: int | None
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path, toy.Points(stop=(event, count)), checkpoint_steps=checkpoint_steps)
+    torch.manual_seed(99)  # another process has another random state
+    assert_same(toy.train(tmp_path, checkpoint_steps=checkpoint_steps), tmp_path, whole)
+
+
+def test_a_process_that_is_killed_twice_goes_on(
+    toy: ModuleType, whole: Any, run_script: Any, tmp_path: Path
+) -> None:
+    for event, count in (("step", 6), ("exported", 1)):
+        killed = run_script(toy.__file__, tmp_path, "--kill", event, count, "--checkpoint-steps", 1)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = torch.load(tmp_path / LAST, weights_only=True)
+    assert (left["epoch"], left["step"]) == (1, 3)  # killed before the checkpoint of its second epoch
+    assert_same(toy.train(tmp_path, checkpoint_steps=1), tmp_path, whole)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_finished_run_is_not_repeated(toy: ModuleType, whole: Any, tmp_path: Path) -> None:
+    first = toy.train(tmp_path)
+    task = toy.Points()
+    again = toy.train(tmp_path, task)
+    assert task.counts == {}
+    assert without_time(again) == without_time(first)
+    assert again.seconds == first.seconds
+
+
+def test_a_step_s_seed_is_of_run_step_and_process() -> None:
+    seeds = {step_seed(seed, update) for seed in range(20) for update in range(20)}
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert step_seed(3, 4) == 687_942_477_398_009_195  # sha256 of "3/4/0": the same on every machine
+
+
+def test_another_run_s_checkpoint_is_refused(toy: ModuleType, tmp_path: Path) -> None:
+    toy.train(tmp_path, epochs=1)
+    before = (tmp_path / LAST).read_bytes()
+    with pytest.raises(CheckpointError, match=r"last\.pt: is of a run with another configuration or other data"):
+        toy.train(tmp_path, epochs=1, identity="other")
+    with pytest.raises(DataError, match=r"holds a run already; resume it or train into another folder"):
+        toy.train(tmp_path, epochs=1, resume=False)
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+def test_the_identity_is_of_every_part_and_not_of_the_order_of_keys() -> None:
+    assert run_identity({"a": 1, "b": 2}, ["图"]) == run_identity({"b": 2, "a": 1}, ["图"])
+    parts = [run_identity({"a": 1}), run_identity({"a": 2}), run_identity({"a": 1}, []), run_identity([{"a": 1}])]
+    assert len(set(parts)) == 4
