@@ -45,8 +45,15 @@ class Pipeline:
         proposer, filters, fragmenter, similarity, index: the components, None where not configured.
     """
 
-    def __init__(self, config: Config, registry: Registry | None = None) -> None:
+    def __init__(
+        self, config: Config, registry: Registry | None = None, *, models: tuple[Encoder, Encoder] | None = None
+    ) -> None:
         """Check the whole plan, then build.
+
+        Args:
+            config: the resolved configuration.
+            registry: of plugins; by default those that are installed.
+            models: image and text encoder, built already; see `at_seed`.
 
         Raises:
             ConfigError: everything that is wrong with the plan, before any model is loaded.
@@ -56,9 +63,12 @@ class Pipeline:
         self._registry = registry or default_registry()
         runtime = config.runtime
         context = BuildContext(resolve_device(runtime.device), runtime.precision, runtime.seed)
-        self.encoder: Encoder = self._build(config.encoder, context)
+        self.encoder: Encoder = models[0] if models else self._build(config.encoder, context)
         context = replace(context, encoder=self.encoder)
-        self.text_encoder: Encoder = self._build(config.text_encoder, context) if config.text_encoder else self.encoder
+        if models:
+            self.text_encoder: Encoder = models[1]
+        else:
+            self.text_encoder = self._build(config.text_encoder, context) if config.text_encoder else self.encoder
         if self.text_encoder.dim != self.encoder.dim:
             # The plan compares what the settings promise; only the loaded weights tell the rest.
             fault = f"text_encoder: has {self.text_encoder.dim} dimensions, encoder has {self.encoder.dim}"
@@ -86,6 +96,12 @@ class Pipeline:
     def from_config(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Pipeline:
         """Load a configuration (file or mapping) and build it."""
         return cls(load_config(source, overrides))
+
+    def at_seed(self, seed: int) -> Pipeline:
+        """Return this pipeline at another seed: regions are drawn anew, the encoders are the same objects."""
+        runtime = self.config.runtime.model_copy(update={"seed": seed})
+        config = replace(self.config, runtime=runtime)
+        return Pipeline(config, self._registry, models=(self.encoder, self.text_encoder))
 
     def identity(self) -> dict[str, str]:
         """Say what made the features of a store.

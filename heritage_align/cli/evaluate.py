@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,12 +21,19 @@ from heritage_align.cli.options import (
 from heritage_align.cli.progress import encoding_bar
 from heritage_align.errors import ConfigError
 
+if TYPE_CHECKING:
+    from heritage_align.config import Config
+    from heritage_align.protocols import Dataset
+
 
 @click.command(name="evaluate")
 @click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
 @set_option
 @collection_options
 @click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds; random crops differ with each."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json, runs, configs and report.html.")
 @json_option
 def command(
@@ -33,6 +42,7 @@ def command(
     data: str | None,
     features: str | None,
     ks: str,
+    repeats: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -40,6 +50,9 @@ def command(
 
     All systems run on the data set of the first CONFIG, or on --data. With several, each is tested against the first:
     paired randomisation test over queries, captions of one image together. Bad pictures are named and count as missed.
+
+    With --repeats N each system runs at N seeds, from its runtime.seed on: mean and standard deviation, and the test of
+    the queries' means over seeds. --out then gets metrics.json and configs alone.
 
     Example: heritage-align evaluate global laclip scan --out results
     """
@@ -55,10 +68,12 @@ def command(
     dataset = build_dataset(resolved[0])
     if out is not None:
         check_folder(out)
+    if repeats > 1:
+        _repeated(resolved, dataset, repeats, cut_offs, out, as_json)
+        return
     with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
         outcomes = compare_systems(resolved, dataset, ks=cut_offs, started=started)
-    for image_id, reason in outcomes[0].encoded.skipped:
-        click.echo(f"left out {image_id}: {reason}", err=True)
+    _name_skipped(outcomes[0].encoded.skipped)
     if out is not None:
         write_results(outcomes, dataset, out, command=shlex.join(["heritage-align", *sys.argv[1:]]))
     if as_json:
@@ -67,6 +82,29 @@ def command(
     click.echo(print_comparison(outcomes))
     if out is not None:
         click.echo(f"wrote {out / 'report.html'}, metrics.json, runs and configs beside it")
+
+
+def _repeated(
+    configs: Sequence[Config], dataset: Dataset, repeats: int, ks: tuple[int, ...], out: Path | None, as_json: bool
+) -> None:
+    from heritage_align.evaluation.repeats import print_repeats, repeat_systems, repeats_record, write_repeats
+
+    with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
+        systems = repeat_systems(configs, dataset, repeats, ks=ks, started=started)
+    _name_skipped(systems[0].skipped)
+    if out is not None:
+        write_repeats(systems, dataset, out)
+    if as_json:
+        print_json(repeats_record(systems, dataset))
+        return
+    click.echo(print_repeats(systems))
+    if out is not None:
+        click.echo(f"wrote {out / 'metrics.json'}, configs beside it")
+
+
+def _name_skipped(skipped: Iterable[tuple[str, str]]) -> None:
+    for image_id, reason in skipped:
+        click.echo(f"left out {image_id}: {reason}", err=True)
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:

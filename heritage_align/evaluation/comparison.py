@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from heritage_align.evaluation.systems import (
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import plan
 from heritage_align.protocols import Dataset
+from heritage_align.types import TextFeatures
 
 Started = Callable[[Config], Progress | None]
 
@@ -63,25 +64,52 @@ def compare_systems(
     """
     for config in configs:
         plan(config)
-    cache: dict[tuple[str, str, str], EncodedDataset] = {}
     outcomes: list[SystemOutcome] = []
     groups = caption_groups(dataset)
-    for config in configs:
-        pipeline = Pipeline(config)
+    for pipeline, encoded, evaluation, seconds in evaluate_each(
+        map(Pipeline, configs), dataset, ks=ks, started=started
+    ):
+        tests = compare(outcomes[0].evaluation.result, evaluation.result, groups=groups) if outcomes else {}
+        outcomes.append(SystemOutcome(pipeline, encoded, evaluation, seconds, tests))
+    return outcomes
+
+
+def evaluate_each(
+    pipelines: Iterable[Pipeline],
+    dataset: Dataset,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    started: Started | None = None,
+    texts: dict[tuple[str, str], TextFeatures] | None = None,
+) -> Iterator[tuple[Pipeline, EncodedDataset, SystemEvaluation, float | None]]:
+    """Evaluate pipelines one by one; those over the same regions share one encoding.
+
+    Args:
+        pipelines: in their order.
+        dataset: images, texts, right answers.
+        ks: the cut-offs.
+        started: called before a system is encoded; returns what is told of its progress.
+        texts: features of the data set's texts by ``(texts_key, precision)``: used where they are there, and filled.
+
+    Yields:
+        The pipeline, the features, recall and scores, and the seconds of encoding (None where it was shared).
+    """
+    cache: dict[tuple[str, str, str], EncodedDataset] = {}
+    texts = {} if texts is None else texts
+    for pipeline in pipelines:
         # A store may be searched in another precision; a comparison may be one of precisions.
-        key = (pipeline.features_key(), pipeline.texts_key(), config.runtime.precision)
+        precision = pipeline.config.runtime.precision
+        key = (pipeline.features_key(), pipeline.texts_key(), precision)
         fresh = key not in cache
-        progress = started(config) if started is not None else None
+        progress = started(pipeline.config) if started is not None else None
         if fresh:
-            cache[key] = encode_dataset(pipeline, dataset, progress)
+            cache[key] = encode_dataset(pipeline, dataset, progress, texts=texts.get(key[1:]))
+            texts[key[1:]] = cache[key].texts
         encoded = cache[key]
         with torch.inference_mode():
             folded = pipeline.similarity.fold(encoded.images)
         encoded = replace(encoded, images=replace(encoded.images, folded=folded))
-        evaluation = evaluate_system(pipeline, encoded, ks)
-        tests = compare(outcomes[0].evaluation.result, evaluation.result, groups=groups) if outcomes else {}
-        outcomes.append(SystemOutcome(pipeline, encoded, evaluation, encoded.seconds if fresh else None, tests))
-    return outcomes
+        yield pipeline, encoded, evaluate_system(pipeline, encoded, ks), encoded.seconds if fresh else None
 
 
 def caption_groups(dataset: Dataset) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,17 @@ def print_comparison(outcomes: Sequence[SystemOutcome]) -> str:
     for outcome in outcomes:
         encode = "shared" if outcome.encode_seconds is None else f"{outcome.encode_seconds:.1f} s"
         name = outcome.evaluation.result.system
-        lines.append(f"{name:<18} encode {encode:>8}, score {outcome.evaluation.seconds:.2f} s{_tested(outcome)}")
+        lines.append(f"{name:<18} encode {encode:>8}, score {outcome.evaluation.seconds:.2f} s{tested(outcome.tests)}")
     if len(outcomes) > 1:
         first = outcomes[0].evaluation.result.system
         lines.append(f"mean recall against {first}, percentage points; p: paired randomisation, two-sided")
     return "\n".join(lines)
 
 
-def _tested(outcome: SystemOutcome) -> str:
+def tested(directions: Mapping[str, Mapping[str, PairedTest]]) -> str:
+    """Return the tests of the mean recalls for the end of a line; empty without tests."""
     parts = []
-    for direction, tests in outcome.tests.items():
+    for direction, tests in directions.items():
         test = tests["mean_recall"]
         # Adding 0 turns the -0.0 of a tiny negative difference into 0.0.
         parts.append(f"{direction} {round(test.difference, 1) + 0.0:+.1f} (p {_p(test.p_value)})")
@@ -57,7 +58,7 @@ def metrics_of(outcomes: Sequence[SystemOutcome], dataset: Dataset) -> dict[str,
                 "encode_seconds": outcome.encode_seconds,
                 "score_seconds": outcome.evaluation.seconds,
                 "tests_against_first": {
-                    direction: {key: _test(test) for key, test in tests.items()}
+                    direction: {key: paired_record(test) for key, test in tests.items()}
                     for direction, tests in outcome.tests.items()
                 },
             }
@@ -67,7 +68,8 @@ def metrics_of(outcomes: Sequence[SystemOutcome], dataset: Dataset) -> dict[str,
     }
 
 
-def _test(test: PairedTest) -> dict[str, Any]:
+def paired_record(test: PairedTest) -> dict[str, Any]:
+    """Return a paired test, JSON-ready; `units` are what was flipped, images where captions share one."""
     return {"difference": test.difference, "p_value": test.p_value, "units": test.n, "method": test.method}
 
 

@@ -159,22 +159,65 @@ def compare(
     Raises:
         ValueError: no common direction, other queries, or other cut-offs.
     """
-    directions = [name for name in a.directions if name in b.directions]
+    return compare_means([a], [b], groups=groups, test=test, **settings)
+
+
+def compare_means(
+    a: Sequence[EvaluationResult],
+    b: Sequence[EvaluationResult],
+    *,
+    groups: Mapping[str, Hashable] | None = None,
+    test: Callable[..., PairedTest] = paired_randomisation,
+    **settings: Any,
+) -> dict[str, dict[str, PairedTest]]:
+    """Test two systems that were repeated, on every query's share of hits over the repeats.
+
+    The unit stays the query: repeats are no further queries, and taking them for such would find differences that are
+    not there. What another set of repeats would have given is not in the p-value; the spread over repeats shows it.
+
+    Args:
+        a: repeats of one system, at least one.
+        b: repeats of the other on the same queries; as many or fewer or more.
+        groups: query id -> group, as in `compare`.
+        test: `paired_randomisation` or `paired_bootstrap`.
+        settings: for the test: resamples, seed, confidence.
+
+    Returns:
+        What `compare` returns; differences are between means over repeats.
+
+    Raises:
+        ValueError: no repeats, no common direction, other queries, or other cut-offs.
+    """
+    if not a or not b:
+        raise ValueError("expected at least one repeat of each system")
+    directions = [name for name in a[0].directions if all(name in result.directions for result in (*a, *b))]
     if not directions:
-        raise ValueError(f"{a.system!r} and {b.system!r} have no direction in common")
+        raise ValueError(f"{a[0].system!r} and {b[0].system!r} have no direction in common")
     results: dict[str, dict[str, PairedTest]] = {}
     for name in directions:
-        one, two = a.directions[name], b.directions[name]
-        if one.ks != two.ks:
-            raise ValueError(f"{name}: cut-offs differ, {list(one.ks)} and {list(two.ks)}")
-        if set(one.ranks.query_ids) != set(two.ranks.query_ids):
-            raise ValueError(f"{name}: {a.system!r} and {b.system!r} were not evaluated on the same queries")
-        labels = None if groups is None else [groups.get(q, (q,)) for q in one.ranks.query_ids]
-        rows = {query: row for row, query in enumerate(two.ranks.query_ids)}
-        order = np.array([rows[query] for query in one.ranks.query_ids])
-        first, second = _percentages(one), {k: v[order] for k, v in _percentages(two).items()}
+        one = a[0].directions[name]
+        for result in (*a, *b):
+            other = result.directions[name]
+            if one.ks != other.ks:
+                raise ValueError(f"{name}: cut-offs differ, {list(one.ks)} and {list(other.ks)}")
+            if set(one.ranks.query_ids) != set(other.ranks.query_ids):
+                systems = f"{a[0].system!r} and {result.system!r}"
+                raise ValueError(f"{name}: {systems} were not evaluated on the same queries")
+        queries = one.ranks.query_ids
+        labels = None if groups is None else [groups.get(query, (query,)) for query in queries]
+        first, second = (_mean_percentages([r.directions[name] for r in repeats], queries) for repeats in (a, b))
         results[name] = {key: test(first[key], second[key], groups=labels, **settings) for key in first}
     return results
+
+
+def _mean_percentages(repeats: Sequence[Direction], queries: Sequence[str]) -> dict[str, Array]:
+    """Return per cut-off ``(n_queries,)``: 100 times the share of repeats that hit, in the order of `queries`."""
+    parts = []
+    for repeat in repeats:
+        rows = {query: row for row, query in enumerate(repeat.ranks.query_ids)}
+        order = np.array([rows[query] for query in queries])
+        parts.append({key: values[order] for key, values in _percentages(repeat).items()})
+    return {key: np.mean([part[key] for part in parts], axis=0) for key in parts[0]}
 
 
 def _percentages(direction: Direction) -> dict[str, Array]:

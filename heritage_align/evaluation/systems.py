@@ -56,11 +56,16 @@ class SystemEvaluation:
     seconds: float
 
 
-def encode_dataset(pipeline: Pipeline, dataset: Dataset, progress: Progress | None = None) -> EncodedDataset:
+def encode_dataset(
+    pipeline: Pipeline, dataset: Dataset, progress: Progress | None = None, *, texts: TextFeatures | None = None
+) -> EncodedDataset:
     """Encode pictures and texts of a data set; bad pictures are skipped and named in the result.
 
     Args:
+        pipeline: encodes.
+        dataset: pictures and texts.
         progress: called with the number of pictures done since the last call.
+        texts: features of the data set's texts where another pipeline with the same `Pipeline.texts_key` made them.
 
     Raises:
         DataError: no picture could be read, or there is no text.
@@ -83,7 +88,8 @@ def encode_dataset(pipeline: Pipeline, dataset: Dataset, progress: Progress | No
     if not parts:
         first = f", the first: {skipped[0][1]}" if skipped else ""
         raise DataError(f"data set {dataset.name!r}: none of its {len(dataset.image_ids)} pictures can be read{first}")
-    texts = pipeline.encode_texts(dataset.texts)
+    if texts is None:
+        texts = pipeline.encode_texts(dataset.texts)
     return EncodedDataset(
         concat_images(parts), texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start
     )
