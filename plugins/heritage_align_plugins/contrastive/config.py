@@ -111,6 +111,8 @@ class ContrastiveConfig(TrainerConfig):
     def _fits_together(self) -> ContrastiveConfig:
         if self.stages and self.epochs != (total := sum(stage.epochs for stage in self.stages)):
             raise ValueError(f"epochs: the stages have {total} together, leave epochs out or give that")
+        if self.patience is not None and len(self.stages) > 1:
+            raise ValueError("patience: could end the run before the later stages begin; leave it out with stages")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} parts do not divide a batch of {self.batch_size}")
         if not self.recall_at or list(self.recall_at) != sorted(set(self.recall_at)) or self.recall_at[0] < 1:

@@ -81,6 +81,7 @@ def test_epochs_are_the_sum_of_the_stages():
     ("settings", "fault"),
     [
         ({"batch_size": 10, "accumulate": 3}, "3 parts do not divide a batch of 10"),
+        ({"patience": 2, "stages": [{"epochs": 1}, {"epochs": 1}]}, "patience: could end the run before"),
         ({"recall_at": [5, 1]}, "ascending cut-offs from 1"),
         ({"augmentation": {"scale": [0.9, 1.2]}}, "cannot keep more than the picture"),
         ({"augmentation": {"aspect": [2.0, 0.5]}}, "ascending numbers above 0"),

@@ -14,11 +14,12 @@ from cn_clip.training.scheduler import cosine_lr
 from heritage_align_plugins.cn_clip.checkpoint import load_checkpoint
 from heritage_align_plugins.cn_clip.preprocess import prepare_image, prepare_texts
 from heritage_align_plugins.contrastive.pairs import draw_batches, pairs_of
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from heritage_align.config import load_config
-from heritage_align.errors import CheckpointError, ConfigError, DataError
+from heritage_align.errors import CheckpointError, ConfigError, DataError, ImageError
 from heritage_align.pipeline import Pipeline
 from heritage_align.testing import Case, check_component
 
@@ -158,8 +159,15 @@ def test_a_teacher_draws_the_picture_features_to_its_own(tiny, model, tmp_path, 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"mask_ratio": 0.5}, {"precision": "bf16"}, {"checkpointing": True}, {"augmentation": {}}, {"captions": "one"}],
-    ids=lambda settings: next(iter(settings)),
+    [
+        {"mask_ratio": 0.5},
+        {"precision": "bf16"},
+        {"precision": "fp16", "accumulate": 2},
+        {"checkpointing": True},
+        {"augmentation": {}},
+        {"captions": "one"},
+    ],
+    ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
 )
 def test_an_epoch_with(tiny, model, tmp_path, settings):
     tiny.train(tmp_path, model, {"epochs": 1, **settings}, data=tiny.Squares(captions=2))
@@ -188,6 +196,17 @@ def test_what_a_resnet_cannot_do_is_refused(tiny, resnet, tmp_path, settings):
 def test_too_few_pictures_are_refused(tiny, model, tmp_path):
     with pytest.raises(DataError, match="squares: 15 pictures with captions do not fill a batch of 16"):
         tiny.train(tmp_path, model, {"batch_size": 16}, data=tiny.Squares(copies=1, captions=5))
+
+
+def test_a_picture_that_cannot_be_read_is_named(tiny, model, tmp_path):
+    class Torn(tiny.Squares):
+        def load_image(self, image_id: str) -> Image.Image:
+            if image_id == "蓝山1":
+                raise ImageError(f"{image_id}.jpg: is truncated")
+            return super().load_image(image_id)
+
+    with pytest.raises(ImageError, match="蓝山1.jpg: is truncated"):
+        tiny.train(tmp_path, model, {"stages": [{"epochs": 1, "freeze": "vision"}]}, data=Torn())
 
 
 def test_an_encoder_of_another_sort_is_refused(tiny, model, tmp_path):
