@@ -58,6 +58,13 @@ MODES: dict[str, dict[str, Any]] = {
     "cl2cm-warm": {**WITH_TEXT, "warm_start": True},
 }
 SETTINGS = {"epochs": 30, "batch_size": 48, "validate_every": 2}
+ABOUT = {
+    "what": "mean recall (R@1, 5, 10, both directions, %) with clean English captions of the test artworks",
+    "artworks": ARTWORKS,
+    "parallel_text": PARALLEL,
+    "settings": SETTINGS,
+    "modes": MODES,
+}
 BASELINE = "none"
 _VARIANTS = 4
 
@@ -196,7 +203,7 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run what was asked for and write the result after every run."""
+    """Run what was asked for and write the result after every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2, 0.4, 0.6])
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
@@ -213,20 +220,8 @@ def main() -> None:
             for noise in arguments.noise:
                 records.append(run(mode, noise, seed, vectors, arguments.work))
                 print(seed, mode, noise, f"{records[-1]['mean_recall']:.1f}", f"{records[-1]['seconds']} s", flush=True)
-    order = {(n, m): (i, j) for i, n in enumerate(arguments.noise) for j, m in enumerate(MODES)}
-    rows = sorted(summary(records), key=lambda row: order[row["noise"], row["mode"]])
-    write_json(
-        arguments.out,
-        {
-            "what": "mean recall (R@1, 5, 10, both directions, %) with clean English captions",
-            "pictures": {split: n * _VARIANTS for split, n in ARTWORKS.items()},
-            "parallel_texts": PARALLEL["artworks"] * _VARIANTS,  # type: ignore[operator]
-            "settings": SETTINGS,
-            "modes": MODES,
-            "torch": torch.__version__,
-            "rows": rows,
-        },
-    )
+        rows = sorted(summary(records), key=lambda row: row["noise"])
+        write_json(arguments.out, {**ABOUT, "torch": torch.__version__, "rows": rows})
     show(rows)
 
 

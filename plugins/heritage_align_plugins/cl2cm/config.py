@@ -71,8 +71,11 @@ class Cl2cmTrainerConfig(TrainerConfig):
     teacher: TeacherSettings = Field(TeacherSettings(), description="stage 1")
     temperature: float = Field(0.07, gt=0, description="of InfoNCE between pictures and captions")
     source_weight: float = Field(1.0, ge=0, description="of InfoNCE of pictures with source captions; 0: left out")
-    distillation_weight: float = Field(1.0, gt=0, description="of the relational distillation")
-    distillation_temperature: float = Field(0.1, gt=0, description="of teacher's and student's relations")
+    warm_start: bool = Field(
+        False, description="mode cl2cm: the student's text model starts as the teacher's instead of at random"
+    )
+    distillation_weight: float = Field(1.0, ge=0, description="of the relational distillation; 0: warm start alone")
+    distillation_temperature: float = Field(0.07, gt=0, description="of teacher's and student's relations")
     margin: float = Field(0.2, gt=0, description="of mode triplet")
     word_dropout: float = Field(0.1, ge=0, lt=1, description="share of the tokens that training hides")
     image_dropout: float = Field(0.1, ge=0, lt=1, description="share of an image vector's numbers that training hides")
@@ -91,4 +94,6 @@ class Cl2cmTrainerConfig(TrainerConfig):
     def _two_languages(self) -> Cl2cmTrainerConfig:
         if self.source == self.target:
             raise ValueError(f"target: is {self.target!r}, and so is source")
+        if self.mode == "cl2cm" and not self.distillation_weight and not self.warm_start:
+            raise ValueError("distillation_weight: is 0 without warm_start, so that the teacher is for nothing")
         return self

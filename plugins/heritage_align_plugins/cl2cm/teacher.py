@@ -67,7 +67,10 @@ class TeacherStage(Stage):
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
         write_atomically(folder / TEACHER, lambda temporary: save_file(tensors, temporary))
 
-    def teach(self, folder: Path, pairs: Pairs) -> Teacher:
-        """Read the best epoch's tensors back and return what they know of some pairs."""
+    def restore(self, folder: Path) -> None:
+        """Take back the tensors of the best epoch."""
         self.model.load_state_dict(load_file(folder / TEACHER))
+
+    def teach(self, pairs: Pairs) -> Teacher:
+        """Return what the model knows of some pairs."""
         return Teacher(*(encode_numbers(self.model, numbers) for numbers in (pairs.source, pairs.target)))

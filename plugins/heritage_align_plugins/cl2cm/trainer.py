@@ -21,7 +21,7 @@ from heritage_align_plugins.cl2cm.description import Description
 from heritage_align_plugins.cl2cm.material import Material, gather_material
 from heritage_align_plugins.cl2cm.model import StudentModel
 from heritage_align_plugins.cl2cm.student import STUDENT, StudentStage
-from heritage_align_plugins.cl2cm.teacher import TEACHER, Teacher, TeacherStage
+from heritage_align_plugins.cl2cm.teacher import TEACHER, TeacherStage
 from heritage_align_plugins.cl2cm.text import TextModel
 
 TEACHER_FOLDER = "teacher"
@@ -47,25 +47,30 @@ class Cl2cmTrainer:
         job.folder.mkdir(parents=True, exist_ok=True)
         material = gather_material(job, settings, context)
         files = {"model": job.folder / STUDENT, "history": job.folder / HISTORY, "plot": job.folder / PLOT}
-        teacher = None
+        teacher = start = None
         if settings.mode == "cl2cm":
-            teacher = self._teacher(job, material)
+            stage = self._teacher(job, material)
             files["teacher"] = job.folder / TEACHER_FOLDER / TEACHER
+            teacher = stage.teach(material.train.pairs) if settings.distillation_weight else None
+            start = stage.model.state_dict() if settings.warm_start else None
         vocabulary, image_dim = material.vocabulary, material.train.vectors.shape[1]
         description = Description(
             settings.dim, image_dim, settings.mode, settings.source, settings.target, settings.text, vocabulary.tokens
         )
         with self._weights("student"):
             model = StudentModel(settings.text, len(vocabulary), image_dim, settings.dim).to(context.device)
-        stage = StudentStage(model, description, settings, material.train, material.validation, teacher, context.seed)
+        if start is not None:
+            model.text.load_state_dict(start)
+        student = StudentStage(model, description, settings, material.train, material.validation, teacher, context.seed)
         state = fit(
-            stage, settings, job.folder, identity=material.identity, seed=context.seed, resume=job.resume,
+            student, settings, job.folder, identity=material.identity, seed=context.seed, resume=job.resume,
             quiet=job.quiet,
         )  # fmt: skip
         document = _trained(job.config, job.folder / STUDENT, material.from_file)
         return TrainingOutcome(document, _metrics(state), files)
 
-    def _teacher(self, job: TrainingJob, material: Material) -> Teacher:
+    def _teacher(self, job: TrainingJob, material: Material) -> TeacherStage:
+        """Train the teacher; returns it as it was in its best epoch."""
         settings, seed = self.config, self._context.seed
         with self._weights("teacher"):
             model = TextModel(settings.text, len(material.vocabulary), settings.dim).to(self._context.device)
@@ -79,7 +84,8 @@ class Cl2cmTrainer:
             resume=job.resume, quiet=job.quiet,
         )  # fmt: skip
         distributed.barrier()  # the first process writes what all of them read
-        return stage.teach(folder, material.train.pairs)
+        stage.restore(folder)
+        return stage
 
     @contextmanager
     def _weights(self, stage: str) -> Iterator[None]:

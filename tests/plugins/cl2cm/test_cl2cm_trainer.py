@@ -16,6 +16,7 @@ from heritage_align_plugins.cl2cm.student import StudentStage
 from heritage_align_plugins.cl2cm.teacher import TeacherStage
 from heritage_align_plugins.cl2cm.vectors import VectorSource
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from heritage_align.config import load_config
 from heritage_align.data.frame_features import read_frame_features
@@ -118,6 +119,18 @@ def test_parallel_text_reaches_the_teacher_alone(write: Write, train: Train, tmp
     state = torch.load(tmp_path / "more/teacher/last.pt", weights_only=True)
     assert state["updates"] == 5
     assert torch.load(tmp_path / "more/last.pt", weights_only=True)["updates"] == 3
+
+
+def test_a_warm_start_is_the_teacher(write: Write, train: Train, tmp_path: Path) -> None:
+    """At a rate of next to nothing the student's text model stays what it began as."""
+    settings = {"epochs": 1, "learning_rate": 1e-12, "teacher": {"epochs": 1}, "warm_start": True}
+    outcome = train(write(**settings, distillation_weight=0), tmp_path)
+    student, teacher = (load_file(outcome.files[name]) for name in ("model", "teacher"))
+    for name, value in teacher.items():
+        assert torch.allclose(student[f"text.{name}"], value, atol=1e-6)
+    assert "loss_relations" not in history(tmp_path)[0]
+    with pytest.raises(ValidationError, match="the teacher is for nothing"):
+        Cl2cmTrainerConfig(distillation_weight=0)
 
 
 def videos(folder: Path) -> dict[str, Any]:
