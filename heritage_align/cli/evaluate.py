@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds; random crops differ with each."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json, runs, configs and report.html.")
+@click.option("--predictions", is_flag=True, help="Write Chinese-CLIP's prediction files below --out too.")
 @json_option
 def command(
     configs: tuple[str, ...],
@@ -44,6 +45,7 @@ def command(
     ks: str,
     repeats: int,
     out: Path | None,
+    predictions: bool,
     as_json: bool,
 ) -> None:
     """Evaluate each CONFIG (a file or a recipe's name) in both directions, in the papers' form.
@@ -54,9 +56,13 @@ def command(
     With --repeats N each system runs at N seeds, from its runtime.seed on: mean and standard deviation, and the test of
     the queries' means over seeds. --out then gets metrics.json and configs alone.
 
+    --predictions writes {split}_predictions.jsonl and {split}_tr_predictions.jsonl for Chinese-CLIP's scorer, into
+    predictions/<system>; where the right answers are not known (MUGE's test set), these alone.
+
     Example: heritage-align evaluate global laclip scan --out results
     """
     from heritage_align.evaluation.comparison import compare_systems
+    from heritage_align.evaluation.predictions import check_predictable, split_of, write_predictions
     from heritage_align.evaluation.results import metrics_of, print_comparison, write_results
     from heritage_align.pipeline import build_dataset
 
@@ -65,9 +71,16 @@ def command(
     names = [config.name for config in resolved]
     if len(set(names)) != len(names):
         raise ConfigError([f"name: two configs have the same name among {', '.join(names)}"], "evaluate")
+    if predictions and (out is None or repeats > 1):
+        raise ConfigError(["--predictions: needs --out, and one evaluation: no --repeats"], "evaluate")
     dataset = build_dataset(resolved[0])
     if out is not None:
         check_folder(out)
+    if predictions and out is not None:
+        check_predictable(dataset)
+        if not any(item.image_ids for item in dataset.texts):
+            _predicted(resolved, dataset, out / "predictions", as_json)
+            return
     if repeats > 1:
         _repeated(resolved, dataset, repeats, cut_offs, out, as_json)
         return
@@ -76,12 +89,18 @@ def command(
     _name_skipped(outcomes[0].encoded.skipped)
     if out is not None:
         write_results(outcomes, dataset, out, command=shlex.join(["heritage-align", *sys.argv[1:]]))
+    if predictions and out is not None:
+        for outcome in outcomes:
+            images, texts = outcome.encoded.images.ids, outcome.encoded.texts.ids
+            folder = out / "predictions" / outcome.evaluation.result.system
+            write_predictions(outcome.evaluation.scores, images, texts, folder, split_of(resolved[0]))
     if as_json:
         print_json(metrics_of(outcomes, dataset))
         return
     click.echo(print_comparison(outcomes))
     if out is not None:
-        click.echo(f"wrote {out / 'report.html'}, metrics.json, runs and configs beside it")
+        more = ", predictions" if predictions else ""
+        click.echo(f"wrote {out / 'report.html'}, metrics.json, runs, configs{more} beside it")
 
 
 def _repeated(
@@ -100,6 +119,18 @@ def _repeated(
     click.echo(print_repeats(systems))
     if out is not None:
         click.echo(f"wrote {out / 'metrics.json'}, configs beside it")
+
+
+def _predicted(configs: Sequence[Config], dataset: Dataset, folder: Path, as_json: bool) -> None:
+    from heritage_align.evaluation.predictions import predict_systems
+
+    with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
+        skipped = predict_systems(configs, dataset, folder, started=started)
+    _name_skipped(skipped)
+    if as_json:
+        print_json({"dataset": dataset.name, "predictions": str(folder), "systems": [c.name for c in configs]})
+        return
+    click.echo(f"wrote {folder}; {dataset.name} names no right answers: there is nothing to evaluate")
 
 
 def _name_skipped(skipped: Iterable[tuple[str, str]]) -> None:

@@ -95,8 +95,8 @@ def encode_dataset(
     )
 
 
-def evaluate_system(pipeline: Pipeline, encoded: EncodedDataset, ks: Sequence[int] = (1, 5, 10)) -> SystemEvaluation:
-    """Score all pairs of an encoded data set and rank them in both directions.
+def score_all(pipeline: Pipeline, encoded: EncodedDataset) -> tuple[Tensor, float]:
+    """Score all pairs of an encoded data set; returns ``(n_images, n_texts)`` fp32 on the CPU, and the seconds it took.
 
     Raises:
         DataError: the score matrix would be larger than `MAX_SCORES`.
@@ -110,7 +110,18 @@ def evaluate_system(pipeline: Pipeline, encoded: EncodedDataset, ks: Sequence[in
     start = time.perf_counter()
     with torch.inference_mode():
         scores = pipeline.score(encoded.images, encoded.texts).float().cpu()
-    seconds = time.perf_counter() - start
+    return scores, time.perf_counter() - start
+
+
+def evaluate_system(pipeline: Pipeline, encoded: EncodedDataset, ks: Sequence[int] = (1, 5, 10)) -> SystemEvaluation:
+    """Score all pairs of an encoded data set and rank them in both directions.
+
+    Raises:
+        DataError: the score matrix would be larger than `MAX_SCORES`, or no text has a right answer.
+    """
+    if not any(item.image_ids for item in encoded.items):
+        raise DataError("no text of the data set names the images that it belongs to: there is nothing to evaluate")
+    scores, seconds = score_all(pipeline, encoded)
     result = evaluate_scores(scores, encoded.images.ids, encoded.items, ks=ks, system=pipeline.config.name)
     return SystemEvaluation(result, scores, seconds)
 
