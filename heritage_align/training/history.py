@@ -21,6 +21,7 @@ def write_history(history: Sequence[Mapping[str, float]], folder: Path) -> None:
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = [name for name in dict.fromkeys(key for record in history for key in record) if name not in _NO_CURVES]
     losses = [name for name in names if name.startswith("loss")]
@@ -32,6 +33,7 @@ def write_history(history: Sequence[Mapping[str, float]], folder: Path) -> None:
         for name in curves:
             points = [(record["epoch"], record[name]) for record in history if name in record]
             axes.plot(*zip(*points), marker="o" if len(points) < 30 else None, markersize=3, label=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", frameon=False)

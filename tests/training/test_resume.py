@@ -56,9 +56,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     assert_same(toy.train(tmp_path, checkpoint_steps=checkpoint_steps), tmp_path, whole)
 
 
-def test_a_process_that_is_killed_twice_goes_on(
-    toy: ModuleType, whole: Any, run_script: Any, tmp_path: Path
-) -> None:
+def test_a_process_that_is_killed_twice_goes_on(toy: ModuleType, whole: Any, run_script: Any, tmp_path: Path) -> None:
     for event, count in (("step", 6), ("exported", 1)):
         killed = run_script(toy.__file__, tmp_path, "--kill", event, count, "--checkpoint-steps", 1)
         assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -106,6 +106,7 @@ class Points:
 def train(
     folder: Path, task: Points | None = None, *, resume: bool = True, identity: str = "toy", **settings: Any
 ) -> TrainingState:
+    folder.mkdir(exist_ok=True)
     config = TrainerConfig(**{**SETTINGS, **settings})
     return fit(task or Points(), config, folder, identity=identity, seed=3, resume=resume, quiet=True)
 
