@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from heritage_align.protocols import Dataset
@@ -26,12 +26,14 @@ class Reading:
     Attributes:
         workers: threads that decode and prepare pictures.
         block: pictures or texts encoded at once where no gradient is needed.
+        kept_bytes: pictures that are kept in memory, at the size of the encoder's input.
         device: of the features.
         quiet: no progress bars.
     """
 
     workers: int
     block: int
+    kept_bytes: int
     device: torch.device
     quiet: bool
 
@@ -54,6 +56,7 @@ class Collection:
         self._dataset, self.image_ids, self.texts = dataset, tuple(image_ids), tuple(texts)
         self.tokens = Tokens(self.texts, context_length)
         self._reading = reading
+        self._kept: dict[int, Image] = {}
 
     def feeder(self, prepare: Sequence[Prepare], changes: AugmentationConfig | None, size: int, seed: int) -> Feeder:
         """Return a feeder of pictures that are changed anew every epoch.
@@ -61,22 +64,38 @@ class Collection:
         Args:
             prepare: of the encoders that look at them.
             changes: None leaves them as they are.
-            size: side in pixels that changed pictures are cropped to.
+            size: side in pixels of the encoder's input.
             seed: of the changes, with the epoch and the picture's row.
         """
 
-        def changed(row: int, epoch: int) -> Image:
-            image = self._load(row, epoch)
-            return (
-                image if changes is None else augment(image, changes, size, np.random.default_rng((seed, epoch, row)))
-            )
+        def shown(row: int, epoch: int) -> Image:
+            if changes is None:
+                return self._small(row, size)
+            return augment(self._load(row), changes, size, np.random.default_rng((seed, epoch, row)))
 
-        return Feeder(changed, prepare, self._reading.workers)
+        return Feeder(shown, prepare, self._reading.workers)
 
-    def encode_pictures(self, prepare: Prepare, encode: Callable[[Tensor], Tensor], dim: int, label: str) -> Tensor:
-        """Encode all pictures as they are; returns ``(n_images, dim)`` fp32."""
+    def encode_pictures(
+        self, prepare: Prepare, encode: Callable[[Tensor], Tensor], dim: int, label: str, size: int | None = None
+    ) -> Tensor:
+        """Encode all pictures as they are.
+
+        Args:
+            prepare: of the encoder.
+            encode: features ``(n, dim)`` of prepared pictures.
+            dim: of the features.
+            label: of the progress bar.
+            size: side in pixels of the encoder's input if `prepare` begins with squeezing a picture to it.
+
+        Returns:
+            ``(n_images, dim)`` fp32.
+        """
         reading = self._reading
-        with closing(Feeder(self._load, [prepare], reading.workers)) as feeder:
+
+        def shown(row: int, _epoch: int) -> Image:
+            return self._load(row) if size is None else self._small(row, size)
+
+        with closing(Feeder(shown, [prepare], reading.workers)) as feeder:
             return encode_rows(
                 len(self.image_ids), dim, reading.block, lambda block: encode(feeder.take(block)[0]), reading.device,
                 label=label, quiet=reading.quiet, feeder=feeder,
@@ -90,5 +109,14 @@ class Collection:
             label=label, quiet=reading.quiet,
         )  # fmt: skip
 
-    def _load(self, row: int, _epoch: int) -> Image:
+    def _small(self, row: int, size: int) -> Image:
+        """Return a picture squeezed to ``size x size``; as many as may be are decoded once."""
+        image = self._kept.get(row)
+        if image is None:
+            image = self._load(row).resize((size, size), Resampling.BICUBIC)
+            if len(self._kept) * 3 * size * size < self._reading.kept_bytes:
+                self._kept[row] = image
+        return image
+
+    def _load(self, row: int) -> Image:
         return self._dataset.load_image(self.image_ids[row])

@@ -93,6 +93,10 @@ class ContrastiveConfig(TrainerConfig):
     )
     distillation_weight: float = Field(0.5, ge=0, description="of the teacher's loss (--kd_loss_weight)")
     encode_batch: int = Field(64, ge=1, description="pictures or texts encoded at once where no gradient is needed")
+    kept_mib: int = Field(
+        1024, ge=0, description="MiB of pictures kept in memory at the size of the encoder's input, so that they are "
+        "decoded once; of no use to pictures that are changed anew every epoch"
+    )  # fmt: skip
     recall_at: tuple[int, ...] = Field((1, 5, 10), description="cut-offs of the recalls whose mean validation looks at")
     export_dtype: Literal["fp16", "fp32"] = Field(
         "fp16", description="of the written weights; cn_clip's own loader rounds to fp16 whatever is in the file"

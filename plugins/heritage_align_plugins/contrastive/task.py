@@ -116,9 +116,10 @@ class ContrastiveTask:
         if self._gallery is None or part is None:
             return {}
         locked, dim = student.images_are_frozen, student.architecture.embed_dim
+        size = student.architecture.image_resolution
         student.model.eval()
         return self._gallery.recalls(
-            lambda: part.encode_pictures(student.prepare, student.images, dim, "validation pictures"),
+            lambda: part.encode_pictures(student.prepare, student.images, dim, "validation pictures", size),
             lambda: part.encode_texts(student.texts, dim, "validation texts"),
             locked=locked,
         )
@@ -146,10 +147,10 @@ class ContrastiveTask:
         """Encode what a stage freezes, and set who has to look at the pictures in its steps."""
         self.close()
         student, config, teacher = self._student, self._config, self._teacher
-        dim = student.architecture.embed_dim
+        dim, size = student.architecture.embed_dim, student.architecture.image_resolution
         self._images = self._texts = None
         if config.augmentation is None and not config.mask_ratio and student.images_are_frozen:
-            self._images = self._train.encode_pictures(student.prepare, student.images, dim, "locked pictures")
+            self._images = self._train.encode_pictures(student.prepare, student.images, dim, "locked pictures", size)
         if student.texts_are_frozen:
             self._texts = self._train.encode_texts(student.texts, dim, "locked texts")
         if teacher is not None and config.augmentation is None and self._teachers is None:
@@ -158,7 +159,6 @@ class ContrastiveTask:
         looking: list[Prepare] = [student.prepare] if self._images is None else []
         if teacher is not None and self._teachers is None:
             looking.append(teacher.prepare)
-        size = student.architecture.image_resolution
         self._feeder = self._train.feeder(looking, config.augmentation, size, self._seed) if looking else None
         self._stage = stage
 

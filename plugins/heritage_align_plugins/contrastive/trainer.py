@@ -26,8 +26,9 @@ from heritage_align_plugins.contrastive.stages import stages_of
 from heritage_align_plugins.contrastive.student import Student
 from heritage_align_plugins.contrastive.task import ContrastiveTask
 
-# What changes neither the weights nor which of them is the best.
-_NOT_THE_RUN_S = {"checkpoint_steps", "checkpointing", "encode_batch", "data", "validation", "validation_share"}
+# What changes neither the weights nor which of them is the best; the data sets have digests of their own.
+_WITHOUT_EFFECT = {"checkpoint_steps", "checkpointing", "encode_batch", "kept_mib"}
+_DATA = {"data", "validation", "validation_share"}
 
 
 class ContrastiveTrainer:
@@ -62,7 +63,9 @@ class ContrastiveTrainer:
             loaded = load_configured(encoder, context.seed)
             self._check(loaded)
             pairs = self._pairs(job.train)
-            reading = Reading(job.config.runtime.workers, config.encode_batch, device, job.quiet)
+            reading = Reading(
+                job.config.runtime.workers, config.encode_batch, config.kept_mib * 2**20, device, job.quiet
+            )
             length, held = loaded.architecture.context_length, job.validation
             train = Collection(job.train, pairs.image_ids, pairs.texts, length, reading)
             validation = None
@@ -71,7 +74,7 @@ class ContrastiveTrainer:
             student = Student(loaded, device, config.precision, config.checkpointing)
             teacher: Encoder | None = context.nested.get("teacher")
             identity = run_identity(
-                config.model_dump(mode="json", exclude=_NOT_THE_RUN_S),
+                config.model_dump(mode="json", exclude=_WITHOUT_EFFECT | _DATA),
                 [loaded.weights_name, loaded.architecture.asdict(), teacher and teacher.fingerprint(), context.seed],
                 [_digest(job.train), held and _digest(held)],
             )

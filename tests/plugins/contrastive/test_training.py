@@ -125,6 +125,15 @@ def test_a_locked_tower_looks_at_every_picture_once_and_keeps_its_weights(tiny, 
     assert_close(trained(tmp_path / "shown"), state, 1e-6)
 
 
+def test_pictures_are_decoded_once_where_memory_allows(tiny, exact_model, tmp_path):
+    kept, decoded = tiny.Squares(), tiny.Squares()
+    tiny.train(tmp_path / "kept", exact_model, {"epochs": 3}, data=kept)
+    tiny.train(tmp_path / "decoded", exact_model, {"epochs": 3, "kept_mib": 0}, data=decoded)
+    assert kept.loads <= 30
+    assert decoded.loads == 3 * 24  # three batches of eight an epoch
+    assert_close(trained(tmp_path / "kept"), trained(tmp_path / "decoded"), 0)
+
+
 def test_two_stages_free_vision_in_the_second(tiny, model, tmp_path):
     stages = [{"epochs": 1, "freeze": "vision", "learning_rate": 1e-3}, {"epochs": 2, "learning_rate": 1e-4}]
     settings = {"stages": stages, "checkpoint_steps": 1, "warmup": 1}
