@@ -16,6 +16,8 @@ FEATURES = (".safetensors", ".npz", ".tsv")
 
 IMAGE_COLUMNS = ("image", "picture", "image_path", "picture_path", "img", "path", "file", "filename", "file_name")
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "description", "title")
+GROUP_COLUMNS = ("group", "artwork", "artwork_id", "object_id")
+"""What pictures have in common that folds and held out parts must not split."""
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -70,6 +72,9 @@ def discover(path: Path) -> Discovered | None:
     row = _first_row(path)
     image, text = _column(row, IMAGE_COLUMNS), _column(row, TEXT_COLUMNS)
     columns = {key: name for key, name in (("image", image), ("text", text)) if name not in (None, key)}
+    group = _column(row, GROUP_COLUMNS)
+    if group is not None:
+        columns["group"] = group
     beside = features[0] if len(features) == 1 else None
     return Discovered(path, {key: str(name) for key, name in columns.items()}, _splits(path), beside)
 
@@ -99,7 +104,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         for line in stream:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield row
@@ -110,6 +115,6 @@ def _first_row(path: Path) -> dict[str, Any]:
 
 
 def _splits(path: Path) -> dict[str, str]:
-    words = {row.get("split") for row in _rows(path)}
+    words = {word for row in _rows(path) if isinstance(word := row.get("split"), str)}
     found = {part: next((w for w in names if w in words), None) for part, names in SPLITS.items()}
     return {part: word for part, word in found.items() if word is not None}

@@ -98,9 +98,8 @@ def test_it_stops_early_and_exports_the_best_epoch(toy: ModuleType, tmp_path: Pa
     state = toy.train(tmp_path, task, epochs=5, patience=2)
     assert (state.epoch, state.best, state.best_epoch, state.stale) == (4, 50.0, 2, 2)
     assert task.counts["export"] == 2
-    best = toy.Points(recalls=recalls)
+    best = toy.Points(recalls=recalls, stop=("step", 9))
     with pytest.raises(KeyboardInterrupt):
-        best.stop = ("step", 9)
         toy.train(tmp_path / "two", best, epochs=5, patience=2)
     exported = torch.load(tmp_path / "exported.pt")
     assert all(torch.equal(exported[n], v) for n, v in torch.load(tmp_path / "two" / "exported.pt").items())

@@ -66,7 +66,7 @@ def test_a_process_that_is_killed_twice_goes_on(toy: ModuleType, whole: Any, run
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_finished_run_is_not_repeated(toy: ModuleType, whole: Any, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_repeated(toy: ModuleType, tmp_path: Path) -> None:
     first = toy.train(tmp_path)
     task = toy.Points()
     again = toy.train(tmp_path, task)

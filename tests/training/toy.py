@@ -1,4 +1,4 @@
-"""A task that takes milliseconds: a line through noisy points, with dropout. Also a script, for processes to be killed."""
+"""A task that takes milliseconds: a line through noisy points, with dropout. Also a script, to be killed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 from heritage_align.training import distributed
 
 sys.path.insert(0, str(Path(__file__).parent))
-import toy  # noqa: E402 - a script finds its siblings by path
+import toy
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
