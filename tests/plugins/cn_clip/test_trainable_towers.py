@@ -137,3 +137,17 @@ def test_half_precision_stays_close_to_cn_clip_under_autocast(vit, pixels):
     assert ours.dtype == texts.dtype == torch.float32
     torch.testing.assert_close(ours, exact, atol=3e-2, rtol=0)
     assert not torch.equal(ours, exact)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
+def test_the_gpu_agrees_with_the_cpu(vit, pixels, dtype, tolerance):
+    tokens = prepare_texts(TEXTS, 52)
+    expected = TrainableTowers(vit).images(pixels), TrainableTowers(vit).texts(tokens)
+    vit.cuda()
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        found = TrainableTowers(vit).images(pixels.cuda()), TrainableTowers(vit).texts(tokens.cuda())
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one.cpu(), other, atol=tolerance, rtol=0)
+    assert all(gradient.isfinite().all() for gradient in gradients(vit, found[0].cpu()).values())
