@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,12 @@ class RandomCropsConfig(ComponentConfig):
         description="Crops a picture. LACLIP's count is not published; WCA draws 60 (ImageNet) or 100.",
     )
     scale: tuple[Fraction, Fraction] = Field(
-        (0.1, 0.9), description="A crop's side is U(low, high) times the shorter side of the picture."
+        (0.1, 0.9), description="U(low, high) of this is drawn a crop; `scale_of` says what it is a part of."
+    )
+    scale_of: Literal["shorter_side", "area"] = Field(
+        "shorter_side",
+        description="shorter_side: a crop's side is that part of the picture's shorter side (WCA); area: a crop's area "
+        "is that part of the picture's (torchvision's RandomResizedCrop, with aspect [0.75, 1.333])",
     )
     aspect: tuple[Ratio, Ratio] | None = Field(
         None,

@@ -14,7 +14,8 @@ from heritage_align_plugins.crops.config import RandomCropsConfig
 
 
 class RandomCrops:
-    """Crops of side ``int(U(low, high) * min(height, width))`` at a uniform place (Li et al. 2024, code).
+    """Crops of side ``int(U(low, high) * min(height, width))`` at a uniform place (Li et al. 2024, code), or of area
+    ``U(low, high) * height * width``.
 
     The draws depend on the run's seed and the picture's id alone, neither on the batch nor on its order. The
     first k crops are the same whatever the count, so that a larger count extends a smaller one.
@@ -33,7 +34,11 @@ class RandomCrops:
         # One row of four draws a crop (size, aspect, x, y), drawn whether used or not: see the class.
         size, aspect, x, y = self._generator(image_id).random((self.config.count, 4)).T
         low, high = self.config.scale
-        side = (low + (high - low) * size) * min(image.width, image.height)
+        part = low + (high - low) * size
+        if self.config.scale_of == "area":
+            side = np.sqrt(part * image.width * image.height)
+        else:
+            side = part * min(image.width, image.height)
         stretch = np.ones_like(side)
         if self.config.aspect is not None:
             shortest, longest = np.log(self.config.aspect)

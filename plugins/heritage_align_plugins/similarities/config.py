@@ -33,23 +33,35 @@ class ScanConfig(ComponentConfig):
 class LaclipConfig(ComponentConfig):
     """Weighted local alignment. The sources leave k, scale and weights open; every choice here is visible and ours.
 
-    With ``conditioning: image`` the score is <sum_j w_j u_j, u_T> with w_j from <u_I, u_j> (Yuan et al. 2025, read off
-    the figure), one vector an image. With ``conditioning: text`` the weights are softmax_j(<u_j, u_T> / temperature),
-    our extension; it does not fold.
+    With ``conditioning: image`` the score is <sum_j w_j u_j, u_T> with w_j from c_j = <u_I, u_j> (Yuan et al. 2025,
+    read off the figure), one vector an image. With ``conditioning: text`` the weights are
+    softmax_j(<u_j, u_T> / temperature), our extension; it does not fold.
     """
 
     conditioning: Literal["image", "text"] = Field("image", description="what the weights of the regions depend on")
-    weights: Literal["raw", "softmax"] = Field("raw", description="image-conditioned: cosine itself, or softmax of it")
+    weights: Literal["raw", "normalised", "softmax", "uniform"] = Field(
+        "raw",
+        description="image-conditioned: raw c_j; normalised c_j / sum_j |c_j|; softmax_j(c_j / temperature); uniform "
+        "1 / k, which is no weighting at all and shows what the weights do",
+    )
     temperature: float = Field(
         0.01, gt=0, description="of the softmax; WCA's exp(image_scale) = e^4 is 0.0183 (Li et al. 2024)"
     )
     renormalise: bool = Field(False, description="scale the folded vector to unit length, as WCA does")
-    global_mix: float = Field(0.0, ge=0, le=1, description="share of the whole-image cosine in the score")
+    global_mix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share m of the whole-image cosine: (1 - m) local + m <u_I, u_T>. Raw weights add up to about k, "
+        "so that the plain sum of both terms, 0.5, is nearly all local there",
+    )
 
     @model_validator(mode="after")
     def _settings_apply(self) -> LaclipConfig:
         if self.conditioning == "text" and self.renormalise:
             raise ValueError("renormalise applies to conditioning: image (a text-conditioned score does not fold)")
+        if self.conditioning == "text" and self.weights in ("normalised", "uniform"):
+            raise ValueError(f"weights: {self.weights!r} applies to conditioning: image; by text they are a softmax")
         return self
 
     def facts(self) -> Facts:

@@ -12,11 +12,14 @@ from heritage_align_plugins.similarities.config import LaclipConfig
 from heritage_align_plugins.similarities.kept import kept_regions, masked_low, regions_of
 from heritage_align_plugins.similarities.whole import dot
 
+_UNIFORM = 1e30
+"""Temperature at which the softmax of cosines is 1 / k to the bit: exp(-2 / 1e30) is 1 in fp32."""
+
 
 class LaclipSimilarity:
     """Image-conditioned: ``<sum_j w_j u_j, u_T>``, ``w_j = <u_I, u_j>`` raw (LACLIP, Yuan et al. 2025, figure) or
-    softmaxed and renormalised (WCA, Li et al. 2024). Text-conditioned: ``sum_j softmax_j(s_j / t) s_j`` with
-    ``s_j = <u_j, u_T>``, ours."""
+    softmaxed and renormalised (WCA, Li et al. 2024); normalised and uniform weights are ours. Text-conditioned:
+    ``sum_j softmax_j(s_j / t) s_j`` with ``s_j = <u_j, u_T>``, ours."""
 
     def __init__(self, config: LaclipConfig, context: BuildContext) -> None:
         self.config = config
@@ -40,16 +43,32 @@ class LaclipSimilarity:
         """Return ``(n_images, dim)``: the sum of weighted regions, mixed with the global vector if so configured."""
         if self.config.conditioning == "text":
             return None
+        regions, whole = kept_regions(images), images.global_features
+        weights = self.config.weights
         local = ops.fold_patches(
-            images.global_features,
-            kept_regions(images),
-            temperature=self.config.temperature if self.config.weights == "softmax" else None,
+            whole,
+            regions,
+            temperature={"softmax": self.config.temperature, "uniform": _UNIFORM}.get(weights),
             renormalise=self.config.renormalise,
         )
+        if weights == "normalised" and not self.config.renormalise:
+            local = local / _total_weight(whole, regions)[:, None]
         mix = self.config.global_mix
-        return local if mix == 0 else torch.lerp(local, images.global_features.to(local), mix)
+        return local if mix == 0 else torch.lerp(local, whole.to(local), mix)
 
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Return ``(1, n_regions)``: the cosine of every region with the whole text."""
         regions = regions_of(images)
         return masked_low(texts.global_features.float() @ regions.dequantised().float().T, images)
+
+
+def _total_weight(whole: Tensor, regions: ops.Ragged) -> Tensor:
+    """Return ``(n_images,)``: ``sum_j |<u_I, u_j>|``, 1 where that is 0 (the folded vector is 0 then too).
+
+    The absolute value keeps the divisor away from 0 where cosines have both signs, as those of patch tokens may.
+    """
+    rows = regions.dequantised().float()
+    image = torch.repeat_interleave(torch.arange(len(regions), device=rows.device), regions.lengths)
+    cosines = torch.linalg.vecdot(rows, whole.to(rows)[image])
+    total = rows.new_zeros(len(regions)).index_add_(0, image, cosines.abs())
+    return torch.where(total > 0, total, 1.0)

@@ -85,6 +85,17 @@ def test_scale_is_a_parameter() -> None:
     assert set(sides.ravel()) == {100}
 
 
+def test_scale_may_be_a_part_of_the_area() -> None:
+    boxes = crops((1000, 500), count=4000, scale=(0.1, 0.4), scale_of="area")
+    part = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / 500_000
+    assert part.min() == pytest.approx(0.1, abs=2e-3)
+    assert part.max() == pytest.approx(0.4, abs=2e-3)
+    assert part.mean() == pytest.approx(0.25, abs=5e-3)  # standard error 0.0014; whole pixels take at most 0.002
+    # A square of the whole area would be 707 pixels high: it is cut to the picture.
+    whole = crops((1000, 500), count=3, scale=(1.0, 1.0), scale_of="area")
+    assert {tuple(box) for box in (whole[:, 2:] - whole[:, :2]).tolist()} == {(707.0, 500.0)}
+
+
 def test_aspect_keeps_the_area() -> None:
     boxes = crops((4000, 4000), count=4000, scale=(0.3, 0.3), aspect=(0.25, 4.0))
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -95,9 +106,16 @@ def test_aspect_keeps_the_area() -> None:
     assert ratio.mean() == pytest.approx(0, abs=0.05)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, (0.1, 10.0)]))
-def test_boxes_are_inside_and_never_empty(width: int, height: int, aspect: tuple[float, float] | None) -> None:
-    boxes = crops((width, height), scale=(0.001, 1.0), aspect=aspect, count=20)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([None, (0.1, 10.0)]),
+    st.sampled_from(["shorter_side", "area"]),
+)
+def test_boxes_are_inside_and_never_empty(
+    width: int, height: int, aspect: tuple[float, float] | None, scale_of: str
+) -> None:
+    boxes = crops((width, height), scale=(0.001, 1.0), scale_of=scale_of, aspect=aspect, count=20)
     assert boxes.shape == (20, 4)
     assert boxes.dtype == np.float32
     assert (boxes == np.floor(boxes)).all()
