@@ -124,6 +124,7 @@ class Pipeline:
         parts = {
             "encoder": _weights_and_settings(self.encoder, config.encoder),
             "proposer": config.proposer.as_dict() if config.proposer else None,
+            "read": self.proposer.fingerprint() if isinstance(self.proposer, FeatureReader) else None,
             "filters": [c.as_dict() for c in config.filters if "keep" in gives(c)],
             "seed": config.runtime.seed,
         }

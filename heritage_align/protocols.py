@@ -108,6 +108,9 @@ class FeatureReader(Protocol):
         """Return regions with `features`, boxes as fractions of width and height; raises DataError that names the
         first ids without features."""
 
+    def fingerprint(self) -> str:
+        """Name what is read, so that another file under the same name is told apart: a store keeps it."""
+
 
 @runtime_checkable
 class BoxFeatures(Protocol):

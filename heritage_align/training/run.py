@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from heritage_align.config import Component, Config, load_config
@@ -47,7 +48,9 @@ def run_training(
     with distributed.process_group(resolve_device(config.runtime.device)) as device:
         context = BuildContext(device, config.runtime.precision, config.runtime.seed)
         train, validation = training_data(config, registry)
-        trainer: Trainer = build_component(component, context, registry)
+        # The data sets are built above; a trainer has them from its job.
+        rest = {place: inner for place, inner in component.nested.items() if place not in ("data", "validation")}
+        trainer: Trainer = build_component(replace(component, nested=rest), context, registry)
         if distributed.rank() == 0:
             folder.mkdir(parents=True, exist_ok=True)
             if not begun:  # else it says what the checkpoint there is of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from PIL.Image import Image
 
 from heritage_align.data.region_features import read_region_features
 from heritage_align.protocols import BuildContext
+from heritage_align.store.files import digest_of
 from heritage_align.types import Regions
 from heritage_align_plugins.region_features.config import RegionFeaturesConfig
 
@@ -38,6 +40,15 @@ class PrecomputedRegions:
         if self.config.min_keypoints is not None:
             chosen = chosen.mask_by_keypoints(self.config.min_keypoints)
         return chosen.regions()
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the file; of a folder's files the names, sizes and times of change, in their order."""
+        path = self.config.path
+        if path.is_dir():
+            files = sorted(part for part in path.rglob("*") if part.is_file())
+            stats = [(str(part.relative_to(path)), part.stat().st_size, part.stat().st_mtime_ns) for part in files]
+            return hashlib.sha256(repr(stats).encode()).hexdigest()
+        return digest_of(path)
 
     def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
         """Return what `lookup` does with boxes in pixels; of the pictures only the size is used."""
