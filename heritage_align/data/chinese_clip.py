@@ -3,7 +3,8 @@
 Texts are ``{split}_texts.jsonl``, one object a line: ``{"text_id": 1, "text": "...", "image_ids": [7, 8]}``,
 where ``image_ids`` may be missing (a test set whose answers are kept back) and ``phrases`` (a list of noun
 phrases) is an extension of ours. Pictures are ``{split}_imgs.tsv``, ``lmdb/{split}/imgs`` or a folder of
-files named by id.
+files named by id. MUGE as the competition hands it out has other names for the same: ``MR_{split}_queries.jsonl`` with
+``query_id``, ``query_text`` and ``item_ids``, and ``MR_{split}_imgs.tsv``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from heritage_align.data.problems import Problems
 from heritage_align.errors import DataError, did_you_mean
 from heritage_align.types import TextItem
 
+_OWN = ("text_id", "text", "image_ids")
+_MUGE = ("query_id", "query_text", "item_ids")
+
 
 def read_chinese_clip(
     folder: Path,
@@ -38,10 +42,10 @@ def read_chinese_clip(
     Args:
         folder: the data set's folder.
         split: ``train``, ``valid``, ``test``: the beginning of the file names.
-        texts: the texts' file; by default ``{split}_texts.jsonl``, or where that is missing the pairs in
-            ``lmdb/{split}/pairs`` (their pickles are parsed, never executed).
+        texts: the texts' file; by default ``{split}_texts.jsonl`` or ``MR_{split}_queries.jsonl``, or where both are
+            missing the pairs in ``lmdb/{split}/pairs`` (their pickles are parsed, never executed).
         images: a TSV, an LMDB folder or a folder of pictures; by default the first that exists of
-            ``{split}_imgs.tsv``, ``lmdb/{split}/imgs``, ``{split}_images`` and ``images``.
+            ``{split}_imgs.tsv``, ``lmdb/{split}/imgs``, ``MR_{split}_imgs.tsv``, ``{split}_images`` and ``images``.
         all_pictures: of a folder of pictures take all, not only those that the split's texts name. Splits
             that share a folder would otherwise be searched together. Without any named picture all are taken.
         language: of the texts; None where unknown.
@@ -51,7 +55,8 @@ def read_chinese_clip(
         DataError: files are missing, or hold what the first lines above do not allow.
     """
     source = images or _first_existing(folder, split)
-    texts = texts or folder / f"{split}_texts.jsonl"
+    queries = folder / f"MR_{split}_queries.jsonl"
+    texts = texts or (queries if queries.exists() else folder / f"{split}_texts.jsonl")
     pairs = folder / "lmdb" / split / "pairs"
     encoded = _encoded_pictures(source)
     known = None if encoded is None else frozenset(encoded.ids)
@@ -69,7 +74,7 @@ def read_chinese_clip(
 
 
 def _first_existing(folder: Path, split: str) -> Path:
-    tried = [f"{split}_imgs.tsv", f"lmdb/{split}/imgs", f"{split}_images", "images"]
+    tried = [f"{split}_imgs.tsv", f"lmdb/{split}/imgs", f"MR_{split}_imgs.tsv", f"{split}_images", "images"]
     for candidate in tried:
         if (folder / candidate).exists():
             return folder / candidate
@@ -111,11 +116,12 @@ def _read_texts(
 ) -> Iterator[TextItem]:
     unique = UniqueIds("text id", problems)
     for place, fields in rows:
+        text_id, text, image_ids = _MUGE if "query_id" in fields else _OWN
         try:
             item = TextItem(
-                id=required(fields, "text_id", as_id),
-                text=required(fields, "text", as_text),
-                image_ids=optional(fields, "image_ids", _ids, ()),
+                id=required(fields, text_id, as_id),
+                text=required(fields, text, as_text),
+                image_ids=optional(fields, image_ids, _ids, ()),
                 phrases=optional(fields, "phrases", as_texts, ()),
                 language=language,
             )

@@ -30,12 +30,13 @@ class ChineseClipConfig(_DatasetConfig):
     folder: Path = Field(description="the data set's folder")
     split: str = Field("test", description="beginning of the file names: {split}_texts.jsonl")
     texts: Path | None = Field(
-        None, description="texts file; by default {split}_texts.jsonl, else the pairs in lmdb/{split}/pairs"
+        None,
+        description="texts file; by default {split}_texts.jsonl or MR_{split}_queries.jsonl, else lmdb/{split}/pairs",
     )
     images: Path | None = Field(
         None,
         description="TSV, LMDB folder or folder of pictures; by default the first of {split}_imgs.tsv, "
-        "lmdb/{split}/imgs, {split}_images, images",
+        "lmdb/{split}/imgs, MR_{split}_imgs.tsv, {split}_images, images",
     )
     all_pictures: bool = Field(
         False, description="of a folder of pictures take all, not only those that the split's texts name"
