@@ -35,7 +35,7 @@ class BagOfWords(nn.Module):
                 self._known[text] = self.vocabulary.weighted(text)
         bags = [self._known[text] for text in texts]
         device = self.bias.device
-        rows = torch.tensor([row for bag, _ in bags for row in bag], device=device)
+        rows = torch.tensor([row for bag, _ in bags for row in bag], dtype=torch.int64, device=device)
         weights = torch.tensor([weight for _, bag in bags for weight in bag], device=device)
         offsets = torch.tensor([0, *(len(bag) for bag, _ in bags)], device=device).cumsum(0)
         if self.training and self.dropout:
