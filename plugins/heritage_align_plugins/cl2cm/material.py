@@ -33,7 +33,7 @@ class Material:
     """Everything that a run learns from.
 
     Attributes:
-        vocabulary: of all captions that are learned from.
+        vocabulary: of the pictures' captions; other words of ``teacher.data`` are unknown.
         train: what the student learns from.
         validation: what the best epochs are chosen by, or None.
         parallel: what the teacher learns from: the captions of `train` and those of ``teacher.data``.
@@ -64,7 +64,8 @@ def gather_material(job: TrainingJob, settings: Cl2cmTrainerConfig, context: Bui
     if settings.mode == "cl2cm" and "teacher.data" in context.nested:
         beside = pair_captions(context.nested["teacher.data"], *languages)
     learned = [*pairs, *beside]
-    captions = (item.text for pair in learned for item in (pair.source, pair.target))
+    # Of the pictures' captions alone, so that students of all modes begin as the same model.
+    captions = (item.text for pair in pairs for item in (pair.source, pair.target))
     vocabulary = Vocabulary.of(captions, settings.text.min_count)
 
     def numbered(chosen: Sequence[CaptionPair], pictures: Mapping[str, int]) -> Pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,11 @@ class Pairs:
 def trimmed(numbers: Tensor) -> Tensor:
     """Drop the columns in which every text is padding."""
     return numbers[:, : int((numbers != 0).sum(1).max())]
+
+
+def drawn_seed(seed: int, what: str) -> int:
+    """Return the seed of something that all processes draw alike, for example ``"epoch 3"``."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{what}".encode()).digest()[:8], "big") >> 1  # torch wants 63 bits
 
 
 def epoch_batches(picture: Tensor, batch_size: int, seed: int) -> list[Tensor]:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from heritage_align.evaluation.metrics import evaluate_scores
-from heritage_align.training.loop import RECALL, step_seed
+from heritage_align.training.loop import RECALL
 from heritage_align.types import TextItem
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
-from heritage_align_plugins.cl2cm.pairs import Pairs, epoch_batches, trimmed
+from heritage_align_plugins.cl2cm.pairs import Pairs, drawn_seed, epoch_batches, trimmed
 from heritage_align_plugins.cl2cm.text import TextModel
 
 _BLOCK = 256  # texts that are encoded at once outside training
@@ -49,7 +49,7 @@ class Stage:
 
     def begin_epoch(self, epoch: int) -> Sequence[Tensor]:
         """Return this process's rows of each batch."""
-        seed = step_seed(self._seed, -1 - epoch)  # the steps' own seeds count from 0
+        seed = drawn_seed(self._seed, f"epoch {epoch}")
         return epoch_batches(self._pairs.picture, self._settings.batch_size, seed)
 
     def step(self, batch: Tensor, scale: Callable[[Tensor], Tensor]) -> Mapping[str, float]:

@@ -14,18 +14,18 @@ from heritage_align.protocols import BuildContext
 from heritage_align.training import distributed
 from heritage_align.training.history import HISTORY, PLOT
 from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity, step_seed
+from heritage_align.training.loop import fit, run_identity
 from heritage_align.training.state import TrainingState
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
 from heritage_align_plugins.cl2cm.material import Material, gather_material
 from heritage_align_plugins.cl2cm.model import StudentModel
+from heritage_align_plugins.cl2cm.pairs import drawn_seed
 from heritage_align_plugins.cl2cm.student import STUDENT, StudentStage
 from heritage_align_plugins.cl2cm.teacher import TEACHER, TeacherStage
 from heritage_align_plugins.cl2cm.text import TextModel
 
 TEACHER_FOLDER = "teacher"
-_INITIAL = {"teacher": -(2**40), "student": -(2**41)}  # numbers of seeds that neither step nor epoch of a run has
 
 
 class Cl2cmTrainer:
@@ -91,7 +91,7 @@ class Cl2cmTrainer:
     def _weights(self, stage: str) -> Iterator[None]:
         """Draw a model's weights from the run's seed, and leave the process's generator as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(step_seed(self._context.seed, _INITIAL[stage]))
+            torch.manual_seed(drawn_seed(self._context.seed, f"weights of the {stage}"))
             yield
 
 

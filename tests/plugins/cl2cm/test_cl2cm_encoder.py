@@ -22,7 +22,18 @@ def settings(trained: TrainingOutcome) -> dict[str, Any]:
 
 def test_the_kit_with_pictures(settings: dict[str, Any]) -> None:
     skipped = {r.check for r in check_component(Case("encoder", "cl2cm", settings)) if r.state == "skipped"}
-    assert skipped <= {"check_feature_vectors"}
+    assert skipped == {"check_features_of_another_width_are_refused"}
+
+
+def test_the_kit_with_features(settings: dict[str, Any]) -> None:
+    on_features = Case("encoder", "cl2cm", {"checkpoint": settings["checkpoint"]}, feature_dim=16)
+    skipped = {r.check for r in check_component(on_features) if r.state == "skipped"}
+    assert skipped == {
+        "check_nested_places",
+        "check_patches",
+        "check_prepare_is_thread_safe",
+        "check_prepare_takes_any_picture",
+    }
 
 
 def test_texts_without_pictures_below(settings: dict[str, Any]) -> None:
