@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,22 +11,28 @@ from safetensors.torch import save_file
 from heritage_align.errors import CheckpointError
 from heritage_align.protocols import Encoder
 from heritage_align.store.files import write_atomically
-from heritage_align_plugins.alignment.description import FORMAT, read_description
+from heritage_align_plugins.alignment.description import Description, read_description
 from heritage_align_plugins.alignment.model import AlignmentModel
-from heritage_align_plugins.alignment.text.tokens import Vocabulary
 
 
 def save_model(model: AlignmentModel, path: Path, *, features: bool) -> None:
     """Write a model; `features` tells whether it was trained on a proposer's features (True) or an encoder's."""
-    document = {
-        "settings": model.settings.model_dump(mode="json"),
-        "feature_dim": model.feature_dim,
-        "features": features,
-        "vocabulary": model.vocabulary.asdict(),
-    }
-    metadata = {"format": FORMAT, "model": json.dumps(document, ensure_ascii=False)}
+    description = Description(model.settings, model.feature_dim, features, model.vocabulary)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=description.metadata()))
+
+
+def check_base(path: Path, base: Encoder | None) -> None:
+    """Raise CheckpointError where a model does not fit the encoder below it, or needs one, or none."""
+    description = read_description(path)
+    if description.features and base is not None:
+        raise CheckpointError(f"{path}: takes region features of a proposer; leave out base")
+    if not description.features and base is None:
+        raise CheckpointError(f"{path}: was trained on an encoder's vectors; name it as base")
+    if base is not None and base.dim != description.feature_dim:
+        raise CheckpointError(
+            f"{path}: was trained on vectors of {description.feature_dim} dimensions, base gives {base.dim}"
+        )
 
 
 def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentModel, str]:
@@ -39,9 +44,7 @@ def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentM
     description = read_description(path)
     if "frozen" in description.settings.text and base_text is None:
         raise CheckpointError(f"{path}: was trained on a pretrained text encoder; name it as text_base")
-    model = AlignmentModel(
-        description.settings, description.feature_dim, Vocabulary.from_dict(description.vocabulary), base_text
-    )
+    model = AlignmentModel(description.settings, description.feature_dim, description.vocabulary, base_text)
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping

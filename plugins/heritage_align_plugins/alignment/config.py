@@ -32,15 +32,27 @@ class AlignmentConfig(ComponentConfig):
         return {place: ("encoder", document) for place, document in below.items() if document is not None}
 
     def facts(self) -> Facts:
-        """Read the width from the file's metadata."""
-        features = () if self.base is not None else ("features",)
+        """Read the width from the file's metadata; patches are the base's, projected."""
+        outputs = ("global", "texts", *(("features",) if self.base is None else self._patches()))
         files = {"checkpoint": self.checkpoint}
         if not self.checkpoint.exists():
-            return Facts(outputs=("global", "texts", *features), files=files)
+            return Facts(outputs=outputs, files=files)
         from heritage_align_plugins.alignment.description import read_description
 
-        dim = read_description(self.checkpoint).settings.dim
-        return Facts(dim=dim, outputs=("global", "texts", *features), files=files)
+        return Facts(dim=read_description(self.checkpoint).settings.dim, outputs=outputs, files=files)
+
+    def _patches(self) -> tuple[str, ...]:
+        from heritage_align.config import resolve_component
+        from heritage_align.errors import ConfigError
+        from heritage_align.planning import gives
+        from heritage_align.plugins import default_registry
+
+        assert self.base is not None
+        try:
+            base = resolve_component("encoder", self.base, default_registry())
+        except ConfigError:  # named where the base itself is resolved
+            return ()
+        return ("patches",) if "patches" in gives(base) else ()
 
 
 class RegionFeaturesConfig(ComponentConfig):

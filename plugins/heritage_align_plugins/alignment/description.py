@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from heritage_align.errors import CheckpointError
 from heritage_align_plugins.alignment.settings import ModelSettings
+from heritage_align_plugins.alignment.text.tokens import Vocabulary
 
 FORMAT = "heritage_align/alignment/1"
+"""The one key of the metadata: several are written in any order, and the same model would be another file."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a file's metadata says of the model, readable without its tensors."""
+    """A trained model.
+
+    Attributes:
+        settings: widths and text models.
+        feature_dim: width of the features that it projects.
+        features: whether these are a proposer's own (True) or the vectors of an encoder below.
+        vocabulary: of the text models that were trained from scratch.
+    """
 
     settings: ModelSettings
     feature_dim: int
     features: bool
-    vocabulary: Mapping[str, Any]
+    vocabulary: Vocabulary
+
+    def metadata(self) -> dict[str, str]:
+        """Return the file's metadata; `read_description` reads them back."""
+        document = {
+            "settings": self.settings.model_dump(mode="json"),
+            "feature_dim": self.feature_dim,
+            "features": self.features,
+            "vocabulary": self.vocabulary.asdict(),
+        }
+        return {FORMAT: json.dumps(document, ensure_ascii=False)}
 
 
 def read_description(path: Path) -> Description:
@@ -32,14 +49,14 @@ def read_description(path: Path) -> Description:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path}: is not an alignment model (format {FORMAT}); `train` writes them")
-        document = json.loads(metadata["model"])
+        if FORMAT not in metadata:
+            raise CheckpointError(f"{path}: is not an alignment model (no {FORMAT!r} in it); `train` writes them")
+        document = json.loads(metadata[FORMAT])
         return Description(
             ModelSettings.model_validate(document["settings"]),
             int(document["feature_dim"]),
             bool(document["features"]),
-            document["vocabulary"],
+            Vocabulary.from_dict(document["vocabulary"]),
         )
-    except (OSError, SafetensorError, KeyError, ValueError, ValidationError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
         raise CheckpointError(f"{path}: cannot be read as an alignment model: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError
 from heritage_align.protocols import BuildContext, EncodedImages, Encoder, FragmentedTexts
-from heritage_align_plugins.alignment.checkpoint import load_model
+from heritage_align_plugins.alignment.checkpoint import check_base, load_model
 from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeaturesConfig
 
 _NO_PIXELS = "takes region features, not pixels: encode pictures through a proposer that gives features"
@@ -32,11 +33,22 @@ class AlignmentEncoder:
         """
         self.base: Encoder | None = context.nested.get("base")
         self._text_base: Encoder | None = context.nested.get("text_base")
+        check_base(config.checkpoint, self.base)
         model, self._sha256 = load_model(config.checkpoint, self._text_base)
         self.model = model.to(context.device)
         self.device = torch.device(context.device)
         self.dim = model.settings.dim
         self.patch_grid = self.base.patch_grid if self.base is not None else None
+        self._unit = True
+
+    def unnormalised(self) -> AlignmentEncoder:
+        """Return the same encoder with vectors of the lengths that the projections give them.
+
+        Golden fragments are compared with phrases by inner product in the common space (Sheng et al. 2021, 4.6).
+        """
+        raw = copy.copy(self)
+        raw._unit = False
+        return raw
 
     def fingerprint(self) -> str:
         """Name the model and, with its weights, those of the encoders below it."""
@@ -73,7 +85,7 @@ class AlignmentEncoder:
         _refuse_blank(texts)
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
-        return normalize(self.model.encode_texts(texts).float(), dim=-1)
+        return self._finished(self.model.encode_texts(texts))
 
     @torch.inference_mode()
     def encode_fragmented(self, texts: Sequence[str], fragments: Sequence[Sequence[str]]) -> FragmentedTexts:
@@ -82,7 +94,7 @@ class AlignmentEncoder:
         if not texts:
             return FragmentedTexts(*(torch.empty(0, self.dim, device=self.device) for _ in range(2)))
         whole, parts = self.model.encode_fragmented(texts, fragments)
-        return FragmentedTexts(normalize(whole.float(), dim=-1), normalize(parts.float(), dim=-1))
+        return FragmentedTexts(self._finished(whole), self._finished(parts))
 
     def _project(self, features: Tensor) -> Tensor:
         if features.shape[-1] != self.model.feature_dim:
@@ -90,7 +102,10 @@ class AlignmentEncoder:
                 f"region features have {features.shape[-1]} dimensions, the model was trained on "
                 f"{self.model.feature_dim}"
             )
-        return normalize(self.model.encode_images(features.float().to(self.device)).float(), dim=-1)
+        return self._finished(self.model.encode_images(features.float().to(self.device)))
+
+    def _finished(self, vectors: Tensor) -> Tensor:
+        return normalize(vectors.float(), dim=-1) if self._unit else vectors.float()
 
 
 class RegionFeatures:

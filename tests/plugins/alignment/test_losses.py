@@ -98,9 +98,7 @@ def test_a_step_has_the_gradients_of_every_pair(small: Any, system: str, masked:
     data = small.collected(regions, torch.randn(6, 7, generator=generator), words, keep=keep)
     task = small.task(data, small.similarity(settings, **attention))
     with torch.no_grad():
-        task.model.text["bigru"].embedding.weight.mul_(
-            20
-        )  # an untaught GRU's words are near each other
+        task.model.text["bigru"].embedding.weight.mul_(20)  # an untaught GRU's words are near each other
     losses = task.step(torch.arange(6), lambda loss: loss)
     found = {name: p.grad.clone() for name, p in task.model.named_parameters() if p.grad is not None}
 
