@@ -77,6 +77,14 @@ class FeatureEncoder(Protocol):
         """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``, unit rows, fp32."""
 
 
+@runtime_checkable
+class ProjectingEncoder(Protocol):
+    """What an encoder offers besides if its vectors were trained to be compared by inner product, lengths and all."""
+
+    def unnormalised(self) -> Encoder:
+        """Return the same encoder without the normalisation to unit rows."""
+
+
 class FragmentedTexts(NamedTuple):
     """Result of `FragmentEncoder.encode_fragmented`: ``(n, dim)`` and ``(total_fragments, dim)``, unit rows, fp32."""
 

@@ -13,7 +13,9 @@ import click
 from heritage_align.cli.options import (
     check_folder,
     collection_options,
+    cut_offs,
     json_option,
+    ks_option,
     print_json,
     read_config,
     set_option,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
 @set_option
 @collection_options
-@click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")
+@ks_option
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds; random crops differ with each."
 )
@@ -66,7 +68,7 @@ def command(
     from heritage_align.evaluation.results import metrics_of, print_comparison, write_results
     from heritage_align.pipeline import build_dataset
 
-    cut_offs = _cut_offs(ks)
+    at = cut_offs(ks)
     resolved = [read_config(name, overrides, data, features) for name in configs]
     names = [config.name for config in resolved]
     if len(set(names)) != len(names):
@@ -82,10 +84,10 @@ def command(
             _predicted(resolved, dataset, out / "predictions", as_json)
             return
     if repeats > 1:
-        _repeated(resolved, dataset, repeats, cut_offs, out, as_json)
+        _repeated(resolved, dataset, repeats, at, out, as_json)
         return
     with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
-        outcomes = compare_systems(resolved, dataset, ks=cut_offs, started=started)
+        outcomes = compare_systems(resolved, dataset, ks=at, started=started)
     _name_skipped(outcomes[0].encoded.skipped)
     if out is not None:
         write_results(outcomes, dataset, out, command=shlex.join(["heritage-align", *sys.argv[1:]]))
@@ -136,13 +138,3 @@ def _predicted(configs: Sequence[Config], dataset: Dataset, folder: Path, as_jso
 def _name_skipped(skipped: Iterable[tuple[str, str]]) -> None:
     for image_id, reason in skipped:
         click.echo(f"left out {image_id}: {reason}", err=True)
-
-
-def _cut_offs(text: str) -> tuple[int, ...]:
-    try:
-        ks = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        ks = ()
-    if not ks or any(k < 1 for k in ks) or list(ks) != sorted(set(ks)):
-        raise ConfigError([f"--ks: expected ascending numbers from 1, for example 1,5,10; got {text!r}"], "evaluate")
-    return ks

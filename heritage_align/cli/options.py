@@ -30,6 +30,7 @@ features_option = click.option(
     metavar="FILE",
     help="Precomputed region features (.safetensors, .npz, bottom-up .tsv, a store) of the pictures of --data.",
 )
+ks_option = click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
 
 
@@ -107,3 +108,18 @@ def check_file(path: Path, suffixes: tuple[str, ...] = ()) -> Path:
 def print_json(value: Any) -> None:
     """Print JSON with Chinese text as it is."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def cut_offs(text: str) -> tuple[int, ...]:
+    """Read --ks; raises ConfigError where it is not ascending numbers from 1."""
+    from heritage_align.errors import ConfigError
+
+    try:
+        ks = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        ks = ()
+    if not ks or any(k < 1 for k in ks) or list(ks) != sorted(set(ks)):
+        raise ConfigError(
+            [f"--ks: expected ascending numbers from 1, for example 1,5,10; got {text!r}"], "command line"
+        )
+    return ks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +18,7 @@ from heritage_align.evaluation.golden_boxes import boxes_of, encode_boxes_of, go
 from heritage_align.evaluation.metrics import KS
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
-from heritage_align.protocols import Dataset, Fragmenter
+from heritage_align.protocols import Dataset, Fragmenter, ProjectingEncoder
 from heritage_align.types import TextFeatures, TextItem
 
 EncodeBoxes = Callable[[str, Sequence[Box]], Tensor]
@@ -125,6 +126,8 @@ def evaluate_golden(
         ConfigError, DataError, ImageError: as `encode_golden`.
     """
     name = pipeline.config.name
+    if score == "inner":
+        pipeline = _with_lengths(pipeline)
     if score != "attention":
         return encode_golden(pipeline, dataset, image_ids=image_ids, fragmenter=fragmenter).evaluate(
             score, ks=ks, system=name
@@ -138,6 +141,16 @@ def evaluate_golden(
     return evaluate_fragment_scores(
         scores, golden.by_picture(), ks=ks, fragment_ids=golden.pictures, phrases=golden.phrases, system=name
     )
+
+
+def _with_lengths(pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline with encoders that leave vectors their lengths, where they can."""
+    raw = copy.copy(pipeline)
+    for name in ("encoder", "text_encoder"):
+        encoder = getattr(pipeline, name)
+        if isinstance(encoder, ProjectingEncoder):
+            setattr(raw, name, encoder.unnormalised())
+    return raw
 
 
 def phrase_features(pipeline: Pipeline, phrases: Sequence[str], fragmenter: Fragmenter | None = None) -> TextFeatures:
