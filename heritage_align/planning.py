@@ -14,7 +14,12 @@ def plan(config: Config) -> None:
     """Raise ConfigError with everything that would stop this pipeline from running."""
     problems = list(_unfit_settings(config.components()))  # a model file that cannot be read, say
     if not problems:
-        problems = [*missing_pieces(config.components()), *_unmet_needs(config), *_dimension_clashes(config)]
+        problems = [
+            *missing_pieces(config.components()),
+            *_unmet_needs(config),
+            *_dimension_clashes(config),
+            *feature_width_clashes(config),
+        ]
     if problems:
         raise ConfigError(problems, config.source)
 
@@ -102,6 +107,19 @@ def _dimension_clashes(config: Config) -> Iterator[str]:
                 f"{component.place}: {component.spec.name!r} works in {dim} dimensions, encoder "
                 f"{config.encoder.spec.name!r} in {facts.dim}"
             )
+
+
+def feature_width_clashes(config: Config) -> Iterator[str]:
+    """Yield where a proposer gives features of another width than an encoder that hands them on as they are.
+
+    An encoder with texts is a trained projection, whose width is that of its space; it checks what it is given.
+    """
+    if config.proposer is None or not takes_features(config):
+        return
+    given, taken = config.proposer.settings.facts().dim, config.encoder.settings.facts().dim
+    if "texts" not in gives(config.encoder) and None not in (given, taken) and given != taken:
+        name = config.proposer.spec.name
+        yield f"encoder.dim: says {taken}, the features of proposer {name!r} have {given} dimensions"
 
 
 def _all(components: Sequence[Component]) -> Iterator[Component]:

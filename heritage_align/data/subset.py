@@ -1,4 +1,4 @@
-"""A part of a data set: some of its pictures with their texts; and the split into parts that share no artwork."""
+"""A part of a data set: some pictures with their texts, and the split of one into parts that share no artwork."""
 
 from __future__ import annotations
 

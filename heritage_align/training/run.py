@@ -10,7 +10,7 @@ from heritage_align.config import Component, Config, load_config
 from heritage_align.data.subset import hold_out
 from heritage_align.errors import ConfigError, DataError
 from heritage_align.pipeline import build_component, resolve_device
-from heritage_align.planning import missing_pieces
+from heritage_align.planning import feature_width_clashes, missing_pieces
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Dataset, Trainer
 from heritage_align.store.files import write_text
@@ -39,7 +39,7 @@ def run_training(
     """
     registry = registry or default_registry()
     component = trainer_of(config)
-    faults = [*missing_pieces([*config.components(), component])]
+    faults = [*missing_pieces([*config.components(), component])] or [*feature_width_clashes(config)]
     if faults:
         raise ConfigError(faults, config.source)
     begun = any(folder.rglob(LAST))

@@ -55,7 +55,7 @@ def test_mistakes_are_one_message(arguments, named):
 
 def test_inner_products_are_of_vectors_with_their_lengths(tmp_path):
     torch.manual_seed(0)
-    model = AlignmentModel(ModelSettings(dim=8, text=("bag",)), 512, Vocabulary.of(["白 鹤", "红 龙"]))
+    model = AlignmentModel(ModelSettings(dim=8, text=("bag",)), 128, Vocabulary.of(["白 鹤", "红 龙"]))
     save_model(model, tmp_path / "model.safetensors", features=False)
     base = {"name": "cn_clip", "model": "motif-small"}
     pipeline = Pipeline(
