@@ -31,7 +31,10 @@ from torch import Tensor
 
 from heritage_align.bench.machine import machine_facts
 from heritage_align.config import Config, load_config
-from heritage_align.data.region_features import features_of_regions, read_region_features, write_region_features
+from heritage_align.data.region_features import (
+    feature_dim,
+    features_of_regions,
+    write_region_features
 from heritage_align.document import parse_yaml
 from heritage_align.evaluation.bleu import BleuScores, annotation_bleu
 from heritage_align.evaluation.cross_validation import compare_folds, summarise
@@ -131,7 +134,7 @@ def _config(
     part = {"name": "fold", "of": whole, "folds": options.folds, "fold": fold}
     sift = any(component["name"] == "sift" for component in document.get("filters", ()))
     document["filters"] = [c for c in document.get("filters", ()) if c["name"] != "sift"]
-    document["encoder"] = {"name": "region_features", "dim": 512}
+    document["encoder"] = {"name": "region_features", "dim": feature_dim(features)}
     document["proposer"] = {
         "name": "region_features", "path": str(features), "count": None, "min_keypoints": 2 if sift else None,
     }  # fmt: skip
@@ -164,7 +167,6 @@ def _base_features(whole: dict[str, Any], path: Path, golden_path: Path) -> Tens
         write_region_features(path, replace(features, keypoints=torch.tensor(counts).numpy()))
     if not golden_path.exists():
         torch.save(encode_boxes_of(pipeline, dataset, pool_golden(dataset.golden)), golden_path)
-    read_region_features(path)
     return torch.load(golden_path, weights_only=True)
 
 
