@@ -34,7 +34,8 @@ from heritage_align.config import Config, load_config
 from heritage_align.data.region_features import (
     feature_dim,
     features_of_regions,
-    write_region_features
+    write_region_features,
+)
 from heritage_align.document import parse_yaml
 from heritage_align.evaluation.bleu import BleuScores, annotation_bleu
 from heritage_align.evaluation.cross_validation import compare_folds, summarise
