@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -48,7 +49,10 @@ def command(
     resolved = read_training_config(config, overrides, data, features, fold)
     folder = out or Path("runs") / resolved.name
     check_folder(folder)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun one speaks
     outcome = run_training(resolved, folder, resume=not fresh, quiet=as_json)
+    if not first:
+        return
     files = {name: str(path) for name, path in {"config": folder / TRAINED, **outcome.files}.items()}
     if as_json:
         print_json({"metrics": dict(outcome.metrics), "files": files})
