@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ from tqdm import tqdm
 
 from heritage_align.config import Config
 from heritage_align.encoding import ImageStage, encode_images
-from heritage_align.errors import DataError, ImageError
+from heritage_align.errors import ConfigError, DataError, ImageError
 from heritage_align.features import concat_images
 from heritage_align.fragment_groups import Groups
 from heritage_align.ops import Ragged
@@ -23,6 +25,7 @@ from heritage_align.protocols import (
     BuildContext,
     Dataset,
     Encoder,
+    FeatureEncoder,
     FeatureReader,
     Fragmenter,
     FragmentGrouper,
@@ -47,12 +50,12 @@ class Side:
 
     @classmethod
     def of(cls, config: Config, context: BuildContext, registry: Registry) -> Side:
-        """Build them from a pipeline's configuration."""
+        """Build them from a pipeline's configuration; raises ConfigError where it has no proposer."""
+        if config.proposer is None:
+            raise ConfigError(["proposer: is missing; training compares regions"], config.source)
         encoder: Encoder = build_component(config.encoder, context, registry)
         context = BuildContext(context.device, context.precision, context.seed, encoder)
-        proposer: Proposer | None = (
-            build_component(config.proposer, context, registry) if config.proposer is not None else None
-        )
+        proposer: Proposer = build_component(config.proposer, context, registry)
         filters = tuple(build_component(component, context, registry) for component in config.filters)
         fragmenter = build_component(config.fragmenter, context, registry) if config.fragmenter is not None else None
         raw = takes_features(config)
@@ -85,7 +88,8 @@ class Collected:
     """A data set's pictures as features, with its texts.
 
     Attributes:
-        images: unprojected features: ``regions`` ``(total, feature_dim)``, ``global_features`` ``(n, feature_dim)``.
+        images: unprojected features: ``regions`` ``(total, feature_dim)``, ``global_features`` ``(n, feature_dim)``;
+            ``boxes`` as fractions of width and height.
         items: texts whose picture is there, in order.
         fragments: of every text.
         groups: of every text, places of fragments that share one vector; None where each has its own.
@@ -98,6 +102,19 @@ class Collected:
     rows: Tensor
     groups: tuple[Groups, ...] | None = None
 
+    def digest(self, features: bool) -> str:
+        """Return a digest of texts, fragments and, where `features`, the numbers; those of an encoder's forward pass
+        may come out otherwise in the last bit."""
+        digest = hashlib.sha256()
+        texts = [(item.id, item.text, self.images.ids[row]) for item, row in zip(self.items, self.rows.tolist())]
+        digest.update(json.dumps([self.images.ids, texts, self.fragments, self.groups]).encode())
+        if features:
+            assert self.images.regions is not None
+            images, regions = self.images, self.images.regions
+            for part in (images.global_features, regions.values, regions.offsets, images.boxes, images.keep):
+                digest.update(b"" if part is None else np.ascontiguousarray(part.numpy()).data)
+        return digest.hexdigest()
+
     def groups_of(self, captions: Sequence[int]) -> list[Groups] | None:
         """Return the groups of some texts."""
         return None if self.groups is None else [self.groups[row] for row in captions]
@@ -106,13 +123,13 @@ class Collected:
         """Return the features of some pictures."""
         images = self.images
         assert images.regions is not None
-        keep = None
-        if images.keep is not None:
-            starts, lengths = images.regions.offsets[rows], images.regions.lengths[rows]
-            within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-            keep = images.keep[starts.repeat_interleave(lengths) + within]
+        starts, lengths = images.regions.offsets[rows], images.regions.lengths[rows]
+        within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        chosen = starts.repeat_interleave(lengths) + within
+        keep = None if images.keep is None else images.keep[chosen]
+        boxes = None if images.boxes is None else images.boxes[chosen]
         ids = tuple(images.ids[int(row)] for row in rows)
-        return ImageFeatures(ids, images.global_features[rows], images.regions.select(rows), keep=keep)
+        return ImageFeatures(ids, images.global_features[rows], images.regions.select(rows), boxes=boxes, keep=keep)
 
 
 def collect(dataset: Dataset, side: Side, *, batch_size: int, workers: int, quiet: bool) -> Collected:
@@ -124,9 +141,10 @@ def collect(dataset: Dataset, side: Side, *, batch_size: int, workers: int, quie
     images = (
         _looked_up(dataset, side) if not side.stage.pictures else _encoded(dataset, side, batch_size, workers, quiet)
     )
-    if images.regions is None:
-        raise DataError("training needs regions: name a proposer")
     _check(images, dataset.name)
+    if side.raw:  # the encoder refuses features of another width than it says
+        assert isinstance(side.stage.encoder, FeatureEncoder)
+        side.stage.encoder.encode_features(images.global_features[:1])
     row = {image_id: i for i, image_id in enumerate(images.ids)}
     items = tuple(item for item in dataset.texts if item.image_ids and item.image_ids[0] in row)
     if not items:
@@ -139,10 +157,12 @@ def collect(dataset: Dataset, side: Side, *, batch_size: int, workers: int, quie
 def _looked_up(dataset: Dataset, side: Side) -> ImageFeatures:
     """Read region features by id: of all pictures at once, so that one error names the first ids that are missing."""
     assert isinstance(side.stage.proposer, FeatureReader)
-    return _as_given(dataset.image_ids, side.stage.proposer.lookup(dataset.image_ids))
+    regions = side.stage.proposer.lookup(dataset.image_ids)
+    boxes = torch.from_numpy(np.concatenate([found.boxes for found in regions]).astype("float32").reshape(-1, 4))
+    return _as_given(dataset.image_ids, regions, boxes)
 
 
-def _as_given(ids: Sequence[str], regions: Sequence[Regions]) -> ImageFeatures:
+def _as_given(ids: Sequence[str], regions: Sequence[Regions], boxes: Tensor) -> ImageFeatures:
     rows, whole = [], []
     for image_id, found in zip(ids, regions):
         if found.features is None or found.global_feature is None:
@@ -151,7 +171,7 @@ def _as_given(ids: Sequence[str], regions: Sequence[Regions]) -> ImageFeatures:
         whole.append(torch.from_numpy(np.asarray(found.global_feature, dtype=np.float32)))
     masks = [np.ones(len(r), dtype=bool) if r.keep is None else r.keep for r in regions]
     keep = None if all(r.keep is None for r in regions) else torch.from_numpy(np.concatenate(masks))
-    return ImageFeatures(tuple(ids), torch.stack(whole), Ragged.from_list(rows), keep=keep)
+    return ImageFeatures(tuple(ids), torch.stack(whole), Ragged.from_list(rows), boxes=boxes, keep=keep)
 
 
 def _encoded(dataset: Dataset, side: Side, batch_size: int, workers: int, quiet: bool) -> ImageFeatures:
@@ -183,7 +203,7 @@ class _Raw(ImageStage):
 
     def project(self, ids: Sequence[str], regions: Sequence[Regions], boxes: Tensor) -> ImageFeatures:
         """Return the features that came with the regions."""
-        return _as_given(ids, regions)
+        return _as_given(ids, regions, boxes)
 
 
 def _detached(images: ImageFeatures) -> ImageFeatures:
@@ -191,7 +211,8 @@ def _detached(images: ImageFeatures) -> ImageFeatures:
     assert images.regions is not None
     regions = Ragged(images.regions.values.clone().cpu(), images.regions.offsets.clone().cpu())
     keep = None if images.keep is None else images.keep.clone().cpu()
-    return ImageFeatures(images.ids, images.global_features.clone().cpu(), regions, keep=keep)
+    boxes = None if images.boxes is None else images.boxes.clone().cpu()
+    return ImageFeatures(images.ids, images.global_features.clone().cpu(), regions, boxes=boxes, keep=keep)
 
 
 def _check(images: ImageFeatures, name: str) -> None:

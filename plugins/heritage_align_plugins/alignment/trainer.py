@@ -27,6 +27,7 @@ from heritage_align_plugins.alignment.text.tokens import Vocabulary
 from heritage_align_plugins.alignment.warm_start import start_from_cca
 
 GOLDEN = "golden"
+_SHAPELESS = frozenset({"name", "index", "data", "store", "search", "runtime"})
 
 
 class AlignmentTrainer:
@@ -55,7 +56,9 @@ class AlignmentTrainer:
         model = build_model(settings, train, base_text, context.seed).to(context.device)
         similarity = build_similarity(job.config, context, registry)
         task = AlignmentTask(model, similarity, settings, train, validation, context.seed, side.raw)
-        identity = run_identity(_shaping(job.config), train.images.ids, [item.id for item in train.items])
+        exact = not side.stage.pictures
+        digests = [data.digest(exact) if data is not None else None for data in (train, validation)]
+        identity = run_identity(_shaping(job.config), digests)
         state = fit(
             task, settings, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
         )
@@ -141,7 +144,10 @@ def _base_of(model: AlignmentModel) -> Encoder | None:
 def _shaping(config: Config) -> dict[str, Any]:
     """Return the parts of a configuration that shape the trained weights."""
     document = config.as_dict()
-    return {key: value for key, value in document.items() if key not in ("name", "index", "data", "store", "search")}
+    runtime = document["runtime"]
+    document = {key: value for key, value in document.items() if key not in _SHAPELESS}
+    document["train"] = {key: value for key, value in document["train"].items() if key != "checkpoint_steps"}
+    return {**document, "seed": runtime["seed"], "precision": runtime["precision"]}
 
 
 def trained_document(config: Config, model: Path, raw: bool, settings: AlignmentTrainerConfig) -> Mapping[str, Any]:

@@ -157,8 +157,9 @@ def test_region_features_know_no_texts() -> None:
 def test_facts_of_a_checkpoint(on_features: Path) -> None:
     facts = AlignmentConfig(checkpoint=on_features).facts()
     assert (facts.dim, facts.outputs) == (10, ("global", "texts", "features"))
-    for model, patches in (("ViT-B-16", ("patches",)), ("RN50", ())):
-        config = AlignmentConfig(checkpoint=on_features, base={"name": "cn_clip", "model": model})
+    bases = {"cn_clip": {"model": "motif-small"}, "region_features": {"dim": 4}, "nobody": {}}
+    for (name, settings), patches in zip(bases.items(), (("patches",), (), ())):
+        config = AlignmentConfig(checkpoint=on_features, base={"name": name, **settings})
         assert config.facts().outputs == ("global", "texts", *patches)
 
 

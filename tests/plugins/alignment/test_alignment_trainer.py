@@ -1,0 +1,343 @@
+"""Whole runs on region features: from a configuration to a system, resumed, refused, and on data at fault."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heritage_align_plugins.alignment.checkpoint import load_model
+from heritage_align_plugins.alignment.collected import Side
+from heritage_align_plugins.alignment.task import AlignmentTask
+
+from heritage_align.config import load_config
+from heritage_align.data.region_features import RegionFeatures, read_region_features, write_region_features
+from heritage_align.encoding import ImageStage
+from heritage_align.errors import CheckpointError, ConfigError, DataError
+from heritage_align.evaluation.systems import encode_dataset, evaluate_system
+from heritage_align.pipeline import Pipeline, build_component
+from heritage_align.plugins import default_registry
+from heritage_align.protocols import BuildContext
+from heritage_align.testing import Case, check_component
+from heritage_align.testing.samples import ToyEncoder
+from heritage_align.training.job import TrainingOutcome
+from heritage_align.types import TextItem
+
+LEVELS = {
+    "name": "weighted_sum",
+    "terms": [{"weight": 1.0, "similarity": {"name": "scan"}}, {"weight": 1.0, "similarity": {"name": "global"}}],
+}
+
+
+def kit(small: Any, folder: Path, **settings: Any) -> dict[str, Any]:
+    document = small.document(folder, **settings)
+    trainer = {key: value for key, value in document.pop("train").items() if key != "name"}
+    return {"settings": trainer, "system": document}
+
+
+def test_it_conforms(small: Any, folder: Path) -> None:
+    results = check_component(Case("trainer", "alignment", **kit(small, folder, epochs=2)))
+    assert {result.state for result in results} == {"passed"}
+
+
+def test_the_cca_conforms(small: Any, folder: Path) -> None:
+    made = kit(small, folder)
+    made["settings"] = {key: made["settings"][key] for key in ("data", "validation")} | {"dim": 8}
+    made["system"]["similarity"] = {"name": "global"}
+    results = check_component(Case("trainer", "cca", **made))
+    assert {result.state for result in results} == {"passed"}
+
+
+def test_the_outcome_reaches_the_recall_that_it_says(trained: TrainingOutcome, small: Any, folder: Path) -> None:
+    pipeline = Pipeline(load_config({**trained.document, "data": small.document(folder)["train"]["validation"]}))
+    result = evaluate_system(pipeline, encode_dataset(pipeline, pipeline.dataset())).result
+    assert result.mean_recall == pytest.approx(trained.metrics["recall"])
+    assert trained.document["encoder"]["checkpoint"] == str(trained.files["model"])
+    assert all(path.exists() for path in trained.files.values())
+
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "two levels": {"similarity": LEVELS},
+    "infonce": {"train": {"loss": "infonce", "schedule": "cosine", "weight_decay": 0.01}},
+    "bag": {"train": {"model": {"dim": 16, "text": ["bag"], "sentence": "whole"}}, "similarity": {"name": "global"}},
+    "warm start": {"train": {"model": {"dim": 16, "text": ["bigru", "bag"]}, "warm_start": {}}},
+    "deepfrag": {"train": {"loss": "deepfrag"}, "similarity": {"name": "deepfrag"}},
+    "bfan, keypoints": {
+        "similarity": {"name": "scan", "rectifier": "relu"},
+        "filters": [{"name": "bfan_focal", "mode": "sheng"}],
+        "proposer": {"min_keypoints": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_learns(small: Any, folder: Path, tmp_path: Path, name: str) -> None:
+    """Eight pictures with a caption each: chance has a mean recall of (12.5 + 62.5 + 100) / 3 = 58.3."""
+    changes = OBJECTIVES[name]
+    config = small.document(folder, epochs=12, **{"learning_rate": 2e-2, **changes.get("train", {})})
+    config |= {key: value for key, value in changes.items() if key not in ("train", "proposer")}
+    config["proposer"] |= changes.get("proposer", {})
+    outcome = small.train(config, tmp_path)
+    assert outcome.metrics["recall"] > 75
+    losses = [
+        sum(value for key, value in record.items() if key.startswith("loss")) for record in small.history(tmp_path)
+    ]
+    assert losses[-1] < losses[0]
+    assert Pipeline(load_config(outcome.document)).config.name == "small"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision(small: Any, folder: Path, tmp_path: Path, precision: str) -> None:
+    outcome = small.train(small.document(folder, precision=precision, epochs=4), tmp_path)
+    wide = small.train(small.document(folder, epochs=4), tmp_path / "fp32")
+    first = [small.history(path)[0]["loss scan"] for path in (tmp_path, tmp_path / "fp32")]
+    assert first[0] == pytest.approx(first[1], rel=0.05)
+    assert first[0] != first[1]
+    model, _ = load_model(outcome.files["model"])
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    assert wide.files["model"].read_bytes() != outcome.files["model"].read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{}, {"model": {"dim": 16, "embedding_dim": 12, "dropout": 0.3, "unknown": 0.2}}])
+def test_a_killed_run_goes_on_to_the_same_file(
+    small: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    config = small.document(folder, checkpoint_steps=2, **changes)
+    whole = small.train(config, tmp_path / "whole")
+    step, calls = AlignmentTask.step, 0
+
+    def killed(self: AlignmentTask, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # the third of three steps of the second epoch
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTask, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            small.train(config, tmp_path / "killed")
+    left = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
+    assert (left["epoch"], left["step"]) == (1, 2)
+    again = small.train(config, tmp_path / "killed")
+    assert again.files["model"].read_bytes() == whole.files["model"].read_bytes()
+    assert small.history(tmp_path / "killed") == small.history(tmp_path / "whole")
+    assert again.document["encoder"] | {"checkpoint": ""} == whole.document["encoder"] | {"checkpoint": ""}
+
+
+def test_another_configuration_in_the_folder_is_refused(small: Any, folder: Path, tmp_path: Path) -> None:
+    small.train(small.document(folder, epochs=1), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"another configuration or other data \(training\.yaml beside it"):
+        small.train(small.document(folder, epochs=1, margin=0.3), tmp_path)
+    with pytest.raises(DataError, match="holds a run already"):
+        small.train(small.document(folder, epochs=1), tmp_path, resume=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_other_features_under_the_same_name_are_refused(small: Any, tmp_path: Path) -> None:
+    folder = small.write_collection(tmp_path / "data")
+    small.train(small.document(folder, epochs=1), tmp_path / "run")
+    path = folder / "region_features.safetensors"
+    changed = read_region_features(path)
+    other = RegionFeatures("x", changed.ids, changed.offsets, changed.values * 2, changed.boxes)
+    write_region_features(path, other, dtype="fp32")
+    with pytest.raises(CheckpointError, match="other data"):
+        small.train(small.document(folder, epochs=1), tmp_path / "run")
+
+
+def test_where_it_runs_is_no_part_of_what_it_is(small: Any, folder: Path, tmp_path: Path) -> None:
+    first = small.train(small.document(folder, epochs=1), tmp_path)
+    config = small.document(folder, epochs=1)
+    config["runtime"] |= {"workers": 7, "batch_size": 5}
+    config["train"]["checkpoint_steps"] = 1
+    config |= {"name": "renamed", "search": {"top_k": 3}}
+    again = small.train(config, tmp_path)
+    assert again.files["model"].read_bytes() == first.files["model"].read_bytes()
+
+
+def test_golden_fine_tuning_runs_and_resumes(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box is a picture of one region, encoded as a crop (Sheng et al. 2021, 4.4)."""
+
+    def motifs(split: str) -> dict[str, Any]:
+        return {"name": "motifs", "split": split, "artworks": 4, "variants": 1, "size": 64}
+
+    model = {"dim": 8, "embedding_dim": 6}
+    config = {
+        "version": 1,
+        "name": "golden",
+        "encoder": {"name": "cn_clip", "model": "motif-small"},
+        "proposer": {"name": "patch_grid", "mode": "windows"},
+        "fragmenter": {"name": "annotated"},
+        "similarity": {"name": "scan"},
+        "data": motifs("test"),
+        "train": {
+            "name": "alignment", "data": motifs("train"), "validation": motifs("val"), "model": model,
+            "epochs": 1, "golden_epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "checkpoint_steps": 1,
+        },
+        "runtime": {"device": "cpu"},
+    }  # fmt: skip
+    whole = small.train(config, tmp_path / "whole")
+    before, after = (
+        load_model(tmp_path / "whole" / name)[0] for name in ("model.safetensors", "golden/model.safetensors")
+    )
+    assert whole.files["model"] == tmp_path / "whole" / "golden" / "model.safetensors"
+    assert any(not torch.equal(v, after.state_dict()[n]) for n, v in before.state_dict().items())
+    assert torch.equal(before.image.mean, after.image.mean)
+    assert len(small.history(tmp_path / "whole" / "golden")) == 2
+
+    step, calls = AlignmentTask.step, 0
+
+    def killed(self: AlignmentTask, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if (tmp_path / "killed" / "golden" / "last.pt").exists():
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTask, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            small.train(config, tmp_path / "killed")
+    assert calls > 2
+    again = small.train(config, tmp_path / "killed")
+    assert again.files["model"].read_bytes() == whole.files["model"].read_bytes()
+    pipeline = Pipeline(load_config(again.document))
+    assert pipeline.encoder.dim == 8
+
+
+def test_golden_boxes_have_no_features_in_a_file(small: Any, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 0 golden pairs; golden_epochs needs at least 2"):
+        small.train(small.document(folder, epochs=1, golden_epochs=1), tmp_path)
+
+
+# Data at fault: one clear error each, and nothing trained.
+
+
+def broken(small: Any, tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    """Write a collection whose features are changed: arrays of `RegionFeatures` by name."""
+    folder = small.write_collection(tmp_path / "data")
+    path = folder / "region_features.safetensors"
+    given = read_region_features(path)
+    names = ("ids", "offsets", "values", "boxes", "objectness", "global_features")
+    arrays = {name: getattr(given, name) for name in names} | changes
+    path.unlink()
+    # By hand: the writer refuses what is not finite.
+    from safetensors.numpy import save_file
+
+    tensors = {("global" if name == "global_features" else name): arrays[name] for name in names[1:]}
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}
+    save_file(tensors, path, {"ids": json.dumps(arrays["ids"])})
+    document: dict[str, Any] = small.document(folder, epochs=1)
+    return document
+
+
+def refused(small: Any, config: dict[str, Any], tmp_path: Path) -> str:
+    with pytest.raises((DataError, ConfigError)) as caught:
+        small.train(config, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.pt"))
+    return str(caught.value)
+
+
+def test_pictures_without_regions(small: Any, tmp_path: Path) -> None:
+    given = read_region_features(small.write_collection(tmp_path / "data") / "region_features.safetensors")
+    keep = np.repeat([i not in (1, 5, 6) for i in range(40)], 3)
+    counts = [3 * (i not in (1, 5, 6)) for i in range(40)]
+    config = broken(
+        small, tmp_path, offsets=np.cumsum([0, *counts]), values=given.values[keep], boxes=given.boxes[keep]
+    )
+    message = refused(small, config, tmp_path)
+    assert "'images/1.jpg'" in message
+    assert "without regions" in message
+    config["proposer"]["empty"] = "whole"
+    assert small.train(config, tmp_path / "run").metrics["recall"] > 0
+
+
+def test_ids_that_do_not_match(small: Any, tmp_path: Path) -> None:
+    config = broken(small, tmp_path, ids=[f"photo-{i}.png" for i in range(40)])
+    message = refused(small, config, tmp_path)
+    assert "'images/0.jpg', 'images/1.jpg', 'images/2.jpg'" in message
+    assert "of 24 have no features" in message
+    assert "'photo-0.png'" in message
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_features_that_are_not_finite(small: Any, tmp_path: Path, wrong: float) -> None:
+    folder = small.write_collection(tmp_path / "data")
+    values = np.array(read_region_features(folder / "region_features.safetensors").values)
+    values[3 * 5 + 1, 4] = wrong
+    message = refused(small, broken(small, tmp_path, values=values), tmp_path)
+    assert "image 'images/5.jpg', region 1" in message
+    whole = np.array(read_region_features(folder / "region_features.safetensors").values)[:40].copy()
+    whole[7, 0] = wrong
+    message = refused(small, broken(small, tmp_path, global_features=whole), tmp_path)
+    assert "'images/7.jpg'" in message
+
+
+def test_texts_without_phrases() -> None:
+    class Barren:
+        """A fragmenter that finds nothing in some texts, which ours never do."""
+
+        def split(self, item: TextItem) -> tuple[str, ...]:
+            return () if "crane" in item.text else (item.text,)
+
+    side = Side(ImageStage(ToyEncoder()), Barren(), raw=True)
+    items = [TextItem(f"t{i}", f"a {'crane' if i % 2 else 'lotus'}") for i in range(9)]
+    message = "4 texts have no fragment, the first: 't1', 't3', 't5'; look at the fragmenter"
+    with pytest.raises(DataError, match=re.escape(message)):
+        side.fragments(items)
+
+
+def test_a_text_that_is_blank(small: Any, folder: Path, tmp_path: Path) -> None:
+    config = small.document(folder)
+    config.pop("fragmenter")
+    (tmp_path / "table.jsonl").write_text('{"image": "images/0.jpg", "text": "  ", "split": "train"}\n')
+    config["train"]["data"]["file"] = str(tmp_path / "table.jsonl")
+    assert "table.jsonl:1: 'text' is empty" in refused(small, config, tmp_path)
+
+
+def test_data_that_is_too_little(small: Any, folder: Path, tmp_path: Path) -> None:
+    config = small.document(folder)
+    row = {"image": "images/0.jpg", "text": "a lotus", "phrases": ["a lotus"], "split": "train"}
+    (tmp_path / "table.jsonl").write_text(json.dumps(row) + "\n")
+    config["train"]["data"]["file"] = str(tmp_path / "table.jsonl")
+    assert "not a single batch" in refused(small, config, tmp_path)
+    config["train"]["data"]["split"] = "trian"
+    assert "has no rows of split 'trian'; splits: train" in refused(small, config, tmp_path)
+
+
+def test_pieces_that_are_missing(small: Any, folder: Path, tmp_path: Path) -> None:
+    def without(**changes: Any) -> str:
+        return refused(small, {**small.document(folder), **changes}, tmp_path)
+
+    assert "train: is missing" in without(train=None)
+    assert "train.data: is missing" in without(train={"name": "alignment"})
+    assert "proposer: is missing; training compares regions" in without(proposer=None)
+    frozen = small.document(folder, model={"text": ["frozen"]})
+    assert "text_encoder: is missing; train.model.text frozen projects one" in refused(small, frozen, tmp_path)
+    lost = small.document(folder)
+    lost["proposer"]["path"] = str(tmp_path / "none.safetensors")
+    assert "none.safetensors" in refused(small, lost, tmp_path)
+    wide = small.document(folder)
+    wide["encoder"]["dim"] = 13
+    assert "13" in refused(small, wide, tmp_path)
+    warm = small.document(folder, warm_start={})
+    assert "starts a bag of words; add bag to train.model.text" in refused(small, warm, tmp_path)
+
+
+def test_a_warm_start_on_captions_that_are_all_alike(small: Any, folder: Path, tmp_path: Path) -> None:
+    config = small.document(folder, warm_start={}, model={"dim": 8, "text": ["bag"]})
+    rows = [{"image": f"images/{i}.jpg", "text": "a vase", "phrases": ["a vase"], "split": "train"} for i in range(9)]
+    (tmp_path / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config["train"]["data"]["file"] = str(tmp_path / "table.jsonl")
+    assert "do not vary" in refused(small, config, tmp_path)
+
+
+def test_the_trainer_is_built_without_its_data(small: Any, folder: Path) -> None:
+    config = load_config(small.document(folder))
+    assert config.train is not None
+    build_component(config.train, BuildContext(), default_registry())
