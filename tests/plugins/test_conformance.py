@@ -18,6 +18,10 @@ from heritage_align.testing import Case, check_component, parametrize_with_check
 TESTS = Path(__file__).parent
 
 ELSEWHERE = {
+    "encoder.alignment": "alignment/test_alignment_encoder.py",
+    "dataset.fold": "datasets/test_fold.py",
+    "trainer.alignment": "alignment/test_alignment_trainer.py",
+    "trainer.cca": "alignment/test_alignment_trainer.py",
     "encoder.bert": "bert/test_bert_encoder.py",
     "dataset.parallel_captions": "datasets/test_two_languages.py",
     "dataset.translated_captions": "datasets/test_two_languages.py",
@@ -52,6 +56,8 @@ BOTH_FOLD = [
 ]
 
 HERE = [
+    Case("encoder", "region_features", {"dim": 12}, feature_dim=12),
+    Case("similarity", "deepfrag"),
     Case("similarity", "global"),
     Case("similarity", "scan"),
     Case("similarity", "scan", {"direction": "i2t"}),
