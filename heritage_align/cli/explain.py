@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,11 @@ from heritage_align.cli.options import (
     read_config,
     set_option,
 )
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from heritage_align.config import Config
 
 
 @click.command(name="explain")
@@ -36,19 +42,22 @@ def command(
 ) -> None:
     """Show which region of IMAGE answered which phrase of TEXT, as a picture and a list.
 
+    IMAGE is a file, or the id of a picture of CONFIG's data. Where regions were computed before (proposer
+    region_features) it is looked up among them by its name.
+
     CONFIG needs regions: laclip, laclip-text, late-interaction, scan, bfan. Without --phrase the config's fragmenter
     splits the text.
 
     Example: heritage-align explain scan vase.jpg "a blue dragon above white waves"
     """
-    from heritage_align.data.images import load_image
     from heritage_align.pipeline import Pipeline
     from heritage_align.report.explain import explain
     from heritage_align.types import TextItem
 
     path = check_file(out or Path(f"{image.stem}.explained.png"), PICTURE_SUFFIXES)
-    picture = load_image(image)
-    pipeline = Pipeline(read_config(config, overrides))
+    resolved = read_config(config, overrides)
+    picture = _picture(image, resolved)
+    pipeline = Pipeline(resolved)
     explanation = explain(pipeline, picture, str(image), TextItem("text", text, phrases=phrases))
     explanation.picture().save(path)
     if as_json:
@@ -58,3 +67,14 @@ def command(
     for phrase, box, response in explanation.answers():
         click.echo(f"  {response:+.3f}  {phrase}  at x {box[0]:.2f}-{box[2]:.2f}, y {box[1]:.2f}-{box[3]:.2f}")
     click.echo(f"wrote {path}")
+
+
+def _picture(image: Path, config: Config) -> Image:
+    from heritage_align.data.images import load_image
+    from heritage_align.pipeline import build_dataset
+
+    if not image.exists() and config.data is not None:
+        dataset = build_dataset(config)
+        if str(image) in dataset.image_ids:
+            return dataset.load_image(str(image))
+    return load_image(image)

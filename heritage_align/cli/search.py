@@ -75,7 +75,7 @@ def command(
     opened = Store.open(store, expect=pipeline.identity())
     item = TextItem("query", text or "", phrases=phrases)
     if query is not None:
-        hits = search_images(pipeline, opened, [query], ["query"], top_k=top_k).hits("query")
+        hits = search_images(pipeline, opened, [query], [str(image)], top_k=top_k).hits(str(image))
     else:
         run = search(pipeline, opened, [item], top_k=top_k)
         hits = with_regions(pipeline, opened, item, run) if pipeline.proposer is not None else run.hits("query")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from heritage_align.errors import DataError, StoreError
 from heritage_align.pipeline import Pipeline
+from heritage_align.planning import takes_features
 from heritage_align.search.candidates import order_of, score_candidates
 from heritage_align.store import Store
 from heritage_align.types import Hit, Run, TextItem
@@ -70,7 +71,7 @@ def search_images(
 
     Args:
         images: upright RGB pictures.
-        ids: names of the queries.
+        ids: names of the queries, by which features that were computed before are looked up.
         top_k: answers a query; `search.top_k` by default.
 
     Raises:
@@ -81,9 +82,12 @@ def search_images(
     _check(store, top_k, top_k)
     if not images:
         raise DataError("search: there is no query")
-    pixels = torch.stack([pipeline.encoder.prepare(image) for image in images])
     with torch.inference_mode():
-        vectors = pipeline.encoder.encode_pixels(pixels).global_features
+        if takes_features(pipeline.config):
+            vectors = pipeline.encode_images(images, ids).global_features
+        else:
+            pixels = torch.stack([pipeline.encoder.prepare(image) for image in images])
+            vectors = pipeline.encoder.encode_pixels(pixels).global_features
         rows, scores = pipeline.index.search(store.blocks("global"), vectors, top_k)
     return _run(pipeline, store, tuple(ids), rows.cpu(), scores.cpu())
 
