@@ -26,6 +26,7 @@ from heritage_align.protocols import (
     Fragmenter,
     FragmentGrouper,
     Proposer,
+    WholeEncoder,
 )
 from heritage_align.types import ImageFeatures, Regions, TextFeatures, TextItem
 
@@ -136,10 +137,15 @@ class ImageStage:
             rows.append(torch.from_numpy(np.asarray(found.features, dtype=np.float32)))
             whole.append(torch.from_numpy(np.asarray(found.global_feature, dtype=np.float32)))
         counts = torch.tensor([0, *(len(r) for r in regions)])
-        ragged = Ragged(self.encoder.encode_features(torch.cat(rows)), counts.cumsum(0))
+        raw = Ragged(torch.cat(rows), counts.cumsum(0))
+        ragged = Ragged(self.encoder.encode_features(raw.values), raw.offsets)
+        if isinstance(self.encoder, WholeEncoder):
+            wholes = self.encoder.encode_wholes(torch.stack(whole), raw, boxes)
+        else:
+            wholes = self.encoder.encode_features(torch.stack(whole))
         return ImageFeatures(
             tuple(ids),
-            self.encoder.encode_features(torch.stack(whole)),
+            wholes,
             ragged,
             boxes=boxes,
             keep=_keep(regions, ragged.device),

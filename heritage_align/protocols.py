@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from heritage_align.ops import Ragged
     from heritage_align.training.job import TrainingJob, TrainingOutcome
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
@@ -75,6 +76,20 @@ class FeatureEncoder(Protocol):
 
     def encode_features(self, features: Tensor) -> Tensor:
         """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``, unit rows, fp32."""
+
+
+@runtime_checkable
+class WholeEncoder(Protocol):
+    """What a `FeatureEncoder` offers besides if a picture's vector is made of its regions' features too."""
+
+    def encode_wholes(self, features: Tensor, regions: Ragged, boxes: Tensor) -> Tensor:
+        """Map pictures to ``(n, dim)``, unit rows, fp32.
+
+        Args:
+            features: ``(n, feature_dim)`` of whole images.
+            regions: values ``(total_regions, feature_dim)``, one run of rows a picture.
+            boxes: ``(total_regions, 4)`` xyxy as fractions of width and height.
+        """
 
 
 @runtime_checkable

@@ -33,7 +33,13 @@ class CcaTrainer:
         config = self.config
         settings = AlignmentTrainerConfig(
             model=ModelSettings(
-                dim=config.dim, text=("bag",), min_count=config.min_count, min_pairs=config.min_pairs, sentence="whole"
+                dim=config.dim,
+                text=("bag",),
+                min_count=config.min_count,
+                min_pairs=config.min_pairs,
+                pieces=config.pieces,
+                whole=config.whole,
+                sentence="whole",
             ),
             warm_start=config.cca,
         )

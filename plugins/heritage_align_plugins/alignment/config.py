@@ -68,9 +68,20 @@ class RegionFeaturesConfig(ComponentConfig):
 class WarmStart(ComponentConfig):
     """A CCA on the training data from which the projections start."""
 
-    ridge_image: float = Field(0.3, gt=0, description="as a share of the mean variance of the image features")
-    ridge_text: float = Field(0.3, gt=0, description="as a share of the mean variance of the bags")
-    power: float = Field(1.0, ge=0, description="each direction is scaled by its correlation to this power")
+    ridge_image: float = Field(1.0, gt=0, description="as a share of the mean variance of the image features")
+    ridge_text: float = Field(2.0, gt=0, description="as a share of the mean variance of the bags")
+    ridge_regions: float = Field(
+        0.3, gt=0, description="model.whole pooled only: of the regions' map, a regression of the bags' vectors"
+    )
+    power: float = Field(1.5, ge=0, description="each direction is scaled by its correlation to this power")
+    pooling: Literal["global", "regions", "both"] = Field(
+        "both",
+        description="model.whole shared only: image vectors of the fit: the whole image's, the mean of its regions, or "
+        "the mean of the two",
+    )
+    pictures: int = Field(
+        4000, ge=2, description="pictures of the fit at most, its time grows with their cube; all are trained on"
+    )
 
 
 class AlignmentTrainerConfig(TrainerConfig):
@@ -99,11 +110,10 @@ class CcaTrainerConfig(TrainerConfig):
 
     dim: int = Field(128, ge=1, description="directions to keep")
     cca: WarmStart = Field(default_factory=WarmStart, description="ridges and scale")
-    pooling: Literal["global", "regions", "both"] = Field(
-        "both", description="image vectors: the whole image's, the mean of its regions, or the mean of the two"
-    )
+    whole: Literal["shared", "pooled"] = Field("pooled", description="as train.model.whole of trainer alignment")
+    pieces: int = Field(4, ge=0, description="as train.model.pieces of trainer alignment")
     min_count: int = Field(1, ge=1, description="rarer tokens are unknown")
-    min_pairs: int = Field(2, ge=1, description="rarer pairs of neighbours are left out")
+    min_pairs: int = Field(2, ge=1, description="rarer pairs of neighbours and pieces are left out")
 
 
 class DeepFragConfig(ComponentConfig):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError
+from heritage_align.ops import Ragged
 from heritage_align.protocols import BuildContext, EncodedImages, Encoder, FragmentedTexts
 from heritage_align_plugins.alignment.checkpoint import check_base, load_model
 from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeaturesConfig
@@ -80,6 +81,19 @@ class AlignmentEncoder:
         return self._project(features)
 
     @torch.inference_mode()
+    def encode_wholes(self, features: Tensor, regions: Ragged, boxes: Tensor) -> Tensor:
+        """Map whole pictures to ``(n, dim)``, unit rows, where their regions' features take part.
+
+        Args:
+            features: ``(n, feature_dim)``.
+            regions: values ``(total_regions, feature_dim)``.
+            boxes: ``(total_regions, 4)`` xyxy.
+        """
+        self._check_width(features)
+        regions = Ragged(regions.values.float().to(self.device), regions.offsets.to(self.device))
+        return self._finished(self.model.encode_wholes(features.float().to(self.device), regions, boxes))
+
+    @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode phrases or sentences, each as one fragment; returns ``(n, dim)``, unit rows."""
         _refuse_blank(texts)
@@ -97,12 +111,15 @@ class AlignmentEncoder:
         return FragmentedTexts(self._finished(whole), self._finished(parts))
 
     def _project(self, features: Tensor) -> Tensor:
+        self._check_width(features)
+        return self._finished(self.model.encode_images(features.float().to(self.device)))
+
+    def _check_width(self, features: Tensor) -> None:
         if features.shape[-1] != self.model.feature_dim:
             raise DataError(
                 f"region features have {features.shape[-1]} dimensions, the model was trained on "
                 f"{self.model.feature_dim}"
             )
-        return self._finished(self.model.encode_images(features.float().to(self.device)))
 
     def _finished(self, vectors: Tensor) -> Tensor:
         return normalize(vectors.float(), dim=-1) if self._unit else vectors.float()

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from heritage_align.ops import Ragged
 from heritage_align.protocols import Encoder
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.bag import BagOfWords
 from heritage_align_plugins.alignment.text.frozen import FrozenText
 from heritage_align_plugins.alignment.text.gru import BidirectionalGru
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
+from heritage_align_plugins.alignment.whole import WholeProjection
 
 
 class ImageProjection(nn.Module):
@@ -71,6 +73,8 @@ class AlignmentModel(nn.Module):
         self.feature_dim = feature_dim
         self.vocabulary = vocabulary
         self.image = ImageProjection(feature_dim, settings.dim, settings.dropout)
+        pooled = settings.whole == "pooled"
+        self.whole = WholeProjection(feature_dim, settings.dim, settings.dropout) if pooled else None
         self.text = nn.ModuleDict()
         for part in settings.text:
             if part == "bigru":
@@ -87,6 +91,19 @@ class AlignmentModel(nn.Module):
     def encode_images(self, features: Tensor) -> Tensor:
         """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``."""
         projected: Tensor = self.image(features)
+        return projected
+
+    def encode_wholes(self, features: Tensor, regions: Ragged, boxes: Tensor | None = None) -> Tensor:
+        """Map pictures to ``(n, dim)``.
+
+        Args:
+            features: ``(n, feature_dim)`` of whole images.
+            regions: values ``(total_regions, feature_dim)``, unprojected.
+            boxes: ``(total_regions, 4)``, or None where there are none.
+        """
+        if self.whole is None:
+            return self.encode_images(features)
+        projected: Tensor = self.whole(features, regions, boxes)
         return projected
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:

@@ -10,7 +10,7 @@ TextPart = Literal["bigru", "bag", "frozen"]
 
 
 class ModelSettings(BaseModel):
-    """The common space and the text models; images always get one linear map (Sheng et al. 2021, eqs 1 and 2)."""
+    """The common space, the maps of regions and pictures (Sheng et al. 2021, eqs 1 and 2) and the text models."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,18 @@ class ModelSettings(BaseModel):
     relu: bool = Field(True, description="text frozen only: rectify the projection (eq. 3)")
     embedding_dim: int = Field(300, ge=1, description="text bigru only: width of the word vectors")
     min_count: int = Field(1, ge=1, description="tokens that are rarer in the training captions are unknown")
-    min_pairs: int = Field(2, ge=1, description="text bag only: pairs of neighbours that are rarer are left out")
+    min_pairs: int = Field(2, ge=1, description="text bag only: pairs and pieces that are rarer are left out")
+    pieces: int = Field(
+        0,
+        ge=0,
+        description="text bag only: longest piece of a word that counts as a token, from 3 characters; 0: none. For "
+        "scripts with spaces: 'dog' and 'dogs' share most of theirs. Ours",
+    )
+    whole: Literal["shared", "pooled"] = Field(
+        "shared",
+        description="vector of a whole picture. shared: its own feature by the regions' map (eq. 2); pooled: its own "
+        "feature and the mean of its regions by area, each dimension standardised, by a map of its own (ours)",
+    )
     sentence: Literal["mean", "whole"] = Field(
         "mean",
         description="global vector of a text. mean: of its fragments (eq. 4); whole: the text read as one fragment",

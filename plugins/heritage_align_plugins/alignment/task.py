@@ -149,11 +149,11 @@ class AlignmentTask:
 
     def _project(self, pictures: ImageFeatures) -> ImageFeatures:
         assert pictures.regions is not None
-        rows = torch.cat([pictures.global_features, pictures.regions.values]).float().to(self._device)
-        projected = self.model.encode_images(rows).float()
-        regions = Ragged(projected[len(pictures) :], pictures.regions.offsets.to(self._device))
+        raw = Ragged(pictures.regions.values.float().to(self._device), pictures.regions.offsets.to(self._device))
+        wholes = self.model.encode_wholes(pictures.global_features.float().to(self._device), raw, pictures.boxes)
+        regions = Ragged(self.model.encode_images(raw.values).float(), raw.offsets)
         keep = None if pictures.keep is None else pictures.keep.to(self._device)
-        return ImageFeatures(pictures.ids, projected[: len(pictures)], regions, keep=keep)
+        return ImageFeatures(pictures.ids, wholes.float(), regions, keep=keep)
 
     def _precision(self) -> torch.dtype:
         return torch.float16 if self.settings.precision == "fp16" else torch.bfloat16

@@ -10,6 +10,7 @@ import torch
 
 from heritage_align.config import Component, Config
 from heritage_align.errors import ConfigError
+from heritage_align.ops import Ragged
 from heritage_align.pipeline import build_component
 from heritage_align.planning import gives
 from heritage_align.plugins import Registry, default_registry
@@ -49,6 +50,11 @@ class AlignmentTrainer:
         registry = job.registry or default_registry()
         side = Side.of(job.config, context, registry)
         runtime = job.config.runtime
+        if settings.model.whole == "pooled" and not side.raw:
+            fault = (
+                "train.model.whole: pooled is for region features; this encoder's pictures know nothing of their crops"
+            )
+            raise ConfigError([fault], job.config.source)
         options = {"batch_size": runtime.batch_size, "workers": runtime.workers, "quiet": job.quiet}
         train = collect(job.train, side, **options)
         validation = collect(job.validation, side, **options) if job.validation is not None else None
@@ -97,11 +103,14 @@ def build_model(
     """Build a model for training data, started as the settings say."""
     assert train.images.regions is not None
     documents = [" \n ".join([item.text, *split]) for item, split in zip(train.items, train.fragments)]
-    vocabulary = Vocabulary.of(documents, settings.model.min_count, settings.model.min_pairs)
+    vocabulary = Vocabulary.of(documents, settings.model.min_count, settings.model.min_pairs, settings.model.pieces)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AlignmentModel(settings.model, train.images.regions.dim, vocabulary, base_text)
-    model.image.fit_scale(torch.cat([train.images.global_features, train.images.regions.values]).float())
+    whole, regions = train.images.global_features.float(), train.images.regions
+    model.image.fit_scale(torch.cat([whole, regions.values.float()]))
+    if model.whole is not None:
+        model.whole.fit_scale(whole, Ragged(regions.values.float(), regions.offsets), train.images.boxes)
     if settings.warm_start is not None:
         start_from_cca(model, train, settings.warm_start)
     return model

@@ -1,4 +1,4 @@
-"""Start an alignment model's projections from a CCA of whole images and bags of words."""
+"""Start an alignment model's projections from a CCA of pictures and bags of words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.errors import ConfigError, DataError
+from heritage_align.ops import Ragged
 from heritage_align_plugins.alignment.cca import Cca, fit_cca
 from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.config import WarmStart
@@ -13,6 +14,7 @@ from heritage_align_plugins.alignment.deepfrag import sums
 from heritage_align_plugins.alignment.model import AlignmentModel
 from heritage_align_plugins.alignment.text.bag import BagOfWords
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
+from heritage_align_plugins.alignment.whole import pool_regions
 
 
 def pooled(data: Collected, pooling: str) -> Tensor:
@@ -34,10 +36,26 @@ def bags(vocabulary: Vocabulary, texts: list[str]) -> Tensor:
     return matrix
 
 
-def start_from_cca(model: AlignmentModel, data: Collected, settings: WarmStart, pooling: str = "both") -> Cca:
-    """Set the image projection and the bag of words to a CCA's; directions beyond the CCA's are 0.
+def regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """Return the map and the offset of a ridge regression, ``x @ map + offset``: ``(dim_x, dim_y)``, ``(dim_y,)``.
 
-    The other text models are left as they are, their outputs add to the bag's.
+    ``map = (C_xx + r I)^-1 C_xy``, covariances divided by n, r as a share of the mean variance of x.
+    """
+    x, y = x.double(), y.double()
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    centred = x - x_mean
+    covariance = centred.T @ centred / len(x)
+    shift = ridge * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(x.shape[1], dtype=x.dtype)
+    weights = torch.linalg.solve(covariance + shift, centred.T @ (y - y_mean) / len(x))
+    return weights.float(), (y_mean - x_mean @ weights).float()
+
+
+def start_from_cca(model: AlignmentModel, data: Collected, settings: WarmStart) -> Cca:
+    """Set the projections of pictures and the bag of words to a CCA's; directions beyond the CCA's are 0.
+
+    A picture's captions are one document. Where whole pictures have a map of their own, that of the regions is the
+    ridge regression of the bags' vectors on the mean of a picture's regions by area, so that regions lie near the words
+    of their pictures. The other text models are left as they are, their outputs add to the bag's.
 
     Raises:
         ConfigError: the model has no bag of words.
@@ -47,19 +65,48 @@ def start_from_cca(model: AlignmentModel, data: Collected, settings: WarmStart, 
         raise ConfigError(["train.warm_start: starts a bag of words; add bag to train.model.text"])
     bag = model.text["bag"]
     assert isinstance(bag, BagOfWords)
-    x = (pooled(data, pooling)[data.rows] - model.image.mean.cpu()) / model.image.scale.cpu()
-    y = bags(model.vocabulary, [item.text for item in data.items])
+    pictures, texts = _documents(data, settings.pictures)
+    regions = data.images.regions
+    assert regions is not None
+    raw = Ragged(regions.values.float(), regions.offsets)
+    with torch.no_grad():
+        if model.whole is None:
+            x = (pooled(data, settings.pooling) - model.image.mean.cpu()) / model.image.scale.cpu()
+        else:
+            x = model.whole.standardised(data.images.global_features.float(), raw, data.images.boxes)
+    y = bags(model.vocabulary, texts)
     try:
-        fit = fit_cca(x, y, model.settings.dim, settings.ridge_image, settings.ridge_text)
+        fit = fit_cca(x[pictures], y, model.settings.dim, settings.ridge_image, settings.ridge_text)
     except ValueError as error:
         raise DataError(f"warm start: {error}") from error
     scale = fit.correlations**settings.power
     count = len(scale)
+    projection = model.image.projection if model.whole is None else model.whole.projection
     with torch.no_grad():
-        for parameter in (model.image.projection.weight, model.image.projection.bias, bag.embedding.weight, bag.bias):
+        for parameter in (projection.weight, projection.bias, bag.embedding.weight, bag.bias):
             parameter.zero_()
-        model.image.projection.weight[:count] = (fit.a * scale).T
-        model.image.projection.bias[:count] = -(fit.x_mean @ fit.a) * scale
+        projection.weight[:count] = (fit.a * scale).T
+        projection.bias[:count] = -(fit.x_mean @ fit.a) * scale
         bag.embedding.weight[:, :count] = fit.b * scale
         bag.bias[:count] = -(fit.y_mean @ fit.b) * scale
+        if model.whole is not None:
+            means = pool_regions(
+                Ragged((raw.values - model.image.mean) / model.image.scale, raw.offsets), data.images.boxes
+            )
+            weights, offset = regression(means[pictures], (y - fit.y_mean) @ fit.b * scale, settings.ridge_regions)
+            model.image.projection.weight.zero_()
+            model.image.projection.bias.zero_()
+            model.image.projection.weight[:count] = weights.T
+            model.image.projection.bias[:count] = offset
     return fit
+
+
+def _documents(data: Collected, most: int) -> tuple[Tensor, list[str]]:
+    """Return rows of pictures, `most` at most and evenly spread, and the captions of each as one text."""
+    captions: dict[int, list[str]] = {}
+    for row, item in zip(data.rows.tolist(), data.items):
+        captions.setdefault(row, []).append(item.text)
+    rows = sorted(captions)
+    if len(rows) > most:
+        rows = [rows[int(place)] for place in torch.linspace(0, len(rows) - 1, most)]
+    return torch.tensor(rows), [" \n ".join(captions[row]) for row in rows]
