@@ -168,6 +168,23 @@ def test_every_recipe_of_the_system_trains_and_runs(call: Call, collection: Path
     assert explained.exit_code == 0, explained.output
 
 
+def test_pictures_under_an_encoder(call: Call, tmp_path: Path) -> None:
+    """Without region features: crops of the motif collection through the small encoder, which is trained upon."""
+    motifs = "{name: motifs, split: %s, artworks: 3, variants: 1, size: 64}"
+    data = [f"train.{key}={motifs % split}" for key, split in (("data", "train"), ("validation", "val"))]
+    sets = [part for value in (*data, f"data={motifs % 'test'}", "train.epochs=1") for part in ("--set", value)]
+    done = call("train", "scan", *QUICK, *sets, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    config = tmp_path / "run" / "config.yaml"
+    assert loaded(call("evaluate", config, "--json", "--ks", "1"))["images"] == 3
+    built = call("index", "build", config, "--out", tmp_path / "store")
+    assert built.exit_code == 0, built.output
+    hits = loaded(call("search", config, "a crane", "--store", tmp_path / "store", "--json"))["hits"]
+    assert len(hits) == 3
+    explained = call("explain", config, hits[0]["id"], "a crane", "--out", tmp_path / "why.png")
+    assert explained.exit_code == 0, explained.output
+
+
 def test_the_cca_is_trained_by_the_same_command(call: Call, collection: Path, tmp_path: Path) -> None:
     config = {
         "version": 1,
