@@ -9,9 +9,10 @@ from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import RECALL
-from heritage_align_plugins.alignment.collected import Side, collect
+from heritage_align_plugins.alignment.collected import collect
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig, CcaTrainerConfig
 from heritage_align_plugins.alignment.settings import ModelSettings
+from heritage_align_plugins.alignment.side import Side
 from heritage_align_plugins.alignment.task import MODEL, AlignmentTask
 from heritage_align_plugins.alignment.trainer import build_model, build_similarity, trained_document
 

@@ -9,7 +9,8 @@ from heritage_align.errors import DataError
 from heritage_align.ops import Ragged
 from heritage_align.protocols import Dataset
 from heritage_align.types import ImageFeatures, TextItem
-from heritage_align_plugins.alignment.collected import Collected, Side
+from heritage_align_plugins.alignment.collected import Collected
+from heritage_align_plugins.alignment.side import Side
 
 
 def collect_golden(dataset: Dataset, side: Side) -> Collected:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from heritage_align.config import Component, Config
 from heritage_align.errors import ConfigError
@@ -19,10 +20,11 @@ from heritage_align.training.history import HISTORY, PLOT
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
 from heritage_align.training.state import TrainingState
-from heritage_align_plugins.alignment.collected import Collected, Side, collect
+from heritage_align_plugins.alignment.collected import Collected, collect
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.golden import collect_golden
 from heritage_align_plugins.alignment.model import AlignmentModel
+from heritage_align_plugins.alignment.side import Side
 from heritage_align_plugins.alignment.task import MODEL, AlignmentTask
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
 from heritage_align_plugins.alignment.warm_start import start_from_cca
@@ -55,7 +57,7 @@ class AlignmentTrainer:
                 "train.model.whole: pooled is for region features; this encoder's pictures know nothing of their crops"
             )
             raise ConfigError([fault], job.config.source)
-        options = {"batch_size": runtime.batch_size, "workers": runtime.workers, "quiet": job.quiet}
+        options: dict[str, Any] = {"batch_size": runtime.batch_size, "workers": runtime.workers, "quiet": job.quiet}
         train = collect(job.train, side, **options)
         validation = collect(job.validation, side, **options) if job.validation is not None else None
         base_text = _base_text(job.config, settings, context, registry, side)
@@ -83,16 +85,13 @@ class AlignmentTrainer:
         golden = collect_golden(job.train, side)
         folder.mkdir(exist_ok=True)
         best = AlignmentModel(task.model.settings, task.model.feature_dim, task.model.vocabulary, _base_of(task.model))
-        best.load_state_dict(task.model.state_dict())
-        from safetensors.torch import load_file
-
         best.load_state_dict(load_file(job.folder / MODEL))
         settings = self.config.model_copy(update={"epochs": self.config.golden_epochs, "patience": None})
         tuned = AlignmentTask(
             best.to(self._context.device), task.similarity, settings, golden, None, self._context.seed, side.raw
         )
         return fit(
-            tuned, settings, folder, identity=run_identity(identity, GOLDEN), seed=self._context.seed + 1,
+            tuned, settings, folder, identity=run_identity(identity, golden.digest(False)), seed=self._context.seed + 1,
             resume=job.resume, quiet=job.quiet,
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from heritage_align_plugins.alignment.checkpoint import load_model
-from heritage_align_plugins.alignment.collected import Side
+from heritage_align_plugins.alignment.side import Side
 from heritage_align_plugins.alignment.task import AlignmentTask
 
 from heritage_align.config import load_config
