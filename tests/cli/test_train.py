@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import Result
 from PIL import Image
@@ -20,6 +25,7 @@ from heritage_align.recipes import recipe_names, recipe_text
 Call = Callable[..., Result]
 Refused = Callable[..., str]
 
+ROOT = Path(__file__).parents[2]
 MOTIFS = ("lotus", "crane", "dragon", "peony", "云", "浪")
 QUICK = (
     "--set", "train.epochs=3", "--set", "train.batch_size=8", "--set", "train.model.dim=16",
@@ -223,6 +229,23 @@ def test_keypoints_of_the_file_stand_for_the_sift_filter(call: Call, collection:
     assert [step.spec.name for step in config.filters] == []
     assert config.proposer is not None
     assert config.proposer.as_dict()["min_keypoints"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun(call: Call, collection: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    command = ["-m", "heritage_align", "train", "scan-gb", "--data", str(collection), "--out", str(tmp_path), *QUICK]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
+    done = subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("next: heritage-align evaluate") == 1
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert (state["epoch"], state["updates"]) == (3, 12)  # of 18 captions twice an epoch 8, 8, and 2 too few to share
+    assert all(bool(value.isfinite().all()) for value in state["model"].values())
+    assert loaded(call("evaluate", tmp_path / "config.yaml", "--json", "--ks", "1"))["texts"] == 12
 
 
 # Mistakes: one message each.
