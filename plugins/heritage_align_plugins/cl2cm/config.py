@@ -75,7 +75,8 @@ class Cl2cmTrainerConfig(TrainerConfig):
         False, description="mode cl2cm: the student's text model starts as the teacher's instead of at random"
     )
     distillation_weight: float = Field(1.0, ge=0, description="of the relational distillation; 0: warm start alone")
-    distillation_temperature: float = Field(0.07, gt=0, description="of teacher's and student's relations")
+    teacher_temperature: float = Field(0.04, gt=0, description="of the teacher's relations")
+    distillation_temperature: float = Field(0.07, gt=0, description="of the student's relations")
     margin: float = Field(0.2, gt=0, description="of mode triplet")
     word_dropout: float = Field(0.1, ge=0, lt=1, description="share of the tokens that training hides")
     image_dropout: float = Field(0.1, ge=0, lt=1, description="share of an image vector's numbers that training hides")

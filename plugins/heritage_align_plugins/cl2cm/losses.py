@@ -55,15 +55,16 @@ def word_alignment(target: Encoded, source: Encoded, temperature: float, iterati
     return -(weights * (to_source + to_target)).sum() / (2 * weights.sum())
 
 
-def relational_distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+def relational_distillation(teacher: Tensor, student: Tensor, teacher_temperature: float, temperature: float) -> Tensor:
     """KL divergence of the student's relations in a batch from the teacher's, mean of both directions (form: C2KD).
 
     Args:
         teacher: ``(n, n)`` cosines of source captions (rows) with translations (columns); gets no gradient.
         student: ``(n, n)`` cosines of the pictures of those captions with the same translations.
-        temperature: of both.
+        teacher_temperature: of the teacher's relations; a lower one than the student's sharpens them.
+        temperature: of the student's.
     """
-    wanted, found = teacher.detach() / temperature, student / temperature
+    wanted, found = teacher.detach() / teacher_temperature, student / temperature
     rows, columns = (
         kl_div(f.log_softmax(1), w.log_softmax(1), reduction="batchmean", log_target=True)
         for w, f in ((wanted, found), (wanted.T, found.T))

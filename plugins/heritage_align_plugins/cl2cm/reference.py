@@ -34,9 +34,10 @@ def word_alignment(pairs: Sequence[Matrix], temperature: float, iterations: int)
     return loss / mass
 
 
-def relational_distillation(teacher: Matrix, student: Matrix, temperature: float) -> float:
+def relational_distillation(teacher: Matrix, student: Matrix, teacher_temperature: float, temperature: float) -> float:
     """Return the mean of the KL divergences over rows and over columns."""
-    return (_kl(teacher, student, temperature) + _kl(_turned(teacher), _turned(student), temperature)) / 2
+    temperatures = teacher_temperature, temperature
+    return (_kl(teacher, student, *temperatures) + _kl(_turned(teacher), _turned(student), *temperatures)) / 2
 
 
 def info_nce(cosines: Matrix, temperature: float) -> float:
@@ -63,10 +64,10 @@ def softmax(values: Sequence[float]) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
-def _kl(teacher: Matrix, student: Matrix, temperature: float) -> float:
+def _kl(teacher: Matrix, student: Matrix, teacher_temperature: float, temperature: float) -> float:
     total = 0.0
     for wanted, found in zip(teacher, student):
-        p = softmax([value / temperature for value in wanted])
+        p = softmax([value / teacher_temperature for value in wanted])
         q = softmax([value / temperature for value in found])
         total += sum(a * math.log(a / b) for a, b in zip(p, q))
     return total / len(teacher)

@@ -84,7 +84,10 @@ class StudentStage(Stage):
             total = total + settings.source_weight * losses["loss_source"]
         if self._teacher is not None:
             losses["loss_relations"] = relational_distillation(
-                self._teacher.relations(gather(rows)), images @ target.T, settings.distillation_temperature
+                self._teacher.relations(gather(rows)),
+                images @ target.T,
+                settings.teacher_temperature,
+                settings.distillation_temperature,
             )
             total = total + settings.distillation_weight * losses["loss_relations"]
         return {"loss": total, **losses}

@@ -51,17 +51,17 @@ def test_relational_distillation_by_hand() -> None:
     teacher, student = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 2)
     p = 1 / (1 + math.exp(-1))
     wanted = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))  # of every row and column against (1/2, 1/2)
-    assert relational_distillation(teacher, student, 1.0).item() == pytest.approx(wanted)
+    assert relational_distillation(teacher, student, 1.0, 1.0).item() == pytest.approx(wanted)
     one, other = rows(4, 4), rows(4, 4, seed=1)
-    assert relational_distillation(one, other, 0.1).item() == pytest.approx(
-        reference.relational_distillation(one.tolist(), other.tolist(), 0.1), rel=1e-5
+    assert relational_distillation(one, other, 0.05, 0.1).item() == pytest.approx(
+        reference.relational_distillation(one.tolist(), other.tolist(), 0.05, 0.1), rel=1e-5
     )
 
 
 def test_relational_distillation_is_least_at_the_teacher_and_teaches_only_the_student() -> None:
     teacher = rows(4, 4).requires_grad_()
     student = (rows(4, 4) + 0.3).requires_grad_()  # a shift of all cosines is no relation
-    loss = relational_distillation(teacher, student, 0.1)
+    loss = relational_distillation(teacher, student, 0.1, 0.1)
     loss.backward()
     assert loss.item() == pytest.approx(0.0, abs=1e-5)
     assert teacher.grad is None
