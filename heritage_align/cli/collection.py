@@ -42,7 +42,8 @@ def read_training_config(
 
     Args:
         name: path of a YAML file, or the name of a recipe.
-        overrides: ``key=value`` settings.
+        overrides: ``key=value`` settings; one of ``train.data`` holds for all parts of `data` that have none of
+            their own.
         data: a table, or a folder with one; its splits become training, validation and test data.
         features: a file of region features; without it the one beside the table, if the trainer takes features.
         fold: ``I/K``: train and test on folds instead of the table's splits.
@@ -63,6 +64,7 @@ def read_training_config(
         if features is None and found.features is not None:
             features = str(found.features)
         _place(document, trainer, found, features is None, fold)
+        overrides = _of_every_part(overrides, trainer)
     elif fold is not None:
         whole = trainer.get("data") or document.get("data")
         if whole is None:
@@ -99,6 +101,20 @@ def _place_folds(document: dict[str, Any], trainer: dict[str, Any], whole: dict[
     trainer["data"] = {**common, "part": "train"}
     trainer["validation"] = {**common, "part": "val"}
     document["data"] = {**common, "part": "test"}
+
+
+def _of_every_part(overrides: tuple[str, ...], trainer: dict[str, Any]) -> tuple[str, ...]:
+    """Let ``train.data.text=title`` name the column of validation and test data too: they are of one table."""
+    others = ["data", *(["train.validation"] if "validation" in trainer else [])]
+    named = {override.partition("=")[0] for override in overrides}
+    every: list[str] = []
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        every.append(override)
+        if separator and key.startswith("train.data."):
+            places = [place + key.removeprefix("train.data") for place in others]
+            every += [f"{place}={value}" for place in places if place not in named]
+    return tuple(every)
 
 
 def _count_keypoints_once(document: dict[str, Any], features: Path) -> None:

@@ -223,6 +223,25 @@ def test_folds_instead_of_splits(call: Call, collection: Path, tmp_path: Path) -
     assert len(set(tested)) == 3
 
 
+def test_columns_of_other_names_are_named_once(call: Call, collection: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (collection / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    renamed = [{"bild": row["picture"], "worte": row["texts"], "vase": n // 2, **row} for n, row in enumerate(rows)]
+    for row in renamed:
+        del row["picture"], row["texts"]
+    table = tmp_path / "t.jsonl"
+    table.write_text("\n".join(json.dumps(row) for row in renamed))
+    features = ("--data", table, "--features", collection / "region_features.safetensors")
+    columns = ("--set", "train.data.image=bild", "--set", "train.data.text=worte")
+    assert call("train", "scan", *features, "--out", tmp_path / "split", *QUICK, *columns).exit_code == 0
+    assert loaded(call("evaluate", tmp_path / "split" / "config.yaml", "--json", "--ks", "1"))["texts"] == 12
+    of = [part.replace("train.data.", "train.data.of.") for part in columns]
+    group = ("--fold", "1/3", "--set", "train.data.of.group=vase")
+    assert call("train", "scan", *features, "--out", tmp_path / "fold", *QUICK, *of, *group).exit_code == 0
+    config = load_config(tmp_path / "fold" / "config.yaml").as_dict()
+    parts = (config["data"], config["train"]["data"], config["train"]["validation"])
+    assert {part["of"]["group"] for part in parts} == {"vase"}
+
+
 def test_keypoints_of_the_file_stand_for_the_sift_filter(call: Call, collection: Path, tmp_path: Path) -> None:
     assert call("train", "scan-sf", "--data", collection, "--out", tmp_path / "run", *QUICK).exit_code == 0
     config = load_config(tmp_path / "run" / "config.yaml")
