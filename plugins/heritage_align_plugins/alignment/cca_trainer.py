@@ -41,7 +41,7 @@ class CcaTrainer:
                 pieces=config.pieces,
                 whole=config.whole,
                 sentence="whole",
-            ),
+            ).resolved(side.raw),
             warm_start=config.cca,
         )
         model = build_model(settings, train, None, self._context.seed)

@@ -110,7 +110,7 @@ class CcaTrainerConfig(TrainerConfig):
 
     dim: int = Field(128, ge=1, description="directions to keep")
     cca: WarmStart = Field(default_factory=WarmStart, description="ridges and scale")
-    whole: Literal["shared", "pooled"] = Field("pooled", description="as train.model.whole of trainer alignment")
+    whole: Literal["shared", "pooled", "auto"] = Field("auto", description="as train.model.whole of trainer alignment")
     pieces: int = Field(4, ge=0, description="as train.model.pieces of trainer alignment")
     min_count: int = Field(1, ge=1, description="rarer tokens are unknown")
     min_pairs: int = Field(2, ge=1, description="rarer pairs of neighbours and pieces are left out")

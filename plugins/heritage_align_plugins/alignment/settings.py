@@ -31,10 +31,11 @@ class ModelSettings(BaseModel):
         description="text bag only: longest piece of a word that counts as a token, from 3 characters; 0: none. For "
         "scripts with spaces: 'dog' and 'dogs' share most of theirs. Ours",
     )
-    whole: Literal["shared", "pooled"] = Field(
+    whole: Literal["shared", "pooled", "auto"] = Field(
         "shared",
         description="vector of a whole picture. shared: its own feature by the regions' map (eq. 2); pooled: its own "
-        "feature and the mean of its regions by area, each dimension standardised, by a map of its own (ours)",
+        "feature and the mean of its regions by area, each dimension standardised, by a map of its own (ours), for a "
+        "proposer's region features alone; auto: pooled for those, shared for another encoder's vectors",
     )
     sentence: Literal["mean", "whole"] = Field(
         "mean",
@@ -42,3 +43,9 @@ class ModelSettings(BaseModel):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="of word vectors, bags and region features while training")
     unknown: float = Field(0.0, ge=0, lt=1, description="text bigru only: training tokens replaced by the unknown one")
+
+    def resolved(self, features: bool) -> ModelSettings:
+        """Return the settings with `whole` decided: `features` tells whether the features are a proposer's own."""
+        if self.whole != "auto":
+            return self
+        return self.model_copy(update={"whole": "pooled" if features else "shared"})

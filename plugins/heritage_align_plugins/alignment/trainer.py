@@ -52,6 +52,7 @@ class AlignmentTrainer:
         registry = job.registry or default_registry()
         side = Side.of(job.config, context, registry)
         runtime = job.config.runtime
+        settings = settings.model_copy(update={"model": settings.model.resolved(side.raw)})
         if settings.model.whole == "pooled" and not side.raw:
             fault = (
                 "train.model.whole: pooled is for region features; this encoder's pictures know nothing of their crops"
