@@ -32,7 +32,7 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
 def test_ctrl_c_ends_a_build_with_130_and_the_build_goes_on_later(scan_file: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     build = [*COMMAND, "index", "build", str(scan_file), "--out", str(store), "--set", "store.shard_images=1"]
-    build += ["--set", "proposer.count=12"]
+    build += ["--set", "proposer.count=200"]  # seconds of work, so that the signal comes before its end
     process = subprocess.Popen(build, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (store / "shard-00000.safetensors").exists():
