@@ -80,6 +80,17 @@ class ContrastiveConfig(TrainerConfig):
     captions: Literal["all", "one"] = Field(
         "all", description="of a picture with several: each once an epoch, or one, drawn anew every epoch"
     )
+    positives: Literal["pair", "known"] = Field(
+        "pair", description="texts that a picture is drawn to: its own in the batch (CLIP), or all of them there that "
+        "the data set gives it, in equal shares (UniCL)"
+    )  # fmt: skip
+    negatives: Literal["batch", "source"] = Field(
+        "batch", description="what a pair is held against: the whole batch, or pairs of the same part of a union"
+    )
+    together: int = Field(
+        1, ge=1, description="pictures of one artwork that are drawn into the same batch, as hard negatives; above 1 "
+        "needs captions: one"
+    )  # fmt: skip
     mask_ratio: float = Field(
         0.0, ge=0, lt=1, description="share of a picture's patches left out in training (FLIP; 0.5 in its script)"
     )
@@ -119,6 +130,8 @@ class ContrastiveConfig(TrainerConfig):
             raise ValueError("patience: could end the run before the later stages begin; leave it out with stages")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} parts do not divide a batch of {self.batch_size}")
+        if self.together > 1 and self.captions != "one":
+            raise ValueError("together: needs captions: one, as no picture may come twice in a batch")
         if not self.recall_at or list(self.recall_at) != sorted(set(self.recall_at)) or self.recall_at[0] < 1:
             raise ValueError("recall_at: expected ascending cut-offs from 1")
         return self

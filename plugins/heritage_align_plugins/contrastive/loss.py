@@ -7,19 +7,32 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, interpolate
 
 
-def info_nce(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+def info_nce(
+    images: Tensor, texts: Tensor, scale: Tensor, positive: Tensor | None = None, compared: Tensor | None = None
+) -> Tensor:
     """Return the symmetric contrastive loss of CLIP, with ``S = scale * images @ texts.T``::
 
-        (cross_entropy(S, diagonal) + cross_entropy(S.T, diagonal)) / 2
+        (cross_entropy(S, P) + cross_entropy(S.T, P.T)) / 2
+
+    P shares a row's target equally among its positives (UniCL, Yang et al. 2022, eqs 2 and 3); by default it is the
+    diagonal (CLIP).
 
     Args:
         images: ``(n, dim)`` unit rows.
-        texts: ``(n, dim)`` unit rows, row i the caption of picture i.
+        texts: ``(n, dim)`` unit rows, row i a caption of picture i.
         scale: the inverse temperature, a scalar.
+        positive: ``(n, n)`` bool, which text is right for which picture; its diagonal is True.
+        compared: ``(n, n)`` bool, which text is held against which picture at all; True wherever `positive` is.
     """
     logits = scale * images @ texts.T
-    diagonal = torch.arange(len(logits), device=logits.device)
-    return (cross_entropy(logits, diagonal) + cross_entropy(logits.T, diagonal)) / 2
+    if positive is None and compared is None:
+        diagonal = torch.arange(len(logits), device=logits.device)
+        return (cross_entropy(logits, diagonal) + cross_entropy(logits.T, diagonal)) / 2
+    right = torch.eye(len(logits), device=logits.device) if positive is None else positive.to(logits.dtype)
+    others = logits if compared is None else logits.masked_fill(~compared, -torch.inf)
+    # A row's cross-entropy with shares that sum to 1; cross_entropy itself would multiply a share of 0 by -inf.
+    ways = [others.logsumexp(way) - (right * logits).sum(way) / right.sum(way) for way in (1, 0)]
+    return (ways[0].mean() + ways[1].mean()) / 2
 
 
 def distillation(students: Tensor, teachers: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from heritage_align.data.subset import artworks
+from heritage_align.data.union import sources
 from heritage_align.errors import DataError
 from heritage_align.protocols import Dataset
 from heritage_align.types import TextItem
@@ -23,11 +25,15 @@ class Pairs:
         image_ids: their ids.
         texts: all captions of theirs.
         captions: for every picture the rows of `texts` that belong to it, at least one.
+        artworks: for every picture what it is a picture of; none: each is of an artwork of its own.
+        sources: for every picture the part of a union that it is from; none: all are of one.
     """
 
     image_ids: tuple[str, ...]
     texts: tuple[TextItem, ...]
     captions: tuple[tuple[int, ...], ...]
+    artworks: tuple[str, ...] = ()
+    sources: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self.captions))
@@ -52,7 +58,15 @@ def pairs_of(dataset: Dataset) -> Pairs:
     if not texts:
         raise DataError(f"{dataset.name}: no caption belongs to any of its {len(known)} pictures")
     kept = [row for row, own in enumerate(captions) if own]
-    return Pairs(tuple(dataset.image_ids[row] for row in kept), texts, tuple(tuple(captions[row]) for row in kept))
+    image_ids = tuple(dataset.image_ids[row] for row in kept)
+    artwork_of, source_of = artworks(dataset), sources(dataset)
+    return Pairs(
+        image_ids,
+        texts,
+        tuple(tuple(captions[row]) for row in kept),
+        tuple(artwork_of[image_id] for image_id in image_ids),
+        tuple(source_of[image_id] for image_id in image_ids),
+    )
 
 
 def batch_count(pairs: Pairs, batch_size: int, captions: Literal["all", "one"]) -> int:
@@ -65,7 +79,7 @@ def batch_count(pairs: Pairs, batch_size: int, captions: Literal["all", "one"]) 
 
 
 def draw_batches(
-    pairs: Pairs, batch_size: int, captions: Literal["all", "one"], generator: np.random.Generator
+    pairs: Pairs, batch_size: int, captions: Literal["all", "one"], generator: np.random.Generator, together: int = 1
 ) -> list[Rows]:
     """Draw an epoch's batches.
 
@@ -75,12 +89,18 @@ def draw_batches(
         captions: ``"all"``: every pair once, but for the few that fill no batch; ``"one"``: every picture once, with
             one of its captions.
         generator: all chance.
+        together: with captions ``"one"``, so many pictures of one artwork are in the same batch, each other's hard
+            negatives, but where the end of a batch comes between them.
 
     Returns:
         `batch_count` times ``(batch_size, 2)``: rows of `Pairs.image_ids` and of `Pairs.texts`; no picture is twice in
         a batch, so that no picture is its own negative.
     """
     number = batch_count(pairs, batch_size, captions)
+    if together > 1:
+        order = _by_artwork(pairs, together, generator)[: number * batch_size]
+        drawn = [(row, int(generator.choice(pairs.captions[row]))) for row in order]
+        return list(np.array(drawn, dtype=np.int64).reshape(number, batch_size, 2))
     limit = 1 if captions == "one" else number
     # In a random order, so that what no batch has room for is another picture's caption every epoch.
     own = [generator.permutation(listed)[:limit].tolist() for listed in pairs.captions]
@@ -106,3 +126,12 @@ def draw_batches(
         left[list(chosen)] -= 1
         batches.append(np.array([(row, own[row].pop()) for row in chosen], dtype=np.int64))
     return batches
+
+
+def _by_artwork(pairs: Pairs, together: int, generator: np.random.Generator) -> list[int]:
+    """Return all pictures in random order, but pictures of an artwork one after the other, `together` at a time."""
+    of: dict[str, list[int]] = {}
+    for row in generator.permutation(len(pairs.captions)).tolist():
+        of.setdefault(pairs.artworks[row], []).append(row)
+    groups = [rows[k : k + together] for rows in of.values() for k in range(0, len(rows), together)]
+    return [row for group in generator.permutation(len(groups)).tolist() for row in groups[group]]

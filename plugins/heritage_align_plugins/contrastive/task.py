@@ -21,6 +21,7 @@ from heritage_align_plugins.contrastive.gradient_cache import backward_in_parts
 from heritage_align_plugins.contrastive.loss import distillation, info_nce
 from heritage_align_plugins.contrastive.optimizer import build_optimizer
 from heritage_align_plugins.contrastive.pairs import Pairs, draw_batches
+from heritage_align_plugins.contrastive.relations import Relations
 from heritage_align_plugins.contrastive.stages import Schedule, Stage, check_parts, freeze, stages_of
 from heritage_align_plugins.contrastive.student import Student
 
@@ -52,6 +53,7 @@ class ContrastiveTask:
         self._validation, self._teacher, self._seed = validation, teacher, seed
         self._schedule = Schedule(stages_of(config), config.learning_rate)
         check_parts(student.model, config)
+        self._relations = Relations(pairs, config.positives, config.negatives, student.device)
         self._gallery: Gallery | None = None
         if validation is not None:
             self._gallery = Gallery(validation.image_ids, validation.texts, config.recall_at)
@@ -82,7 +84,9 @@ class ContrastiveTask:
         if stage is not self._stage:
             self._enter(stage)
         generator = np.random.default_rng((self._seed, epoch))
-        drawn = draw_batches(self._pairs, self._config.batch_size, self._config.captions, generator)
+        drawn = draw_batches(
+            self._pairs, self._config.batch_size, self._config.captions, generator, self._config.together
+        )
         batches = shares(drawn, distributed.rank(), distributed.world_size())
         if self._feeder is not None:
             self._feeder.begin(epoch, batches)
@@ -94,6 +98,7 @@ class ContrastiveTask:
         seen = pixels.pop(0) if self._images is None else None
         size = len(batch.pictures) // self._config.accumulate
         teachers = self._taught(batch, pixels, size)
+        positive, compared = self._relations.of(batch)
 
         def encode(part: int) -> tuple[Tensor, Tensor]:
             rows = slice(part * size, (part + 1) * size)
@@ -101,7 +106,8 @@ class ContrastiveTask:
 
         def losses(images: Tensor, texts: Tensor) -> dict[str, Tensor]:
             every = distributed.gather(images)
-            contrast = info_nce(every, distributed.gather(texts), self._student.model.logit_scale.exp())
+            inverse = self._student.model.logit_scale.exp()
+            contrast = info_nce(every, distributed.gather(texts), inverse, positive, compared)
             if teachers is None:
                 return {"loss": contrast}
             distance = distillation(every, distributed.gather(teachers))

@@ -134,6 +134,35 @@ class FoldConfig(ComponentConfig):
         return {"of": ("dataset", self.of)}
 
 
+class UnionConfig(ComponentConfig):
+    """Several data sets as one; no image or text id may be in two of them."""
+
+    of: tuple[dict[str, Any], ...] = Field(min_length=1, description="the data sets, {name: ..., settings} each")
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return the parts."""
+        return {f"of.{number}": ("dataset", part) for number, part in enumerate(self.of)}
+
+
+class DetailsConfig(ComponentConfig):
+    """Details cut around the golden regions of another data set, with the phrases of what each shows."""
+
+    of: dict[str, Any] = Field(description="a data set with golden regions, {name: ..., settings}")
+    each: int = Field(4, ge=1, description="details of a picture")
+    spread: float = Field(
+        1.0, ge=0, le=1,
+        description="0: tight squares, the region in the middle; 1: up to 3.5 times its size, the region anywhere",
+    )  # fmt: skip
+    shown: float = Field(0.6, gt=0, le=1, description="share of a region that must be in a detail to be named")
+    ground: float = Field(0.0, ge=0, le=1, description="share of the details whose text names the ground as well")
+    seed: int = Field(0, ge=0, description="of the windows")
+    kept_mib: int = Field(512, ge=0, description="MiB of whole pictures kept in memory, to be cut from again")
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return the data set that is cut from."""
+        return {"of": ("dataset", self.of)}
+
+
 class FolderConfig(_DatasetConfig):
     """Pictures without texts; ids are their relative paths."""
 

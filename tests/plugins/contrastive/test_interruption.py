@@ -63,7 +63,7 @@ def test_a_run_killed_in_an_epoch_goes_on_to_the_same_weights(tiny, script, mode
 def test_two_processes_train_as_one(tiny, script, exact_model, tmp_path):
     stages = [{"epochs": 1, "freeze": "vision"}, {"epochs": 2}]
     # Adam's epsilon is above rounding errors, which it would else blow up.
-    settings = {"stages": stages, "accumulate": 2, "epsilon": 1e-3, "clip_gradient": 1.0}
+    settings = {"stages": stages, "accumulate": 2, "epsilon": 1e-3, "clip_gradient": 1.0, "positives": "known"}
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

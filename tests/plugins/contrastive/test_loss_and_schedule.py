@@ -13,6 +13,8 @@ from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.loss import distillation, info_nce
 from heritage_align_plugins.contrastive.optimizer import MAX_LOGIT_SCALE, build_optimizer
 from heritage_align_plugins.contrastive.stages import Schedule, check_parts, freeze, stages_of
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from heritage_align.errors import ConfigError
@@ -29,6 +31,58 @@ def test_info_nce_by_hand():
 def test_info_nce_of_features_that_are_all_alike_is_the_logarithm_of_their_number():
     rows = torch.ones(5, 3) / 3**0.5
     assert info_nce(rows, rows, torch.tensor(7.0)).item() == pytest.approx(math.log(5), abs=1e-6)
+
+
+def slow_info_nce(images, texts, scale, positive, compared):
+    """Return UniCL's loss in plain loops."""
+    total, n = 0.0, len(images)
+    for by_text in (False, True):
+        for i in range(n):
+            pairs = [(j, i) if by_text else (i, j) for j in range(n)]
+            logits = {(a, b): scale * float(images[a] @ texts[b]) for a, b in pairs if compared[a][b]}
+            normaliser = math.log(sum(math.exp(value) for value in logits.values()))
+            right = [pair for pair in pairs if positive[pair[0]][pair[1]]]
+            total += sum(normaliser - logits[pair] for pair in right) / len(right)
+    return total / (2 * n)
+
+
+def test_shared_targets_by_hand():
+    # S = [[1, 1, 0], [1, 1, 0], [0, 0, 1]]; pictures 0 and 1 are right for texts 0 and 1, and the third is of another
+    # source: each of the first four rows costs log(2e) - 1 = log 2, the others nothing.
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    assert info_nce(rows, rows, torch.tensor(1.0), same, same).item() == pytest.approx(math.log(2) * 2 / 3, abs=1e-6)
+    # Held against all: log(2e + 1) - 1 four times, log(e + 2) - 1 twice.
+    all_held = (4 * (math.log(2 * math.e + 1) - 1) + 2 * (math.log(math.e + 2) - 1)) / 6
+    assert info_nce(rows, rows, torch.tensor(1.0), same).item() == pytest.approx(all_held, abs=1e-6)
+
+
+@given(st.integers(1, 7), st.integers(0, 10**6))
+def test_shared_targets_and_sources_are_those_of_plain_loops(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images, texts = (torch.nn.functional.normalize(torch.randn(n, 4, generator=generator)) for _ in range(2))
+    positive = (torch.rand(n, n, generator=generator) < 0.3) | torch.eye(n, dtype=torch.bool)
+    compared = (torch.rand(n, n, generator=generator) < 0.5) | positive
+    found = info_nce(images, texts, torch.tensor(5.0), positive, compared)
+    assert found.item() == pytest.approx(slow_info_nce(images, texts, 5.0, positive, compared), abs=1e-5)
+
+
+def test_own_pairs_held_against_all_are_clip_s_loss_and_gradient():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(2, 6, 4, generator=generator), dim=-1).requires_grad_()
+    every = torch.ones(6, 6, dtype=torch.bool)
+    losses = [info_nce(*rows, torch.tensor(9.0)), info_nce(*rows, torch.tensor(9.0), torch.eye(6).bool(), every)]
+    plain, shared = (torch.autograd.grad(loss, rows)[0] for loss in losses)
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(plain, shared)
+
+
+def test_what_is_not_compared_has_no_gradient():
+    rows = torch.eye(4).reshape(2, 2, 4).requires_grad_()
+    own = torch.eye(2, dtype=torch.bool)
+    (gradient,) = torch.autograd.grad(info_nce(*rows, torch.tensor(3.0), own, own), rows)
+    assert not gradient.any()
+    assert gradient.isfinite().all()
 
 
 def test_distillation_by_hand():

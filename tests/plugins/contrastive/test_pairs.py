@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from heritage_align_plugins.contrastive.pairs import Pairs, batch_count, draw_ba
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heritage_align.data.union import Union
 from heritage_align.errors import DataError
 from heritage_align.types import TextItem
 
@@ -53,6 +56,30 @@ def test_one_caption_a_picture_and_epoch(counts, size):
     assert len(set(images)) == len(images)
 
 
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 7), st.integers(2, 4), st.integers(0, 9))
+def test_pictures_of_an_artwork_are_drawn_together(artworks, size, together, seed):
+    pairs = replace(pairs_with([2] * len(artworks)), artworks=tuple(map(str, artworks)))
+    batches = draw_batches(pairs, size, "one", np.random.default_rng(seed), together)
+    assert len(batches) == batch_count(pairs, size, "one")
+    assert all(batch.shape == (size, 2) for batch in batches)
+    drawn = [(image, text) for batch in batches for image, text in batch.tolist()]
+    assert all(text in pairs.captions[image] for image, text in drawn)
+    assert len({image for image, _ in drawn}) == len(drawn)
+    runs = [len(list(run)) for _, run in groupby(artworks[image] for image, _ in drawn)]
+    # Only what an artwork has over, and the group that the last batch's end cuts, are shorter than asked for.
+    alone = sum(count % together > 0 for count in Counter(artworks).values())
+    assert sum(run % together > 0 for run in runs) <= alone + 1
+
+
+def test_together_by_hand():
+    pairs = replace(pairs_with([1] * 8), artworks=("a", "b", "c", "d") * 2)
+    for seed in range(20):
+        for batch in draw_batches(pairs, 4, "one", np.random.default_rng(seed), 2):
+            artworks = [pairs.artworks[image] for image in batch[:, 0].tolist()]
+            assert artworks[0] == artworks[1]
+            assert artworks[2] == artworks[3]
+
+
 def test_all_pairs_are_drawn_where_they_fill_the_batches():
     batches = draw_batches(pairs_with([5] * 8), 4, "all", np.random.default_rng(0))
     assert {text for batch in batches for text in batch[:, 1].tolist()} == set(range(40))
@@ -92,6 +119,17 @@ def test_a_text_of_two_pictures_is_a_pair_of_each_and_strangers_are_left_out():
     assert [item.id for item in pairs.texts] == ["t0", "t1"]
     assert pairs.captions == ((0,), (0,), (1,))
     assert len(pairs) == 3
+    assert pairs.artworks == ("a", "b", "c")
+    assert pairs.sources == (0, 0, 0)
+
+
+def test_pairs_know_their_artworks_and_parts_of_a_union():
+    vases, plates = Data("ab", [TextItem("t0", "瓶", ("b",))]), Data("c", [TextItem("t1", "盘", ("c",))])
+    vases.artwork_of = {"a": "vase 1", "b": "vase 2"}
+    pairs = pairs_of(Union([vases, plates]))
+    assert pairs.image_ids == ("b", "c")
+    assert pairs.artworks == ("vase 2", "c")
+    assert pairs.sources == (0, 1)
 
 
 def test_a_blank_caption_is_named():

@@ -22,6 +22,7 @@ from heritage_align.config import load_config
 from heritage_align.errors import CheckpointError, ConfigError, DataError, ImageError
 from heritage_align.pipeline import Pipeline
 from heritage_align.testing import Case, check_component
+from heritage_align.types import TextItem
 
 UNCHANGED = {"scale": [1.0, 1.0], "aspect": [1.0, 1.0], "flip": 0.0, "auto_augment": False}
 """An augmentation that shows every picture as it is, so that nothing can be encoded once for all epochs."""
@@ -175,6 +176,9 @@ def test_a_teacher_draws_the_picture_features_to_its_own(tiny, model, tmp_path, 
         {"checkpointing": True},
         {"augmentation": {}},
         {"captions": "one"},
+        {"captions": "one", "together": 2},
+        {"positives": "known", "accumulate": 2},
+        {"negatives": "source"},
     ],
     ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
 )
@@ -238,3 +242,26 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(tiny, model, tmp_
 def test_conformance():
     results = check_component(Case("trainer", "contrastive", {"stages": [{"epochs": 2, "freeze": "vision"}]}))
     assert sum(result.state == "passed" for result in results) >= 8
+
+
+def test_twins_share_their_texts_where_positives_are_known(tiny, exact_model, tmp_path):
+    twins = tiny.Squares(copies=2)
+    answers: dict[str, list[str]] = {}
+    for item in twins.texts:
+        answers.setdefault(item.text, []).extend(item.image_ids)
+    twins.texts = tuple(TextItem(text, text, tuple(ids)) for text, ids in answers.items())
+    assert len(twins.texts) == 15
+    settings = {"epochs": 1, "batch_size": 30, "positives": "known", "learning_rate": 1e-12}
+    tiny.train(tmp_path, exact_model, settings, data=twins)
+    (record,) = history(tmp_path)
+    model = load_checkpoint(exact_model)[0].eval()
+    with torch.no_grad():
+        pixels = torch.stack([prepare_image(twins.load_image(i), 32) for i in twins.image_ids])
+        texts = prepare_texts([next(t for t, ids in answers.items() if i in ids) for i in twins.image_ids], 12)
+        images, texts, scale = model(pixels, texts)
+        logits = (scale * images @ texts.T).double()
+    # A batch has both twins and their text twice: two of thirty texts are right for a picture, half each.
+    right = torch.tensor([[float(a[:2] == b[:2]) / 2 for b in twins.image_ids] for a in twins.image_ids]).double()
+    assert right.sum(1).eq(1).all()
+    expected = (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
+    assert record["loss"] == pytest.approx(expected.item(), abs=1e-4)

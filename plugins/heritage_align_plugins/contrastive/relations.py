@@ -1,0 +1,53 @@
+"""Which texts of a batch are right for which of its pictures, and which are held against them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from heritage_align.training import distributed
+from heritage_align_plugins.contrastive.feeding import Batch
+from heritage_align_plugins.contrastive.pairs import Pairs
+
+
+class Relations:
+    """Looks up the relations between the pictures and texts of a batch.
+
+    Args:
+        pairs: the training data.
+        positives: ``"pair"``: a picture's own text in the batch; ``"known"``: every text there that belongs to it.
+        negatives: ``"batch"``: all; ``"source"``: texts of pictures of the same part of a union.
+        device: of the results.
+    """
+
+    def __init__(
+        self, pairs: Pairs, positives: Literal["pair", "known"], negatives: Literal["batch", "source"],
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self._device = device
+        self._captions = [frozenset(rows) for rows in pairs.captions] if positives == "known" else None
+        self._sources = torch.tensor(pairs.sources, dtype=torch.int64) if negatives == "source" else None
+
+    def of(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """Return what `info_nce` takes as `positive` and `compared` for the batch of all processes.
+
+        Returns:
+            Two ``(n, n)`` bool tensors, pictures by texts; None for one that is what CLIP has.
+        """
+        if self._captions is None and self._sources is None:
+            return None, None
+        own = torch.tensor([batch.pictures, batch.texts], dtype=torch.int64, device=self._device).T
+        pictures, texts = distributed.gather(own).cpu().T
+        positive = compared = None
+        if self._captions is not None:
+            shown = texts.tolist()
+            belongs = [[text in self._captions[picture] for text in shown] for picture in pictures.tolist()]
+            positive = torch.tensor(belongs, device=self._device)
+        if self._sources is not None:
+            source = self._sources[pictures]
+            compared = (source[:, None] == source[None]).to(self._device)
+            if positive is not None:
+                compared |= positive
+        return positive, compared
