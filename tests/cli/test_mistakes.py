@@ -249,3 +249,9 @@ def test_checkpoints_of_another_architecture(
 
 def test_two_systems_of_one_name(refused: Refused, scan_file: Path, captions: Path) -> None:
     assert "two configs have the same name" in refused("evaluate", scan_file, scan_file, "--data", captions)
+
+
+@pytest.mark.parametrize("option", ["--data", "--features"])
+def test_an_empty_path_is_not_the_folder_that_we_are_in(refused: Refused, option: str) -> None:
+    assert f"'{option}': is empty; name a file or folder" in refused("evaluate", "global", option, " ")
+    assert f"'{option}': is empty; name a file or folder" in refused("train", "cca", option, "")
