@@ -32,8 +32,8 @@ enum class Aggregate : int32_t { lse, mean, max, sum };
 enum class Pooling : int32_t { softmax, max, mean, weights };
 
 constexpr float kLeakySlope = 0.1f;       // the released SCAN and BFAN code
-constexpr float kEps = 1e-8f;             // added to the L2 norm, and the floor of the cosine's denominator
-constexpr float kFocalTolerance = 1e-6f;  // F counts as zero within this fraction of its threshold: rounding decides there
+constexpr float kEps = 1e-8f;             // added to the L2 norm (its floor if focal), the floor of the cosine's denominator
+constexpr float kFocalTolerance = 1e-6f;  // times 1 + temperature: weights this near to each other count as equal
 
 inline namespace HA_LEVEL {
 

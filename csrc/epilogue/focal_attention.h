@@ -50,7 +50,10 @@ HA_HD QueryAxis<T> query_axis(const FocalSettings& s, int64_t n, const Cosines& 
       const T x = rectified(s.rectifier, T(cosines[j]));
       sum = sum + x * x;
     }
-    return {zero, (zero + s.temperature) / (sqrt_of(sum) + kEps)};
+    // The published norm + 1e-8 sets the contexts of a sole query 1e-8 / |cosine| apart, and float32 does not hold that:
+    // rounding would choose what is focal. With 1e-8 as the floor they tie.
+    const T norm = s.focal == Focal::none ? sqrt_of(sum) + kEps : larger(zero + kEps, sqrt_of(sum));
+    return {zero, (zero + s.temperature) / norm};
   }
   T top = rectified(s.rectifier, T(cosines[0]));
   for (int64_t j = 1; j < n; ++j) top = larger(top, rectified(s.rectifier, T(cosines[j])));
@@ -66,32 +69,29 @@ HA_HD T logit_of(const FocalSettings& s, const QueryAxis<T>& axis, T cosine) {
   return x * axis.scale;
 }
 
-// Sets the weights that the focal filter drops to 0; leaves all of them if it would drop all. `e` may have any scale: the
-// rule compares p_i * sum_j g_j with sum_j p_j g_j, and both sides scale alike (g = 1, sqrt(p) or p). `m` counts masked
-// contexts too, as the published sum over all regions does; a masked context has e = 0.
+// Sets the weights that the focal filter drops to 0; leaves all of them if they are equal but for rounding, where ">" would
+// drop all and ">=" keep all. `e` may have any scale: the rule compares p_i * sum_j g_j with sum_j p_j g_j, and both sides
+// scale alike (g = 1, sqrt(p) or p). `m` counts masked contexts too, as the published sum over all regions does; a masked
+// context has e = 0.
 template <class T, class Weights>
-HA_HD void focal_filter(Focal focal, int64_t m, const Weights& e) {
+HA_HD void focal_filter(const FocalSettings& s, int64_t m, const Weights& e) {
   const T zero = e[0] * 0.0f;
   // Two partial sums each: half the rounding error of one, which decides near-ties.
-  T total[2] = {zero, zero}, threshold[2] = {zero, zero};
+  T total[2] = {zero, zero}, products[2] = {zero, zero}, top = e[0];
   for (int64_t i = 0; i < m; ++i) {
     const T p = e[i];
-    const T g = focal == Focal::equal ? zero + 1.0f : focal == Focal::prob ? sqrt_of(p) : p;
+    const T g = s.focal == Focal::equal ? zero + 1.0f : s.focal == Focal::prob ? sqrt_of(p) : p;
     total[i & 1] = total[i & 1] + g;
-    threshold[i & 1] = threshold[i & 1] + p * g;
+    products[i & 1] = products[i & 1] + p * g;
+    top = larger(top, p);
   }
-  const T sum = total[0] + total[1];
-  const bool inclusive = focal == Focal::sheng;
-  const T bar = (threshold[0] + threshold[1]) * (inclusive ? 1.0f - kFocalTolerance : 1.0f + kFocalTolerance);
-  T survivors = zero;
+  const T sum = total[0] + total[1], threshold = products[0] + products[1];
+  const T tied_below = threshold * (1.0f + kFocalTolerance * (1.0f + s.temperature));
+  const T top_strength = top * sum;
   for (int64_t i = 0; i < m; ++i) {
-    const T strength = e[i] * sum;
-    survivors = survivors + (inclusive ? where(strength >= bar, T(e[i]), zero) : where(strength > bar, T(e[i]), zero));
-  }
-  for (int64_t i = 0; i < m; ++i) {
-    const T strength = e[i] * sum;
-    const T kept = inclusive ? where(strength >= bar, T(e[i]), zero) : where(strength > bar, T(e[i]), zero);
-    e[i] = where(survivors > zero, kept, T(e[i]));
+    const T p = e[i], strength = p * sum;
+    const T kept = s.focal == Focal::sheng ? where(strength >= threshold, p, zero) : where(strength > threshold, p, zero);
+    e[i] = where(top_strength > tied_below, kept, p);
   }
 }
 
@@ -139,7 +139,7 @@ HA_HD T attended_cosine(const FocalSettings& s, int64_t m, const Logits& logits,
   for (int64_t i = 0; i < m; ++i)
     if (keep == nullptr || keep[i]) top = larger(top, T(logits[i]));
   for (int64_t i = 0; i < m; ++i) logits[i] = keep == nullptr || keep[i] ? exp_of(logits[i] - top) : zero;
-  if (s.focal != Focal::none) focal_filter<T>(s.focal, m, logits);
+  if (s.focal != Focal::none) focal_filter<T>(s, m, logits);
   T dot = zero, total = zero;
   for (int64_t i = 0; i < m; ++i) {
     dot = dot + logits[i] * cosines[i];

@@ -43,10 +43,12 @@ def focal_attention_score(
         texts: words or phrases, rows ``(total_words, dim)``.
         direction: "t2i", "i2t" or "both".
         rectifier: "leaky_relu" (slope 0.1, as the code of SCAN and BFAN), "relu" or "none".
-        normalise: over the query axis: "l2", "softmax" or "none".
+        normalise: over the query axis: "l2" (the norm is raised by 1e-8, with ``focal`` to at least 1e-8), "softmax" or
+            "none".
         temperature: the factor of the softmax over contexts (lambda of SCAN), 0 or greater.
         focal: None, "equal" or "prob" (BFAN: keep ``F > 0``), or "sheng" (keep ``F >= 0``); in both directions. Masked
-            regions count as weight 0 in F. Where no fragment survives, the step is skipped for that query.
+            regions count as weight 0 in F. Where no fragment survives, or all weigh the same within ``1e-6 (1 +
+            temperature)``, as for a text of one fragment, the step is skipped for that query.
         keep: ``(total_regions,)`` bool; a False region gets no weight in t2i. An image that would keep none keeps all.
         aggregate: over the queries: "lse" (``log(sum exp(lse_scale r)) / lse_scale``), "mean", "max" or "sum".
         lse_scale: greater than 0.

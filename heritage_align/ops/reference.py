@@ -16,9 +16,10 @@ from torch import Tensor
 from .ragged import Ragged
 
 LEAKY_SLOPE = 0.1  # the released SCAN and BFAN code; the papers say ReLU
-EPS = 1e-8  # added to the L2 norm, and the floor of the cosine's denominator
-# Where the published filters compare equal numbers, rounding decides. Within this fraction of the threshold F counts as
-# zero: ">" drops such a region and ">=" keeps it, which is what exact arithmetic would do.
+EPS = 1e-8  # added to the L2 norm (its floor with a focal filter), and the floor of the cosine's denominator
+# Where all weights are equal, as for a text of one fragment, the published filters leave the choice to rounding. They
+# count as equal where the largest leads the threshold by no more than this fraction, times 1 + temperature: in float32,
+# rounding logits of [-temperature, temperature] moves a weight by up to 2.4e-7 temperature, its lead by twice that.
 FOCAL_TOLERANCE = 1e-6
 STACK_ELEMENTS = 1 << 24  # at most this many numbers in one stack of regions (64 MB of float32)
 
@@ -60,18 +61,25 @@ def rectified(cosines: Tensor, rectifier: str) -> Tensor:
     return cosines.relu() if rectifier == "relu" else cosines
 
 
-def normalised(cosines: Tensor, normalise: str) -> Tensor:
-    """Normalise over the query axis, the last of ``(..., n_contexts, n_queries)`` (SCAN, Lee et al. 2018, eq. 1)."""
+def normalised(cosines: Tensor, normalise: str, *, exact_ties: bool = False) -> Tensor:
+    """Normalise over the query axis, the last of ``(..., n_contexts, n_queries)`` (SCAN, Lee et al. 2018, eq. 1).
+
+    With ``exact_ties`` the L2 norm is at least 1e-8 where the published code adds 1e-8. A sole query then gives every
+    context exactly 1, -1 or 0; the sum sets them 1e-8 / abs(cosine) apart, which float32 does not resolve.
+    """
     if normalise == "l2":
-        return cosines / (torch.linalg.vector_norm(cosines, dim=-1, keepdim=True) + EPS)
+        norm = torch.linalg.vector_norm(cosines, dim=-1, keepdim=True)
+        return cosines / (norm.clamp_min(EPS) if exact_ties else norm + EPS)
     return cosines.softmax(dim=-1) if normalise == "softmax" else cosines
 
 
-def focal_filter(attention: Tensor, focal: str) -> Tensor:
+def focal_filter(attention: Tensor, focal: str, temperature: float) -> Tensor:
     """Which contexts a query keeps; ``attention`` and the result are ``(..., n_queries, n_contexts)``.
 
     ``F_i = sum_j (p_i - p_j) g_j`` with the confidence ``g``: 1 ("equal") or ``sqrt(p)`` ("prob") and ``F > 0`` in the
-    code of BFAN (Liu et al. 2019); ``p`` and ``F >= 0`` ("sheng", Sheng et al. 2021, eqs 13-14).
+    code of BFAN (Liu et al. 2019); ``p`` and ``F >= 0`` ("sheng", Sheng et al. 2021, eqs 13-14). Equal weights have
+    ``F = 0``: ``>`` keeps none of them and ``>=`` all. They count as equal up to the rounding of logits of
+    ``temperature``; otherwise the published comparison decides, without tolerance.
     """
     confidence = {
         "equal": torch.ones_like(attention),
@@ -80,9 +88,8 @@ def focal_filter(attention: Tensor, focal: str) -> Tensor:
     }[focal]
     strength = attention * confidence.sum(-1, keepdim=True)
     threshold = (attention * confidence).sum(-1, keepdim=True)  # F_i = strength_i - threshold
-    if focal == "sheng":
-        return strength >= threshold * (1 - FOCAL_TOLERANCE)
-    return strength > threshold * (1 + FOCAL_TOLERANCE)
+    uneven = strength.amax(-1, keepdim=True) > threshold * (1 + FOCAL_TOLERANCE * (1 + temperature))
+    return (strength >= threshold) | ~uneven if focal == "sheng" else (strength > threshold) & uneven
 
 
 def attend_one_way(
@@ -107,13 +114,14 @@ def attend_one_way(
         The cosines ``(..., n_queries)``, and a bool ``(..., n_queries)``: where the focal step was skipped.
     """
     cosines = contexts @ queries.transpose(-1, -2)
-    logits = temperature * normalised(rectified(cosines, rectifier), normalise).transpose(-1, -2)
+    axis = normalised(rectified(cosines, rectifier), normalise, exact_ties=focal is not None)
+    logits = temperature * axis.transpose(-1, -2)
     if keep is not None:
         logits = logits.masked_fill(~keep.unsqueeze(-2), float("-inf"))
     attention = logits.softmax(dim=-1)
     skipped = torch.zeros(attention.shape[:-1], dtype=torch.bool, device=attention.device)
     if focal is not None:
-        kept = focal_filter(attention.detach(), focal)
+        kept = focal_filter(attention.detach(), focal, temperature)
         skipped = ~kept.any(dim=-1)
         attention = attention * (kept | skipped.unsqueeze(-1))
         attention = attention / attention.sum(dim=-1, keepdim=True)

@@ -68,7 +68,7 @@ def test_focal_attention_of_all_dtypes(regions: torch.dtype, words: torch.dtype,
 @pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
 @pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
 def test_focal_attention_of_all_settings(rectifier: str, normalise: str, focal: str | None, aggregate: str) -> None:
-    images, texts = ragged([9, 5], 16, 3), ragged([3, 2, 6], 16, 4)
+    images, texts = ragged([9, 5], 16, 3), ragged([3, 2, 6, 1], 16, 4)
     keep = torch.tensor([True, False] * 7, device="cuda")
     settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate, "keep": keep}
     assert_same(

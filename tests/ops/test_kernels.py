@@ -46,24 +46,26 @@ def some_candidates(n_texts: int, n_images: int, k: int, seed: int) -> torch.Ten
 
 
 def focal_margin(images: ops.Ragged, texts: ops.Ragged, focal: str | None, config: dict[str, Any]) -> float:
-    """How near, relative to its threshold, the closest filter decision comes to a tie."""
+    """How near, relative to its threshold, the closest filter decision comes to its bound."""
     if focal is None:
         return 1.0
     margins = [1.0]
+    tolerance = reference.FOCAL_TOLERANCE * (1 + config["temperature"])
     for regions in images:
         for words in texts:
             sides = {"t2i": [(words, regions)], "i2t": [(regions, words)]}
             for queries, contexts in sides.get(config["direction"], [(words, regions), (regions, words)]):
                 if not len(queries) or len(contexts) < 2:
                     continue
-                axis = reference.normalised(
-                    reference.rectified(contexts @ queries.T, config["rectifier"]), config["normalise"]
-                )
+                cosines = reference.rectified(contexts @ queries.T, config["rectifier"])
+                axis = reference.normalised(cosines, config["normalise"], exact_ties=True)
                 p = (config["temperature"] * axis.T).softmax(dim=-1)
                 g = {"equal": torch.ones_like(p), "prob": p.sqrt(), "sheng": p}[focal]
-                threshold = (p * g).sum(-1, keepdim=True)
-                gap = ((p * g.sum(-1, keepdim=True)) / threshold - 1).abs()
-                margins.append(float(gap[gap > 1e-12].min()) if bool((gap > 1e-12).any()) else 1.0)
+                gap = p * g.sum(-1, keepdim=True) / (p * g).sum(-1, keepdim=True) - 1
+                lead = gap.amax(-1)
+                margins.append(float((lead - tolerance).abs().min()))
+                if bool((lead > tolerance).any()):  # weights that tie are kept together, wherever the others lie
+                    margins.append(float(gap[lead > tolerance].abs().min()))
     return min(margins)
 
 

@@ -64,7 +64,7 @@ def test_attention_by_hand() -> None:
 def test_focal_thresholds_by_hand() -> None:
     """p = (.38, .30, .26, .06): thresholds .25, .2844, .3056 keep 3, 2 and 1 regions."""
     p = torch.tensor([[0.38, 0.30, 0.26, 0.06]], dtype=torch.float64)
-    kept = [reference.focal_filter(p, focal).sum().item() for focal in ("equal", "prob", "sheng")]
+    kept = [reference.focal_filter(p, focal, 9.0).sum().item() for focal in ("equal", "prob", "sheng")]
     assert kept == [3, 2, 1]
 
 
@@ -72,9 +72,9 @@ def test_focal_thresholds_by_hand() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_uniform_attention_is_not_left_to_rounding(n: int, dtype: torch.dtype) -> None:
     p = torch.full((1, n), 1.0 / n, dtype=dtype)
-    assert not reference.focal_filter(p, "equal").any()
-    assert not reference.focal_filter(p, "prob").any()
-    assert reference.focal_filter(p, "sheng").all()
+    assert not reference.focal_filter(p, "equal", 0.0).any()
+    assert not reference.focal_filter(p, "prob", 0.0).any()
+    assert reference.focal_filter(p, "sheng", 0.0).all()
 
 
 def test_fallbacks_are_counted() -> None:
