@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help install build demo test lint bench gpu clean
+.PHONY: help install build demo test lint bench claims gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,10 @@ lint: $(READY)  ## ruff and mypy
 
 bench: build  ## kernels against their peers on this machine
 	$(BIN)/heritage-align bench
+
+claims: build  ## what CE-CLIP, CRA, LACLIP and CL2CM claim, tested on the motif collection (two hours on one core)
+	$(BIN)/python benchmarks/training/claims.py
+	$(BIN)/python benchmarks/training/cl2cm_noise.py
 
 gpu:  ## on a machine with a GPU: build against the torch it has, test, measure (no network, no .venv needed)
 	bash benchmarks/kernels/gpu.sh
