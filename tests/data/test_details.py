@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -66,6 +66,7 @@ def test_phrases_are_drawn_before_places_and_details_of_one_name_share_their_tex
     assert details.artwork_of[details.image_ids[0]] == "plate"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0.1, 1))
 def test_every_detail_shows_what_it_names_and_nothing_else_as_much(seed: int, spread: float, shown: float) -> None:
     plates = two_languages()

@@ -47,16 +47,21 @@ class Collection:
         texts: the texts, by row.
         context_length: tokens of a text.
         reading: threads, blocks, device.
+
+    Attributes:
+        tokens: of the texts.
+        sizes: width and height in pixels of the pictures that were loaded, by row.
     """
 
     def __init__(
         self, dataset: Dataset, image_ids: Sequence[str], texts: Sequence[TextItem], context_length: int,
         reading: Reading,
     ) -> None:  # fmt: skip
-        self._dataset, self.image_ids, self.texts = dataset, tuple(image_ids), tuple(texts)
+        self.dataset, self.image_ids, self.texts = dataset, tuple(image_ids), tuple(texts)
         self.tokens = Tokens(self.texts, context_length)
         self._reading = reading
         self._kept: dict[int, Image] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
 
     def feeder(self, prepare: Sequence[Prepare], changes: AugmentationConfig | None, size: int, seed: int) -> Feeder:
         """Return a feeder of pictures that are changed anew every epoch.
@@ -119,4 +124,6 @@ class Collection:
         return image
 
     def _load(self, row: int) -> Image:
-        return self._dataset.load_image(self.image_ids[row])
+        image = self.dataset.load_image(self.image_ids[row])
+        self.sizes[row] = image.size
+        return image

@@ -91,6 +91,11 @@ class ContrastiveConfig(TrainerConfig):
         1, ge=1, description="pictures of one artwork that are drawn into the same batch, as hard negatives; above 1 "
         "needs captions: one"
     )  # fmt: skip
+    patch_weight: float = Field(
+        0.0, ge=0, description="of the contrast between patches and the phrases of the golden regions that they show "
+        "(ours); 0: golden regions are not looked at"
+    )  # fmt: skip
+    scale_rate: float = Field(1.0, gt=0, description="learning rate of the temperature's logarithm, over all others'")
     mask_ratio: float = Field(
         0.0, ge=0, lt=1, description="share of a picture's patches left out in training (FLIP; 0.5 in its script)"
     )
@@ -130,11 +135,24 @@ class ContrastiveConfig(TrainerConfig):
             raise ValueError("patience: could end the run before the later stages begin; leave it out with stages")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} parts do not divide a batch of {self.batch_size}")
+        if self.patch_weight:
+            self._patches_are_seen()
         if self.together > 1 and self.captions != "one":
             raise ValueError("together: needs captions: one, as no picture may come twice in a batch")
         if not self.recall_at or list(self.recall_at) != sorted(set(self.recall_at)) or self.recall_at[0] < 1:
             raise ValueError("recall_at: expected ascending cut-offs from 1")
         return self
+
+    def _patches_are_seen(self) -> None:
+        unfit = {
+            "mask_ratio": bool(self.mask_ratio),
+            "augmentation": self.augmentation is not None,
+            "accumulate": self.accumulate > 1,
+            "stages": any(stage.freeze == "vision" for stage in self.stages),
+        }
+        named = [name for name, is_set in unfit.items() if is_set]
+        if named:
+            raise ValueError(f"patch_weight: needs every patch, as it is, in one part; unset {', '.join(named)}")
 
     def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
         """Return the data sets and the teacher."""

@@ -44,6 +44,25 @@ class Tokens:
         return self._tokens[list(rows)].long()
 
 
+class PhraseTokens:
+    """Phrases as tokens, each tokenised once.
+
+    Args:
+        context_length: tokens of a phrase with [CLS] and [SEP]; what is beyond is cut off.
+    """
+
+    def __init__(self, context_length: int) -> None:
+        self._length = context_length
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, phrases: Sequence[str]) -> Tensor:
+        """Return ``(n, context_length)`` int64, 0 for padding."""
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known]
+        if new:
+            self._known.update(zip(new, prepare_texts(new, self._length)))
+        return torch.stack([self._known[phrase] for phrase in phrases]).long()
+
+
 @dataclass(frozen=True)
 class Batch:
     """This process's share of a batch.

@@ -35,6 +35,23 @@ def info_nce(
     return (ways[0].mean() + ways[1].mean()) / 2
 
 
+def patch_contrast(patches: Tensor, labels: Tensor, phrases: Tensor, scale: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the phrase that a patch shows among all phrases, ``scale * <patch, phrase>``.
+
+    Args:
+        patches: ``(n, n_patches, dim)`` unit rows.
+        labels: ``(n, n_patches)`` int64 rows of `phrases`, -1 for a patch that shows none clearly.
+        phrases: ``(n_phrases, dim)`` unit rows.
+        scale: the inverse temperature, a scalar.
+
+    Returns:
+        A scalar; 0 where no patch has a label.
+    """
+    known = labels >= 0
+    logits = scale * patches[known] @ phrases.T
+    return cross_entropy(logits, labels[known], reduction="sum") / max(int(known.sum()), 1)
+
+
 def distillation(students: Tensor, teachers: Tensor) -> Tensor:
     """Return ``1 - mean cosine`` of a teacher's and a student's features of the same pictures.
 

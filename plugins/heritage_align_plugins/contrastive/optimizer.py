@@ -19,11 +19,20 @@ def build_optimizer(model: CLIP, config: ContrastiveConfig) -> torch.optim.AdamW
     """
     plain: list[torch.nn.Parameter] = []
     decayed: list[torch.nn.Parameter] = []
+    faster: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (plain if any(part in name for part in config.no_decay) else decayed).append(parameter)
+        if name == "logit_scale" and config.scale_rate != 1:
+            faster.append(parameter)
+        else:
+            (plain if any(part in name for part in config.no_decay) else decayed).append(parameter)
+    rate = config.learning_rate
     groups = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in ((plain, 0.0), (decayed, config.weight_decay))
+        {"params": parameters, "weight_decay": decay, "lr": peak}
+        for parameters, decay, peak in (
+            (plain, 0.0, rate),
+            (decayed, config.weight_decay, rate),
+            (faster, 0.0, rate * config.scale_rate),
+        )
         if parameters
     ]
     resnet = isinstance(model.visual, ModifiedResNet)

@@ -50,6 +50,11 @@ class Student:
         with self._autocast():
             return self._towers.images(pixels.to(self.device, non_blocking=True), mask_ratio)
 
+    def views(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode prepared pictures; returns ``(n, dim)`` and their patches ``(n, n_patches, dim)``, unit rows, fp32."""
+        with self._autocast():
+            return self._towers.views(pixels.to(self.device, non_blocking=True))
+
     def texts(self, tokens: Tensor) -> Tensor:
         """Encode texts ``(n, length)`` int64; returns ``(n, dim)`` unit rows, fp32."""
         with self._autocast():

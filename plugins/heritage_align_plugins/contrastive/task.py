@@ -15,12 +15,13 @@ from heritage_align.training import distributed
 from heritage_align_plugins.contrastive.collection import Collection
 from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.export import export_model
-from heritage_align_plugins.contrastive.feeding import Batch, Feeder, Prepare, shares
+from heritage_align_plugins.contrastive.feeding import Batch, Feeder, PhraseTokens, Prepare, shares
 from heritage_align_plugins.contrastive.gallery import Gallery
 from heritage_align_plugins.contrastive.gradient_cache import backward_in_parts
-from heritage_align_plugins.contrastive.loss import distillation, info_nce
+from heritage_align_plugins.contrastive.loss import distillation, info_nce, patch_contrast
 from heritage_align_plugins.contrastive.optimizer import build_optimizer
 from heritage_align_plugins.contrastive.pairs import Pairs, draw_batches
+from heritage_align_plugins.contrastive.patch_phrases import PatchPhrases
 from heritage_align_plugins.contrastive.relations import Relations
 from heritage_align_plugins.contrastive.stages import Schedule, Stage, check_parts, freeze, stages_of
 from heritage_align_plugins.contrastive.student import Student
@@ -57,6 +58,12 @@ class ContrastiveTask:
         self._gallery: Gallery | None = None
         if validation is not None:
             self._gallery = Gallery(validation.image_ids, validation.texts, config.recall_at)
+        self._patch_phrases: PatchPhrases | None = None
+        if config.patch_weight:
+            grid = student.architecture.patch_grid
+            assert grid is not None, "the trainer refuses a ResNet"
+            self._patch_phrases = PatchPhrases(train.dataset, train.image_ids, grid[0])
+        self._phrase_tokens = PhraseTokens(student.architecture.context_length)
         self._epoch = 0
         self._stage: Stage | None = None
         self._images: Tensor | None = None
@@ -100,19 +107,31 @@ class ContrastiveTask:
         teachers = self._taught(batch, pixels, size)
         positive, compared = self._relations.of(batch)
 
+        patches: list[Tensor] = []
+
         def encode(part: int) -> tuple[Tensor, Tensor]:
             rows = slice(part * size, (part + 1) * size)
-            return self._pictures(batch, seen, rows), self._captions(batch, rows)
+            if self._patch_phrases is None:
+                return self._pictures(batch, seen, rows), self._captions(batch, rows)
+            assert seen is not None
+            images, shown = self._student.views(seen)
+            patches.append(shown)
+            return images, self._captions(batch, rows)
 
         def losses(images: Tensor, texts: Tensor) -> dict[str, Tensor]:
             every = distributed.gather(images)
             inverse = self._student.model.logit_scale.exp()
             contrast = info_nce(every, distributed.gather(texts), inverse, positive, compared)
-            if teachers is None:
+            terms = {}
+            if patches:
+                terms["loss_patches"] = self._config.patch_weight, self._patch_contrast(batch, patches[0])
+            if teachers is not None:
+                distance = distillation(every, distributed.gather(teachers))
+                terms["loss_distillation"] = self._config.distillation_weight, distance
+            if not terms:
                 return {"loss": contrast}
-            distance = distillation(every, distributed.gather(teachers))
-            total = contrast + self._config.distillation_weight * distance
-            return {"loss": total, "loss_contrastive": contrast, "loss_distillation": distance}
+            total = contrast + sum(weight * term for weight, term in terms.values())
+            return {"loss": total, "loss_contrastive": contrast, **{name: term for name, (_, term) in terms.items()}}
 
         return backward_in_parts(encode, self._config.accumulate, losses, scale)
 
@@ -178,6 +197,19 @@ class ContrastiveTask:
         if self._texts is not None:
             return self._texts[list(batch.texts[rows])]
         return self._student.texts(self._train.tokens(batch.texts[rows]))
+
+    def _patch_contrast(self, batch: Batch, patches: Tensor) -> Tensor:
+        """Contrast this process's patches ``(n, n_patches, dim)`` with the phrases of this process's pictures."""
+        found, student = self._patch_phrases, self._student
+        assert found is not None
+        sizes = [self._train.sizes[row] for row in batch.pictures]
+        alternative = int(torch.randint(found.alternatives, ()))  # one language a step
+        labels, phrases = found.batch(batch.pictures, sizes, alternative)
+        if not phrases:
+            return patches.sum() * 0.0
+        named = student.texts(self._phrase_tokens(phrases))
+        target = torch.from_numpy(labels).to(student.device)
+        return patch_contrast(patches, target, named, student.model.logit_scale.exp())
 
     def _taught(self, batch: Batch, pixels: Sequence[Tensor], size: int) -> Tensor | None:
         """Return the teacher's features ``(n, teacher_dim)`` of a batch's pictures, as they are shown in it."""

@@ -76,7 +76,7 @@ class ContrastiveTrainer:
             identity = run_identity(
                 config.model_dump(mode="json", exclude=_WITHOUT_EFFECT | _DATA),
                 [loaded.weights_name, loaded.architecture.asdict(), teacher and teacher.fingerprint(), context.seed],
-                [_digest(job.train), held and _digest(held)],
+                [_digest(job.train, golden=config.patch_weight > 0), held and _digest(held)],
             )
             task = ContrastiveTask(student, config, pairs, train, validation, teacher, context.seed)
             with closing(task):
@@ -99,6 +99,8 @@ class ContrastiveTrainer:
                 faults.append(
                     f"train.mask_ratio: {loaded.architecture.name} is a ResNet and has no patches; take a ViT"
                 )
+            if config.patch_weight:
+                faults.append(f"train.patch_weight: {loaded.architecture.name} is a ResNet; take a ViT")
             if config.accumulate > 1 and any("visual." not in s.frozen for s in stages_of(config)):
                 faults.append(
                     f"train.accumulate: the batch normalisation of {loaded.architecture.name} would see parts of the "
@@ -130,7 +132,8 @@ def _document(job: TrainingJob) -> dict[str, Any]:
     return document
 
 
-def _digest(dataset: Dataset) -> str:
+def _digest(dataset: Dataset, *, golden: bool = False) -> str:
     texts = [(item.id, item.text, item.image_ids) for item in dataset.texts]
-    listed = json.dumps([dataset.image_ids, texts], ensure_ascii=False)
+    pairs = [(pair.image_id, pair.box, pair.phrases) for pair in dataset.golden] if golden else []
+    listed = json.dumps([dataset.image_ids, texts, *pairs], ensure_ascii=False)
     return hashlib.sha256(listed.encode()).hexdigest()

@@ -13,7 +13,7 @@ from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.loss import distillation, info_nce
 from heritage_align_plugins.contrastive.optimizer import MAX_LOGIT_SCALE, build_optimizer
 from heritage_align_plugins.contrastive.stages import Schedule, check_parts, freeze, stages_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -57,6 +57,7 @@ def test_shared_targets_by_hand():
     assert info_nce(rows, rows, torch.tensor(1.0), same).item() == pytest.approx(all_held, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.integers(0, 10**6))
 def test_shared_targets_and_sources_are_those_of_plain_loops(n, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -212,3 +213,25 @@ def test_the_temperature_is_clamped_after_every_step(tiny, start, end):
     clip.logit_scale.grad = torch.tensor(-1.0 if start > 1 else 1.0)
     optimizer.step()
     assert clip.logit_scale.item() == pytest.approx(end)
+
+
+def test_the_temperature_may_move_faster(tiny):
+    model = build_model(tiny.VIT)
+    groups = build_optimizer(model, config(learning_rate=1e-3, scale_rate=10)).param_groups
+    (faster,) = (group for group in groups if group["lr"] != 1e-3)
+    assert faster["lr"] == pytest.approx(1e-2)
+    assert [parameter is model.logit_scale for parameter in faster["params"]] == [True]
+    assert {group["lr"] for group in build_optimizer(model, config(learning_rate=1e-3)).param_groups} == {1e-3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"mask_ratio": 0.5}, "mask_ratio"),
+        ({"augmentation": {}, "accumulate": 2}, "augmentation, accumulate"),
+        ({"stages": [{"epochs": 1, "freeze": "vision"}]}, "stages"),
+    ],
+)
+def test_a_contrast_of_patches_needs_all_of_them(settings, named):
+    with pytest.raises(ValidationError, match=f"unset {named}"):
+        config(patch_weight=1.0, **settings)

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 from heritage_align_plugins.contrastive.pairs import Pairs, batch_count, draw_batches, pairs_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heritage_align.data.union import Union
@@ -56,6 +56,7 @@ def test_one_caption_a_picture_and_epoch(counts, size):
     assert len(set(images)) == len(images)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 7), st.integers(2, 4), st.integers(0, 9))
 def test_pictures_of_an_artwork_are_drawn_together(artworks, size, together, seed):
     pairs = replace(pairs_with([2] * len(artworks)), artworks=tuple(map(str, artworks)))

@@ -22,7 +22,7 @@ from heritage_align.config import load_config
 from heritage_align.errors import CheckpointError, ConfigError, DataError, ImageError
 from heritage_align.pipeline import Pipeline
 from heritage_align.testing import Case, check_component
-from heritage_align.types import TextItem
+from heritage_align.types import GoldenPair, TextItem
 
 UNCHANGED = {"scale": [1.0, 1.0], "aspect": [1.0, 1.0], "flip": 0.0, "auto_augment": False}
 """An augmentation that shows every picture as it is, so that nothing can be encoded once for all epochs."""
@@ -265,3 +265,41 @@ def test_twins_share_their_texts_where_positives_are_known(tiny, exact_model, tm
     assert right.sum(1).eq(1).all()
     expected = (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
     assert record["loss"] == pytest.approx(expected.item(), abs=1e-4)
+
+
+@pytest.fixture
+def golden_squares(tiny):
+    """Squares whose left half is named by their colour; the right half is no golden region."""
+    squares = tiny.Squares()
+    left = (0, 0, 16, 32)
+    squares.golden = tuple(GoldenPair(i, left, (colour, colour * 2)) for i, (colour, *_) in squares.kinds.items())
+    return squares
+
+
+def test_patches_learn_the_phrases_of_their_regions(tiny, model, golden_squares, tmp_path):
+    settings = {"epochs": 40, "patch_weight": 1.0, "learning_rate": 3e-3}
+    tiny.train(tmp_path, model, settings, data=golden_squares)
+    first, last = history(tmp_path)[0], history(tmp_path)[-1]
+    assert first["loss_patches"] > 1.6  # chance among five colours: log 5
+    assert last["loss_patches"] < 0.8
+    assert last["loss"] == pytest.approx(last["loss_contrastive"] + last["loss_patches"])
+
+
+def test_the_patches_loss_of_a_step_is_that_of_the_encoder_s_plain_patches(tiny, exact_model, golden_squares, tmp_path):
+    settings = {"epochs": 1, "batch_size": 30, "patch_weight": 2.0, "learning_rate": 1e-12}
+    tiny.train(tmp_path, exact_model, settings, data=golden_squares)
+    (record,) = history(tmp_path)
+    encoder = {"name": "cn_clip", "model": str(exact_model), "patch_features": "plain"}
+    document = {"version": 1, "name": "plain", "encoder": encoder, "similarity": {"name": "global"}}
+    built = Pipeline(load_config(document)).encoder
+    pixels = torch.stack([built.prepare(golden_squares.load_image(i)) for i in golden_squares.image_ids])
+    patches = built.encode_pixels(pixels, patches=True).patches[:, ::2]  # 2 x 2 patches: the left ones
+    colours = list(tiny.COLOURS)
+    scale = load_checkpoint(exact_model)[0].logit_scale.exp().item()
+    right = torch.tensor([colours.index(golden_squares.kinds[i][0]) for i in golden_squares.image_ids])
+    losses = []
+    for names in (colours, [colour * 2 for colour in colours]):
+        logits = scale * patches @ built.encode_texts(names).float().T
+        losses.append(cross_entropy(logits.flatten(0, 1), right.repeat_interleave(2)).item())
+    assert min(abs(record["loss_patches"] - loss) for loss in losses) < 1e-4  # one of both languages
+    assert record["loss"] == pytest.approx(record["loss_contrastive"] + 2 * record["loss_patches"], abs=1e-5)

@@ -42,6 +42,12 @@ class TrainableTowers:
         checkpointing = self.checkpointing and visual.training
         return _unit(vision.encode_images(visual, pixels, mask_ratio=mask_ratio, checkpointing=checkpointing))
 
+    def views(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pictures ``(n, dim)`` and patches ``(n, n_patches, dim)``, unit rows, fp32. Not of a ResNet."""
+        visual = self.model.visual
+        images, patches = vision.encode_views(visual, pixels, checkpointing=self.checkpointing and visual.training)
+        return _unit(images), _unit(patches)
+
     def texts(self, tokens: Tensor) -> Tensor:
         """Return ``(n, dim)`` unit rows, fp32, of texts ``(n, length)``, int64 tokens with 0 for padding."""
         checkpointing = self.checkpointing and self.model.bert.training

@@ -42,6 +42,24 @@ def encode_images(
     return visual.ln_post(_last_block(last, x)) @ visual.proj
 
 
+def encode_views(visual: VisualTransformer, pixels: Tensor, *, checkpointing: bool = False) -> tuple[Tensor, Tensor]:
+    """Encode pictures and their patches, these through the last block as it is (the encoder's ``plain`` patches).
+
+    Args:
+        visual: the ViT; gradients reach its parameters.
+        pixels: ``(n, 3, side, side)``.
+        checkpointing: as of `encode_images`.
+
+    Returns:
+        ``(n, dim)`` as `encode_images`, and ``(n, n_patches, dim)``; not normalised.
+    """
+    x = visual.ln_pre(_tokens(visual, pixels, 0.0))
+    for block in visual.transformer.resblocks:
+        x = checkpoint(_block, block, x, use_reentrant=False) if checkpointing else _block(block, x)
+    joint = visual.ln_post(x) @ visual.proj
+    return joint[:, 0], joint[:, 1:]
+
+
 def _tokens(visual: VisualTransformer, pixels: Tensor, mask_ratio: float) -> Tensor:
     """Return the class token and the patches that are kept, ``(n, 1 + n_kept, width)``, with their positions."""
     n, channels, height, width = pixels.shape

@@ -1,0 +1,110 @@
+"""Which phrase every patch of a picture shows, by the golden regions of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from heritage_align.errors import DataError
+from heritage_align.protocols import Dataset
+
+COVERED = 0.3  # share of a patch that a region must cover to lend the patch its phrase
+WITHIN = 0.6  # ... or share of the region that lies in the patch, for regions smaller than a patch
+GROUND = 0.9  # a region that covers this share of the picture is its ground
+EMPTY = 0.02  # a patch of which other regions cover less than this shows the ground
+
+Labels = npt.NDArray[np.int64]
+Boxes = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Golden:
+    boxes: Boxes
+    names: tuple[tuple[str, ...], ...]
+
+
+class PatchPhrases:
+    """Labels the patches of a data set's pictures.
+
+    Args:
+        dataset: its golden pairs; phrases of a pair are names of one thing, for example in two languages.
+        image_ids: the pictures, by row.
+        grid: patches in a row of the encoder's square input.
+
+    Raises:
+        DataError: no picture has a golden region with a phrase.
+    """
+
+    def __init__(self, dataset: Dataset, image_ids: Sequence[str], grid: int) -> None:
+        rows = {image_id: row for row, image_id in enumerate(image_ids)}
+        listed: dict[int, list[tuple[tuple[float, float, float, float], tuple[str, ...]]]] = {}
+        for pair in dataset.golden:
+            if pair.image_id in rows and pair.phrases:
+                listed.setdefault(rows[pair.image_id], []).append((pair.box, pair.phrases))
+        if not listed:
+            raise DataError(f"{dataset.name}: has no golden regions with phrases, which train.patch_weight learns from")
+        self._golden = {
+            row: _Golden(np.array([box for box, _ in pairs]), tuple(names for _, names in pairs))
+            for row, pairs in listed.items()
+        }
+        self.alternatives = max(len(names) for golden in self._golden.values() for names in golden.names)
+        ticks = np.arange(grid) / grid
+        x, y = np.meshgrid(ticks, ticks)
+        self._patches: Boxes = np.stack([x, y, x + 1 / grid, y + 1 / grid], -1).reshape(-1, 4)
+        self._regions: dict[int, Labels] = {}
+
+    def batch(
+        self, rows: Sequence[int], sizes: Sequence[tuple[int, int]], alternative: int
+    ) -> tuple[Labels, tuple[str, ...]]:
+        """Label the patches of a batch.
+
+        Args:
+            rows: of the pictures.
+            sizes: width and height of each, in pixels.
+            alternative: which of a region's phrases names it; the last one where it has fewer.
+
+        Returns:
+            ``(n, grid * grid)`` places among the phrases, -1 where a patch shows no region clearly; and the phrases of
+            all regions of these pictures, each once.
+        """
+        phrases: dict[str, int] = {}
+        labels = np.full((len(rows), len(self._patches)), -1, dtype=np.int64)
+        for k, (row, size) in enumerate(zip(rows, sizes)):
+            golden = self._golden.get(row)
+            if golden is None:
+                continue
+            if row not in self._regions:
+                self._regions[row] = shown_regions(golden.boxes, self._patches * np.array([*size, *size]), size)
+            named = [names[min(alternative, len(names) - 1)] for names in golden.names]
+            places = np.array([phrases.setdefault(name, len(phrases)) for name in named] + [-1])
+            labels[k] = places[self._regions[row]]
+        return labels, tuple(phrases)
+
+
+def shown_regions(boxes: Boxes, patches: Boxes, size: tuple[int, int]) -> Labels:
+    """Return the region that each patch shows, -1 for none.
+
+    A patch shows the region that covers most of it, if that is `COVERED` of the patch or `WITHIN` of the region; the
+    ground where next to nothing covers it.
+
+    Args:
+        boxes: ``(n_regions, 4)`` in pixels.
+        patches: ``(n_patches, 4)`` in pixels.
+        size: width and height of the picture.
+    """
+    low = np.maximum(patches[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(patches[:, None, 2:], boxes[None, :, 2:])
+    common = (high - low).clip(0, None).prod(-1)  # (n_patches, n_regions)
+    areas = (boxes[:, 2:] - boxes[:, :2]).clip(0, None).prod(-1)
+    is_ground = areas >= GROUND * size[0] * size[1]
+    covered = np.where(is_ground, 0.0, common / (patches[0, 2:] - patches[0, :2]).prod())
+    best, at = covered.argmax(1), np.arange(len(patches))
+    share = covered[at, best]
+    within = common[at, best] >= WITHIN * np.maximum(areas[best], 1e-9)
+    clear = (share > 0) & ((share >= COVERED) | within)
+    ground = int(np.flatnonzero(is_ground)[0]) if is_ground.any() else -1
+    found: Labels = np.where(clear, best, np.where(covered.sum(1) < EMPTY, ground, -1))
+    return found
