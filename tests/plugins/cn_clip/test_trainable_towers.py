@@ -69,6 +69,22 @@ def test_a_vit_has_the_features_and_gradients_of_cn_clip(vit, pixels, checkpoint
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
+def test_views_are_the_pictures_and_their_projected_tokens(vit, pixels, checkpointing):
+    images, patches = TrainableTowers(vit, checkpointing).views(pixels)
+    theirs = unit(vit.encode_image(pixels))
+    torch.testing.assert_close(images, theirs, **FEATURES)
+    assert_same_gradients(gradients(vit, images), gradients(vit, theirs))
+    assert patches.shape == (len(pixels), vit.visual.positional_embedding.shape[0] - 1, images.shape[1])
+    # cn_clip's last block makes all tokens and gives the first to ln_post alone: give it the others.
+    every: list[Tensor] = []
+    hook = vit.visual.transformer.register_forward_hook(lambda *given: every.append(given[2]))
+    vit.encode_image(pixels)
+    hook.remove()
+    expected = unit(vit.visual.ln_post(every[0].permute(1, 0, 2)[:, 1:]) @ vit.visual.proj)
+    torch.testing.assert_close(patches, expected, **FEATURES)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_flip_leaves_out_the_patches_that_cn_clip_leaves_out(vit, pixels, checkpointing):
     found = []
     for encode in (
