@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from heritage_align_plugins.cn_clip.architecture import MOTIF_SMALL_FILE, read_embedded
 
+from heritage_align.cli.options import read_config
+from heritage_align.config import load_config
 from heritage_align.evaluation.comparison import SystemOutcome, compare_systems
 from heritage_align.pipeline import Pipeline, build_dataset
 from heritage_align.recipes import load_recipe
+from heritage_align.training.run import run_training
 
 ARTWORKS = 24  # of the validation split: 96 pictures in families of four, chance is 1 % at rank 1
 
@@ -34,7 +40,7 @@ def test_captions_find_their_artworks(outcomes: list[SystemOutcome]) -> None:
 
 
 def test_details_decide_within_a_family(outcomes: list[SystemOutcome]) -> None:
-    """The point of the collection: with 30 validation artworks R@1 rose from 43 to 63 and more, in both directions."""
+    """The point of the collection: with 50 validation artworks text-to-image R@1 rose from 39 to 59."""
     whole = outcomes[0].evaluation.result
     for outcome in outcomes[1:]:
         for name, direction in outcome.evaluation.result.directions.items():
@@ -53,4 +59,36 @@ def test_a_detail_is_named_by_its_phrase() -> None:
         names = list(dict.fromkeys(g.phrases[language] for g in val.golden))
         best = (encoded @ encoder.encode_texts(names).T).argmax(1).tolist()
         right = sum(names[b] == g.phrases[language] for b, g in zip(best, pairs)) / len(pairs)
-        assert right > 0.25  # measured 0.51 in both languages
+        assert right > 0.25  # measured 0.37 (zh) and 0.41 (en)
+
+
+def test_its_configurations_train_an_encoder_of_its_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both runs of the example, on a few designs and for one epoch each."""
+    example = Path(__file__).parents[3] / "examples/train_motif_encoder"
+    for name in ("motif-small.json", "details.yaml", "motif-small.yaml"):
+        shutil.copy(example / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    few = [
+        "train.epochs=1",
+        "train.batch_size=4",
+        "train.warmup=1",
+        "train.validation.artworks=2",
+        "runtime.device=cpu",
+    ]
+    of = {
+        "details": ["train.data.of.artworks=3", "train.data.each=2", "train.validation.of.artworks=2"],
+        "motif-small": [
+            "train.data.of.0.artworks=3",
+            "train.data.of.1.of.artworks=2",
+            "train.data.of.1.each=1",
+            "train.validation.artworks=2",
+        ],
+    }
+    for name, smaller in of.items():
+        run_training(read_config(f"{name}.yaml", (*few, *smaller)), Path("runs") / name, quiet=True)
+    trained = tmp_path / "runs/motif-small/model.safetensors"
+    assert read_embedded(trained) == read_embedded(MOTIF_SMALL_FILE)
+    config = load_config(tmp_path / "runs/motif-small/config.yaml", ["data.artworks=1"])
+    assert compare_systems([config], build_dataset(config))[0].evaluation.result.mean_recall > 0
