@@ -70,13 +70,7 @@ def test_its_configurations_train_an_encoder_of_its_architecture(
     for name in ("motif-small.json", "details.yaml", "motif-small.yaml"):
         shutil.copy(example / name, tmp_path)
     monkeypatch.chdir(tmp_path)
-    few = [
-        "train.epochs=1",
-        "train.batch_size=4",
-        "train.warmup=1",
-        "train.validation.artworks=2",
-        "runtime.device=cpu",
-    ]
+    few = ["train.epochs=1", "train.batch_size=4", "train.warmup=1", "runtime.device=cpu"]
     of = {
         "details": ["train.data.of.artworks=3", "train.data.each=2", "train.validation.of.artworks=2"],
         "motif-small": [
