@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-
 def _not_blank(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an empty path, which an unset shell variable gives and which would mean the folder we are in."""
     if value is not None and not value.strip():

@@ -20,8 +20,8 @@ TESTS = Path(__file__).parent
 ELSEWHERE = {
     "encoder.alignment": "alignment/test_alignment_encoder.py",
     "dataset.fold": "datasets/test_fold.py",
-    "dataset.details": "plugins/datasets/test_union_and_details.py",
-    "dataset.union": "plugins/datasets/test_union_and_details.py",
+    "dataset.details": "datasets/test_union_and_details.py",
+    "dataset.union": "datasets/test_union_and_details.py",
     "trainer.alignment": "alignment/test_alignment_trainer.py",
     "trainer.cca": "alignment/test_alignment_trainer.py",
     "encoder.bert": "bert/test_bert_encoder.py",
