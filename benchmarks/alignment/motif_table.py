@@ -229,7 +229,7 @@ def _report(
         print(part.to_text(), "\n")
     document = {
         "command": "python benchmarks/alignment/motif_table.py",
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "settings": {k: v for k, v in vars(options).items() if k not in ("work", "out")},
         "machine": machine_facts(torch.device("cpu")),
         "measured": time.strftime("%Y-%m-%d"),
         "fragments": json.loads(table.to_json()),

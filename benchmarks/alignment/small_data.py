@@ -86,7 +86,11 @@ def main() -> None:
         print(f"{recipe:15} {'  '.join(line)}")
         rows.append(row)
     document = {
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "settings": {
+            key: value.name if isinstance(value, Path) else value
+            for key, value in vars(options).items()
+            if key not in ("work", "out")
+        },
         "machine": machine_facts(torch.device("cpu")),
         "measured": time.strftime("%Y-%m-%d"),
         "test_pictures": sizes,

@@ -153,7 +153,7 @@ def _report(
         )
     result = {
         "command": "python benchmarks/training/claims.py",
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "settings": {k: v for k, v in vars(options).items() if k not in ("work", "out")},
         "machine": machine_facts(torch.device("cpu")),
         "measured": time.strftime("%Y-%m-%d"),
         "systems": {
