@@ -32,8 +32,8 @@ from heritage_align.training.run import TRAINED, run_training
 def main() -> None:
     """Train, evaluate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", required=True, help="table of pictures and texts")
-    parser.add_argument("--features", required=True, help="file of region features")
+    parser.add_argument("--data", type=Path, required=True, help="table of pictures and texts")
+    parser.add_argument("--features", type=Path, required=True, help="file of region features")
     parser.add_argument("--text", help="column of the texts, where it is not text")
     parser.add_argument("--phrases", help="column of the phrases")
     parser.add_argument("--group", help="column of what must not be split: the artwork, the dish")
@@ -53,7 +53,7 @@ def main() -> None:
         for fold in range(1, options.folds + 1):
             folder = options.work / recipe / f"fold{fold}"
             config = read_training_config(
-                recipe, _overrides(options), options.data, options.features, f"{fold}/{options.folds}"
+                recipe, _overrides(options), str(options.data), str(options.features), f"{fold}/{options.folds}"
             )
             run_training(config, folder, quiet=True)
             pipeline = Pipeline(load_config(folder / TRAINED))
