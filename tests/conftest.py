@@ -10,9 +10,14 @@ import pytest
 import torch
 from heritage_align_plugins.cn_clip.architecture import Architecture, build_model
 from heritage_align_plugins.cn_clip.checkpoint import save_checkpoint
+from hypothesis import settings
 from PIL import Image
 
 from heritage_align.pipeline import Pipeline
+
+# A time limit for an example would fail on a busy machine.
+settings.register_profile("heritage_align", deadline=None)
+settings.load_profile("heritage_align")
 
 
 @pytest.fixture(scope="session")
