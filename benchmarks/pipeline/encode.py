@@ -19,9 +19,7 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -41,6 +39,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.bench.timing import seconds, spread
 from heritage_align.data.images import load_image
 from heritage_align.encoding import ImageSource, ImageStage, encode_images
 from heritage_align.errors import ImageError
@@ -152,21 +151,6 @@ def cases(arguments: argparse.Namespace, folder: Path) -> list[Case]:
         Case("captions", len(captions), lambda: our_texts(captions), lambda: their_texts(captions)),
         Case("phrases", len(phrases), lambda: our_texts(phrases), lambda: their_texts(phrases)),
     ]
-
-
-def seconds(run: Callable[[], Tensor]) -> float:
-    """Return the time of one call, the device's queue drained."""
-    start = time.perf_counter()
-    run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return the 20th, 50th and 80th percentile."""
-    cuts = statistics.quantiles(values, n=10, method="inclusive")
-    return {"p20": cuts[1], "p50": cuts[4], "p80": cuts[7]}
 
 
 def measure(case: Case, rounds: int, tolerance: float) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from torch.nn.functional import normalize
 
 from heritage_align import ops
 from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.timing import seconds, spread
 from heritage_align.config import Config, load_config
 from heritage_align.data.motifs import Motifs
 from heritage_align.document import parse_yaml
@@ -64,19 +63,6 @@ def pipeline_of(name: str, model: str, checkpoint: str | None, *overrides: str) 
             name, f"encoder.model={model}", *([f"encoder.checkpoint={checkpoint}"] if checkpoint else []), *overrides
         )
     )
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Return the time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return the 20th, 50th and 80th percentile."""
-    cuts = statistics.quantiles(values, n=10, method="inclusive")
-    return {"p20": cuts[1], "p50": cuts[4], "p80": cuts[7]}
 
 
 def compare(sides: Mapping[str, Callable[[], object]], rounds: int, per: int) -> dict[str, Any]:

@@ -21,11 +21,9 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +35,7 @@ from heritage_align_plugins.exact_index.index import ExactIndex
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.bench.timing import seconds, spread
 from heritage_align.protocols import BuildContext
 from heritage_align.store import Store
 from heritage_align.store.files import write_json
@@ -109,19 +108,6 @@ class _Watched(Sequence[Tensor]):
         for name, value in resident().items():
             self._peak[name] = max(self._peak[name], value)
         return self._blocks[index]
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Return the time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return the 20th, 50th and 80th percentile."""
-    cuts = statistics.quantiles(values, n=10, method="inclusive")
-    return {"p20": cuts[1], "p50": cuts[4], "p80": cuts[7]}
 
 
 def assert_same(index: ExactIndex, blocks: Sequence[Tensor], exact: Tensor, queries: Tensor, k: int) -> float:

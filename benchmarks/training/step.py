@@ -18,11 +18,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from heritage_align_plugins.cn_clip.architecture import OFFICIAL, Architecture, 
 from torch import Tensor
 
 from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.timing import seconds, spread
 
 RESULT = Path(__file__).parents[1] / "results" / "training-step-{device}.json"
 
@@ -57,18 +55,6 @@ def check_parity(case: str, architecture: Architecture, inputs: Inputs, precisio
     if not worst < AGREE[precision] or abs(our_loss - their_loss) > AGREE[precision]:
         raise AssertionError(f"{case}: loss {our_loss} and {their_loss}, gradients differ by {worst:.1e} of their size")
     return {"loss_difference": abs(our_loss - their_loss), "gradient_difference": worst}
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return the 20th, 50th and 80th percentile."""
-    cuts = statistics.quantiles(values, n=10, method="inclusive")
-    return {"p20": cuts[1], "p50": cuts[4], "p80": cuts[7]}
-
-
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def measure_time(

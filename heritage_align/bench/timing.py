@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,21 @@ def _summary(values: list[float]) -> Timing:
     ordered = sorted(values)
     at = [ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))] for share in (0.2, 0.5, 0.8)]
     return Timing(at[0], at[1], at[2], len(ordered))
+
+
+def seconds(work: Work) -> float:
+    """Return the time of one call, the device's queue drained."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the 20th, 50th and 80th percentile, interpolated."""
+    cuts = statistics.quantiles(values, n=10, method="inclusive")
+    return {"p20": cuts[1], "p50": cuts[4], "p80": cuts[7]}
 
 
 def peak_memory(work: Work, device: torch.device) -> int | None:
