@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from heritage_align.data.boxes import Boxes, areas, common_areas
 from heritage_align.data.kept_pictures import KeptPictures
 from heritage_align.data.subset import artworks
 from heritage_align.errors import DataError
@@ -22,16 +23,16 @@ TIGHT, WIDEST = 1.1, 3.5
 """Side of a detail over the longer side of its region, at least and (at spread 1) at most."""
 GROUND = 0.9  # a region that fills this share of the extent of all regions is the picture's ground
 
-Boxes = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
 
 
 class Details:
     """Square details around golden regions, for training on regions and phrases; satisfies `Dataset`.
 
-    A detail is named by the phrases of the regions that lie in it, largest first. Phrases are told apart before places
-    are, so that a motif that is repeated forty times does not crowd out one that stands alone. Details of the same
-    words share their text, so that each of them is a right answer for it. A region's k-th phrase goes with the k-th
-    phrases of the others, as in a data set with one phrase a language.
+    A detail is named by the phrases of the regions that lie in it, in random order. Phrases are told apart before
+    places are, so that a motif that is repeated forty times does not crowd out one that stands alone. Details of the
+    same words share their text, so that each of them is a right answer for it. A region's k-th phrase goes with the
+    k-th phrases of the others, as in a data set with one phrase a language.
 
     Pictures are not opened before a detail is loaded, so that their sizes are not known: a detail stays within the
     extent of its picture's golden regions.
@@ -64,17 +65,17 @@ class Details:
         golden: list[GoldenPair] = []
         answers: dict[str, list[str]] = {}
         artwork_of = artworks(whole)
-        for row, (image_id, regions) in enumerate(_by_picture(whole).items()):
+        for place, (image_id, regions) in enumerate(_by_picture(whole).items()):
             for number in range(each):
-                rng = np.random.default_rng((seed, row, number))
+                rng = np.random.default_rng((seed, place, number))
                 window = _window(regions, spread, rng)
                 detail = f"{image_id}/detail-{number}"
                 self._windows[detail] = image_id, window
                 self.artwork_of[detail] = artwork_of[image_id]
-                named = _named(regions, window, shown, ground, rng)
-                for text in _texts(named):
+                rows = np.flatnonzero(common_areas(np.array([window]), regions.boxes)[0] >= shown * regions.areas)
+                for text in _texts(_named(regions, rows, ground, rng)):
                     answers.setdefault(text, []).append(detail)
-                golden += _inside(regions, window, shown, detail)
+                golden += _inside(regions, rows, window, detail)
         if not self._windows:
             raise DataError(f"{self.name}: no picture of {whole.name} has a golden region with a phrase to cut out")
         self.image_ids = tuple(self._windows)
@@ -104,8 +105,8 @@ class _Regions:
         self.boxes: Boxes = np.array([pair.box for pair in pairs], dtype=np.float64)
         self.phrases = [pair.phrases for pair in pairs]
         self.extent = np.concatenate([self.boxes[:, :2].min(0), self.boxes[:, 2:].max(0)])
-        self.areas = _areas(self.boxes)
-        self.is_ground = self.areas >= GROUND * _areas(self.extent)
+        self.areas = areas(self.boxes)
+        self.is_ground = self.areas >= GROUND * areas(self.extent)
         if self.is_ground.all():
             self.is_ground[:] = False
 
@@ -136,38 +137,20 @@ def _window(regions: _Regions, spread: float, rng: np.random.Generator) -> tuple
     return max(left, 0), max(top, 0), right, bottom
 
 
-def _named(
-    regions: _Regions, window: tuple[int, int, int, int], shown: float, ground: float, rng: np.random.Generator
-) -> list[tuple[str, ...]]:
-    """Return the phrases of what a window shows, in random order, sometimes with the ground's before them."""
-    rows = [row for row in _rows_inside(regions, window, shown) if not regions.is_ground[row]]
-    found = list(dict.fromkeys(regions.phrases[row] for row in rows))
+def _named(regions: _Regions, rows: Rows, ground: float, rng: np.random.Generator) -> list[tuple[str, ...]]:
+    """Return the phrases of some regions in random order, sometimes with the ground's before them."""
+    found = list(dict.fromkeys(regions.phrases[row] for row in rows if not regions.is_ground[row]))
     named = [found[k] for k in rng.permutation(len(found))]
     if rng.random() < ground:
         named = [*dict.fromkeys(regions.phrases[row] for row in np.flatnonzero(regions.is_ground)), *named]
     return named
 
 
-def _inside(regions: _Regions, window: tuple[int, int, int, int], shown: float, detail: str) -> list[GoldenPair]:
+def _inside(regions: _Regions, rows: Rows, window: tuple[int, int, int, int], detail: str) -> list[GoldenPair]:
+    """Return the golden pairs of some regions in the pixels of a detail."""
     left, top, right, bottom = window
-    size = np.array([right - left, bottom - top] * 2, dtype=np.float64)
-    found = []
-    for row in _rows_inside(regions, window, shown):
-        box = (regions.boxes[row] - np.array([left, top] * 2)).clip(0, size)
-        found.append(GoldenPair(detail, tuple(box.tolist()), regions.phrases[row]))
-    return found
-
-
-def _rows_inside(regions: _Regions, window: tuple[int, int, int, int], shown: float) -> list[int]:
-    low = np.maximum(regions.boxes[:, :2], window[:2])
-    high = np.minimum(regions.boxes[:, 2:], window[2:])
-    common = (high - low).clip(0, None).prod(-1)
-    return np.flatnonzero(common >= shown * regions.areas).tolist()
-
-
-def _areas(boxes: Boxes) -> Boxes:
-    areas: Boxes = (boxes[..., 2:] - boxes[..., :2]).clip(0, None).prod(-1)
-    return areas
+    boxes = (regions.boxes[rows] - np.array([left, top] * 2)).clip(0, np.array([right - left, bottom - top] * 2))
+    return [GoldenPair(detail, tuple(box), regions.phrases[row]) for row, box in zip(rows, boxes.tolist())]
 
 
 def _texts(named: Sequence[tuple[str, ...]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from heritage_align.data.subset import artworks
@@ -11,6 +12,8 @@ from heritage_align.protocols import Dataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from heritage_align.types import GoldenPair
 
 
 class Union:
@@ -44,13 +47,17 @@ class Union:
                 self._claim(texts, "text", item.id, number)
         self.image_ids = tuple(self.source_of)
         self.texts = tuple(item for part in parts for item in part.texts)
-        self.golden = tuple(pair for part in parts for pair in part.golden)
 
     def _claim(self, owners: dict[str, int], kind: str, name: str, number: int) -> None:
         if name in owners:
             both = f"{self._parts[owners[name]].name} and {self._parts[number].name}"
             raise DataError(f"union: {kind} {name!r} is in two of its parts, {both}; ids must be told apart")
         owners[name] = number
+
+    @cached_property
+    def golden(self) -> tuple[GoldenPair, ...]:
+        """All parts' golden pairs, made when they are asked for: those of drawn collections take a while."""
+        return tuple(pair for part in self._parts for pair in part.golden)
 
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises DataError for an id of no part."""

@@ -58,7 +58,7 @@ class Collection:
         reading: Reading,
     ) -> None:  # fmt: skip
         self.dataset, self.image_ids, self.texts = dataset, tuple(image_ids), tuple(texts)
-        self.tokens = Tokens(self.texts, context_length)
+        self.tokens = Tokens([item.text for item in self.texts], context_length)
         self._reading = reading
         self._kept: dict[int, Image] = {}
         self.sizes: dict[int, tuple[int, int]] = {}

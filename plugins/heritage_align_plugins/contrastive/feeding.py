@@ -10,7 +10,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.types import TextItem
 from heritage_align_plugins.cn_clip.preprocess import prepare_texts
 from heritage_align_plugins.contrastive.pairs import Rows
 
@@ -22,14 +21,14 @@ _AHEAD = 2  # batches that are prepared beside the one that is asked for
 
 
 class Tokens:
-    """Captions as tokens, each tokenised once (cn_clip's tokeniser takes 0.2 ms for one).
+    """Captions or phrases as tokens, each tokenised once (cn_clip's tokeniser takes 0.2 ms for one).
 
     Args:
-        texts: the captions.
+        texts: the captions or phrases.
         context_length: tokens of a text with [CLS] and [SEP]; what is beyond is cut off.
     """
 
-    def __init__(self, texts: Sequence[TextItem], context_length: int) -> None:
+    def __init__(self, texts: Sequence[str], context_length: int) -> None:
         self._texts, self._length = texts, context_length
         self._tokens = torch.zeros(len(texts), context_length, dtype=torch.int32)
 
@@ -40,27 +39,8 @@ class Tokens:
         """Return ``(n, context_length)`` int64, 0 for padding."""
         new = [row for row in rows if not self._tokens[row, 0]]
         if new:
-            self._tokens[new] = prepare_texts([self._texts[row].text for row in new], self._length).int()
+            self._tokens[new] = prepare_texts([self._texts[row] for row in new], self._length).int()
         return self._tokens[list(rows)].long()
-
-
-class PhraseTokens:
-    """Phrases as tokens, each tokenised once.
-
-    Args:
-        context_length: tokens of a phrase with [CLS] and [SEP]; what is beyond is cut off.
-    """
-
-    def __init__(self, context_length: int) -> None:
-        self._length = context_length
-        self._known: dict[str, Tensor] = {}
-
-    def __call__(self, phrases: Sequence[str]) -> Tensor:
-        """Return ``(n, context_length)`` int64, 0 for padding."""
-        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known]
-        if new:
-            self._known.update(zip(new, prepare_texts(new, self._length)))
-        return torch.stack([self._known[phrase] for phrase in phrases]).long()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from heritage_align.data.boxes import Boxes, areas, common_areas
 from heritage_align.errors import DataError
 from heritage_align.protocols import Dataset
 
@@ -17,7 +18,6 @@ GROUND = 0.9  # a region that covers this share of the picture is its ground
 EMPTY = 0.02  # a patch of which other regions cover less than this shows the ground
 
 Labels = npt.NDArray[np.int64]
-Boxes = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class PatchPhrases:
         image_ids: the pictures, by row.
         grid: patches in a row of the encoder's square input.
 
+    Attributes:
+        rows: every phrase -> its row among all of them.
+        alternatives: phrases of the region that has most.
+
     Raises:
         DataError: no picture has a golden region with a phrase.
     """
@@ -49,6 +53,12 @@ class PatchPhrases:
         self._golden = {
             row: _Golden(np.array([box for box, _ in pairs]), tuple(names for _, names in pairs))
             for row, pairs in listed.items()
+        }
+        self.rows = {
+            name: row
+            for row, name in enumerate(
+                dict.fromkeys(name for golden in self._golden.values() for names in golden.names for name in names)
+            )
         }
         self.alternatives = max(len(names) for golden in self._golden.values() for names in golden.names)
         ticks = np.arange(grid) / grid
@@ -95,15 +105,12 @@ def shown_regions(boxes: Boxes, patches: Boxes, size: tuple[int, int]) -> Labels
         patches: ``(n_patches, 4)`` in pixels.
         size: width and height of the picture.
     """
-    low = np.maximum(patches[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(patches[:, None, 2:], boxes[None, :, 2:])
-    common = (high - low).clip(0, None).prod(-1)  # (n_patches, n_regions)
-    areas = (boxes[:, 2:] - boxes[:, :2]).clip(0, None).prod(-1)
-    is_ground = areas >= GROUND * size[0] * size[1]
-    covered = np.where(is_ground, 0.0, common / (patches[0, 2:] - patches[0, :2]).prod())
+    common, own = common_areas(patches, boxes), areas(boxes)
+    is_ground = own >= GROUND * size[0] * size[1]
+    covered = np.where(is_ground, 0.0, common / areas(patches[0]))
     best, at = covered.argmax(1), np.arange(len(patches))
     share = covered[at, best]
-    within = common[at, best] >= WITHIN * np.maximum(areas[best], 1e-9)
+    within = common[at, best] >= WITHIN * np.maximum(own[best], 1e-9)
     clear = (share > 0) & ((share >= COVERED) | within)
     ground = int(np.flatnonzero(is_ground)[0]) if is_ground.any() else -1
     found: Labels = np.where(clear, best, np.where(covered.sum(1) < EMPTY, ground, -1))

@@ -27,7 +27,7 @@ class Relations:
         device: torch.device,
     ) -> None:  # fmt: skip
         self._device = device
-        self._captions = [frozenset(rows) for rows in pairs.captions] if positives == "known" else None
+        self._captions = pairs.captions if positives == "known" else None
         self._sources = torch.tensor(pairs.sources, dtype=torch.int64) if negatives == "source" else None
 
     def of(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
@@ -42,9 +42,18 @@ class Relations:
         pictures, texts = distributed.gather(own).cpu().T
         positive = compared = None
         if self._captions is not None:
-            shown = texts.tolist()
-            belongs = [[text in self._captions[picture] for text in shown] for picture in pictures.tolist()]
-            positive = torch.tensor(belongs, device=self._device)
+            places: dict[int, list[int]] = {}
+            for place, text in enumerate(texts.tolist()):
+                places.setdefault(text, []).append(place)
+            known = [
+                (row, place)
+                for row, picture in enumerate(pictures.tolist())
+                for text in self._captions[picture]
+                for place in places.get(text, ())
+            ]
+            positive = torch.zeros(len(pictures), len(texts), dtype=torch.bool)
+            positive[tuple(torch.tensor(known).T)] = True
+            positive = positive.to(self._device)
         if self._sources is not None:
             source = self._sources[pictures]
             compared = (source[:, None] == source[None]).to(self._device)

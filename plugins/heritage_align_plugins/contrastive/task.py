@@ -15,7 +15,7 @@ from heritage_align.training import distributed
 from heritage_align_plugins.contrastive.collection import Collection
 from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.export import export_model
-from heritage_align_plugins.contrastive.feeding import Batch, Feeder, PhraseTokens, Prepare, shares
+from heritage_align_plugins.contrastive.feeding import Batch, Feeder, Prepare, Tokens, shares
 from heritage_align_plugins.contrastive.gallery import Gallery
 from heritage_align_plugins.contrastive.gradient_cache import backward_in_parts
 from heritage_align_plugins.contrastive.loss import distillation, info_nce, patch_contrast
@@ -63,7 +63,7 @@ class ContrastiveTask:
             grid = student.architecture.patch_grid
             assert grid is not None, "the trainer refuses a ResNet"
             self._patch_phrases = PatchPhrases(train.dataset, train.image_ids, grid[0])
-        self._phrase_tokens = PhraseTokens(student.architecture.context_length)
+            self._phrase_tokens = Tokens(list(self._patch_phrases.rows), student.architecture.context_length)
         self._epoch = 0
         self._stage: Stage | None = None
         self._images: Tensor | None = None
@@ -207,7 +207,7 @@ class ContrastiveTask:
         labels, phrases = found.batch(batch.pictures, sizes, alternative)
         if not phrases:
             return patches.sum() * 0.0
-        named = student.texts(self._phrase_tokens(phrases))
+        named = student.texts(self._phrase_tokens([found.rows[phrase] for phrase in phrases]))
         target = torch.from_numpy(labels).to(student.device)
         return patch_contrast(patches, target, named, student.model.logit_scale.exp())
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-# One character of a script without spaces, or a run of letters and digits of one with them.
-_TOKEN = re.compile(r"[㐀-䶿一-鿿豈-﫿぀-ヿ]|[^\W_㐀-䶿一-鿿豈-﫿぀-ヿ]+(?:['’-][^\W_㐀-䶿一-鿿豈-﫿぀-ヿ]+)*")
-
-_SINGLE = re.compile(r"[㐀-䶿一-鿿豈-﫿぀-ヿ]")
+_UNSPACED = "㐀-䶿一-鿿豈-﫿぀-ヿ"  # characters of scripts without spaces
+_SINGLE = re.compile(f"[{_UNSPACED}]")
+_RUN = rf"[^\W_{_UNSPACED}]+"
+# One such character, or a run of letters and digits of a script with spaces.
+_TOKEN = re.compile(rf"[{_UNSPACED}]|{_RUN}(?:['’-]{_RUN})*")
 
 UNKNOWN = 0
 """Row of tokens that the vocabulary does not have."""

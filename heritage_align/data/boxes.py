@@ -1,0 +1,21 @@
+"""Boxes as arrays ``(..., 4)``, xyxy: their areas, and what they have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.float64]
+
+
+def areas(boxes: Boxes) -> Boxes:
+    """Return the areas ``(...)`` of boxes ``(..., 4)``; 0 for one that is turned inside out."""
+    found: Boxes = (boxes[..., 2:] - boxes[..., :2]).clip(0, None).prod(-1)
+    return found
+
+
+def common_areas(windows: Boxes, boxes: Boxes) -> Boxes:
+    """Return the area that every window ``(m, 4)`` has in common with every box ``(n, 4)``, ``(m, n)``."""
+    low = np.maximum(windows[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(windows[:, None, 2:], boxes[None, :, 2:])
+    return areas(np.concatenate([low, high], axis=-1))
