@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,25 +95,31 @@ def test_mixed_precision(small: Any, folder: Path, tmp_path: Path, precision: st
     assert wide.files["model"].read_bytes() != outcome.files["model"].read_bytes()
 
 
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> Iterator[list[int]]:
+    """Interrupt the training inside at the first step for whose number, from 1, `when` holds; yields the numbers."""
+    step, calls = AlignmentTask.step, list[int]()
+
+    def counted(self: AlignmentTask, *arguments: Any) -> Any:
+        calls.append(len(calls) + 1)
+        if when(len(calls)):
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTask, "step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            yield calls
+
+
 @pytest.mark.parametrize("changes", [{}, {"model": {"dim": 16, "embedding_dim": 12, "dropout": 0.3, "unknown": 0.2}}])
 def test_a_killed_run_goes_on_to_the_same_file(
     small: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     config = small.document(folder, checkpoint_steps=2, **changes)
     whole = small.train(config, tmp_path / "whole")
-    step, calls = AlignmentTask.step, 0
-
-    def killed(self: AlignmentTask, *arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 6:  # the third of three steps of the second epoch
-            raise KeyboardInterrupt
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(AlignmentTask, "step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            small.train(config, tmp_path / "killed")
+    with killed(monkeypatch, lambda calls: calls == 6):  # the third of three steps of the second epoch
+        small.train(config, tmp_path / "killed")
     left = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
     assert (left["epoch"], left["step"]) == (1, 2)
     again = small.train(config, tmp_path / "killed")
@@ -181,20 +189,9 @@ def test_golden_fine_tuning_runs_and_resumes(small: Any, tmp_path: Path, monkeyp
     assert torch.equal(before.image.mean, after.image.mean)
     assert len(small.history(tmp_path / "whole" / "golden")) == 2
 
-    step, calls = AlignmentTask.step, 0
-
-    def killed(self: AlignmentTask, *arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if (tmp_path / "killed" / "golden" / "last.pt").exists():
-            raise KeyboardInterrupt
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(AlignmentTask, "step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            small.train(config, tmp_path / "killed")
-    assert calls > 2
+    with killed(monkeypatch, lambda _: (tmp_path / "killed" / "golden" / "last.pt").exists()) as calls:
+        small.train(config, tmp_path / "killed")
+    assert len(calls) > 2
     again = small.train(config, tmp_path / "killed")
     assert again.files["model"].read_bytes() == whole.files["model"].read_bytes()
     pipeline = Pipeline(load_config(again.document))
