@@ -45,20 +45,28 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   Maybe word_memory, word_lengths, region_lengths;
   p.regions = rows_of(regions, region_scales, region_offsets);
   p.words = words_for(device, p.regions.storage, words, rows_of(words, word_scales, word_offsets), word_memory);
-  p.tasks = plan_tasks(p.regions.items, p.words.items, candidates, pair_order, pair_starts, bin_order, bin_starts,
-                       max_regions, max_words);
   p.keep = data_of<uint8_t>(keep);
   p.image_factors = {data_of<float>(image_factor), data_of<int64_t>(image_factor_offsets)};
   p.text_factors = {data_of<float>(text_factor), data_of<int64_t>(text_factor_offsets)};
-  if (t2i) word_lengths = lengths_of(device, words, p.words);
-  p.word_lengths = data_of<float>(word_lengths);
+  p.max_words = max_words;
+  Tensor scores = room_for_scores(regions, p.regions.items, p.words.items, candidates);
+  p.scores = static_cast<float*>(scores.mutable_data_ptr());
+  if (candidates.has_value() && hopper::score_focal_pairs(device, p, *candidates, words, max_regions)) return scores;
+
+  fill_scores(scores);
+  Maybe order_memory;
+  const PairOrder order =
+      order_if_worth_it(device, candidates, pair_order, pair_starts, p.regions.items, nullptr, order_memory);
+  p.tasks = plan_tasks(p.regions.items, p.words.items, candidates, order, bin_order, bin_starts, max_regions,
+                       max_words);
   // Candidates may touch a small part of a large store: then every block measures the regions that it reads anyway.
   if (i2t && !candidates.has_value()) region_lengths = lengths_of(device, regions, p.regions);
   p.region_lengths = data_of<float>(region_lengths);
-  Tensor scores = new_scores(regions, p.regions.items, p.words.items, candidates);
-  p.scores = static_cast<float*>(scores.mutable_data_ptr());
-  p.max_words = max_words;
-  if (hopper::score_focal(device, p, regions, max_regions, max_words)) return scores;
+  if (hopper::fits_focal(device, p, regions, max_regions, max_words) &&
+      hopper::score_focal(device, p, regions, max_regions, max_words))
+    return scores;
+  if (t2i) word_lengths = lengths_of(device, words, p.words);
+  p.word_lengths = data_of<float>(word_lengths);
   switch (p.regions.storage) {
     case Storage::f32:
       launch<FloatProduct>(device, p, regions, max_regions);

@@ -1,108 +1,81 @@
-// Focal attention of all pairs on Hopper: 128 words by 144 regions a tile. One thread feeds shared memory by the
-// tensor copy engine; two warpgroups each multiply 64 of the words by all regions (wgmma) and score them with the
-// same epilogue as the path for sm_80. float16 and bfloat16; items no longer than a tile.
-#include <cstdlib>
-#include <cstring>
-
+// Focal attention of all pairs on Hopper: 128 words by 184 regions a tile and block. A feeding warp brings operands to
+// shared memory by the tensor copy engine; two warpgroups each multiply 64 of the words by all regions (wgmma) and
+// leave the cosines in shared memory; seven warps score them (hopper_score.cuh) while the next tile is multiplied.
+// float16 and bfloat16; images and texts of up to 64 rows.
 #include "hopper.h"
-#include "hopper_ptx.cuh"
-#include "tensor_map.h"
+#include "hopper_prepare.cuh"
+#include "hopper_score.cuh"
 
 namespace heritage_align::hopper {
 namespace {
 
-constexpr int kConsumers = 2;
-constexpr int kGroupThreads = 128;
-constexpr int kThreadsOfBlock = (1 + kConsumers) * kGroupThreads;
-constexpr int kWordBytes = kConsumers * kTileWords * 128;
-constexpr int kRegionBytes = kTileRegions * 128;
-constexpr int kFeedBytes = kWordBytes + kRegionBytes;
-constexpr int kFeeds = 2;
-constexpr int kScoreFloats = 2 * kTileWords * kFocalPitch;  // cosines and logits of one warpgroup
-constexpr int kSharedBytes = 1024 + kFeeds * kFeedBytes + kConsumers * (kScoreFloats * 4 + kTileBytes) + 128;
+constexpr int kRowBytes = kBoxColumns * 2;  // of a row in a feed
+constexpr int kFeeds = 3;
+constexpr int kBlockThreads = 2 * kGroups * kGroupThreads;
+constexpr int kWordBytes = kBlockWords * kRowBytes;
+constexpr int kFeedBytes = kWordBytes + kTileColumns * kRowBytes;
+constexpr int kPipelineBytes = 16 * (kFeeds + 1);
+constexpr int kSharedBytes = 1024 + kFeeds * kFeedBytes + kCosinesBytes + kScratchBytes + kPipelineBytes;
 static_assert(kSharedBytes <= 227 * 1024, "what a block may have");
 static_assert(kFeedBytes % 1024 == 0 && kWordBytes % 1024 == 0, "the swizzle repeats every 1024 bytes");
 
-struct Parameters {
-  CUtensorMap words, regions;
-  FocalParameters focal;
-  Tasks pairs;  // as focal.tasks, but its text groups are pairs of those
-  int chunks;
-};
-
-struct PackParameters {
-  Tasks tasks;
-  Rows words;
-  uint16_t* packed;  // (text groups * 64, pitch): the words of a group side by side, then zeros
-  int64_t pitch;
-};
-
-// The words of a group lie anywhere in memory; the copy engine takes rectangles.
-__global__ void __launch_bounds__(kThreads) pack_words_kernel(PackParameters p) {
-  HA_SHARED_MEMORY(shared);
-  Tile& tile = *reinterpret_cast<Tile*>(shared);
-  for (int64_t group = blockIdx.x; group < p.tasks.text_groups; group += gridDim.x) {
-    start_group<Block>(p.tasks, TextGroups{}, group, p.words, tile);
-    for (int w = threadIdx.x / kLanes; w < kTileWords; w += kThreads / kLanes) {
-      uint16_t* to = p.packed + (group * kTileWords + w) * p.pitch;
-      const uint16_t* from = w < tile.n_words ? row_of<Storage::f16>(p.words, tile.row_of_word(w)) : nullptr;
-      for (int64_t d = threadIdx.x % kLanes; d < p.pitch; d += kLanes)
-        to[d] = from != nullptr && d < p.words.dim ? from[d] : uint16_t{0};
-    }
-  }
-}
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-struct Consumer {
-  static constexpr int kSize = kGroupThreads;
-  __device__ static int thread() { return threadIdx.x % kGroupThreads; }
-  __device__ static void sync() { named_barrier<kGroupThreads>(threadIdx.x / kGroupThreads); }
-};
-
 struct Pipeline {
-  Barrier full[kFeeds], empty[kFeeds];
+  Barrier full[kFeeds], empty[kFeeds];  // feeds
+  Barrier made, read;                   // cosines
+};
+static_assert(sizeof(Pipeline) <= kPipelineBytes, "where it lies");
+
+// Counts through the feeds: which one, and the parity of its turn.
+struct Turn {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void next() {
+    if (++slot == kFeeds) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
 };
 
-__device__ __forceinline__ void feed(const Parameters& p, unsigned char* feeds, Pipeline& pipeline) {
-  int64_t step = 0;
-  for (int64_t task = blockIdx.x; task < p.pairs.count; task += gridDim.x) {
-    const Corner corner = corner_of(p.pairs, task);
-    const int word = static_cast<int>(corner.text_group * kConsumers * kTileWords);
-    const int region = static_cast<int>(p.focal.regions.start(corner.first_image));
-    for (int chunk = 0; chunk < p.chunks; ++chunk, ++step) {
-      const int slot = step % kFeeds;
-      pipeline.empty[slot].wait((step / kFeeds & 1) ^ 1);
-      pipeline.full[slot].arrive_expecting(kFeedBytes);
-      unsigned char* to = feeds + slot * kFeedBytes;
-      copy_box(to, p.words, chunk * kBoxColumns, word, pipeline.full[slot]);
-      copy_box(to + kWordBytes, p.regions, chunk * kBoxColumns, region, pipeline.full[slot]);
+__device__ __forceinline__ void feed(const HopperParameters& p, unsigned char* feeds, Pipeline& pipeline) {
+  Turn turn;
+  for (int64_t task = blockIdx.x; task < p.tiles.count; task += gridDim.x) {
+    const SmallCorner corner = small_corner_of(p.tiles, static_cast<uint32_t>(task));
+    const int word = static_cast<int>(corner.text_group) * kBlockWords;
+    const int region = p.images[corner.image_group].first_region;
+    for (int chunk = 0; chunk < p.chunks; ++chunk, turn.next()) {
+      Barrier& full = pipeline.full[turn.slot];
+      pipeline.empty[turn.slot].wait(turn.parity ^ 1);
+      full.arrive_expecting(kFeedBytes);
+      const int column = chunk * kBoxColumns;
+      unsigned char* words = feeds + turn.slot * kFeedBytes;
+      copy_box(words, p.words, column, word, full);
+      copy_box(words + kWordBytes, p.regions, column, region, full);
     }
   }
 }
 
 template <Storage storage>
-__device__ __forceinline__ void consume(const Parameters& p, unsigned char* feeds, Pipeline& pipeline, Tile& tile,
-                                        float* cosines) {
-  const int consumer = threadIdx.x / kGroupThreads - 1;
-  const int warp = Consumer::thread() / kLanes, lane = threadIdx.x % kLanes;
-  int64_t step = 0;
-  for (int64_t task = blockIdx.x; task < p.pairs.count; task += gridDim.x) {
-    const TextGroups groups = start_task<Consumer>(p.pairs, task, p.focal.regions, tile);
-    const int64_t group = groups.first * kConsumers + consumer;
-    const bool exists = group < p.focal.tasks.text_groups;  // the last pair may be half
-    if (exists) start_group<Consumer>(p.focal.tasks, groups, group, p.focal.words, tile);
-    if (p.focal.keep != nullptr) find_kept<Consumer>(p.focal.keep, tile);
-
-    float c[kTileRegions / 2];
-    for (int chunk = 0; chunk < p.chunks; ++chunk, ++step) {
-      const int slot = step % kFeeds;
-      pipeline.full[slot].wait(step / kFeeds & 1);
-      const unsigned char* words = feeds + slot * kFeedBytes + consumer * kTileWords * 128;
-      const unsigned char* regions = feeds + slot * kFeedBytes + kWordBytes;
+__device__ __forceinline__ void multiply(const HopperParameters& p, const unsigned char* feeds, Pipeline& pipeline,
+                                         float* cosines) {
+  const int group = threadIdx.x / kGroupThreads, warp = threadIdx.x % kGroupThreads / kLanes;
+  const int lane = threadIdx.x % kLanes;
+  const int row = group * kTileWords + 16 * warp + lane / 4;
+  float2* own = reinterpret_cast<float2*>(cosines + row * kTileColumns + lane % 4 * 2);
+  Turn turn;
+  uint32_t parity = 1;
+  for (int64_t task = blockIdx.x; task < p.tiles.count; task += gridDim.x, parity ^= 1) {
+    Accumulators c;
+    int before = 0;
+    for (int chunk = 0; chunk < p.chunks; ++chunk) {
+      pipeline.full[turn.slot].wait(turn.parity);
+      const unsigned char* words = feeds + turn.slot * kFeedBytes + group * kTileWords * kRowBytes;
+      const unsigned char* regions = feeds + turn.slot * kFeedBytes + kWordBytes;
       product_fence();
       HA_UNROLL
-      for (int k = 0; k < 128; k += 32) {
+      for (int k = 0; k < kRowBytes; k += 32) {
         if (storage == Storage::f16) {
           product_f16(c, operand(words + k), operand(regions + k), chunk > 0 || k > 0);
         } else {
@@ -110,87 +83,168 @@ __device__ __forceinline__ void consume(const Parameters& p, unsigned char* feed
         }
       }
       product_commit();
-      product_wait<0>();
-      if (lane == 0) pipeline.empty[slot].arrive();
+      product_wait<1>();  // the products of the chunk before are done
+      if (chunk > 0 && lane == 0) pipeline.empty[before].arrive();
+      before = turn.slot;
+      turn.next();
     }
-
-    // Rows 16 warp + lane / 4 and + 8; columns 8 j + 2 (lane % 4) and + 1.
+    product_wait<0>();
+    if (lane == 0) pipeline.empty[before].arrive();
+    pipeline.read.wait(parity);
     HA_UNROLL
-    for (int i = 0; i < kTileRegions / 2; ++i) {
-      const int word = 16 * warp + lane / 4 + i % 4 / 2 * 8, region = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      if (exists && word < tile.n_words && region < tile.n_regions) cosines[word * kFocalPitch + region] = c[i];
+    for (int i = 0; i < kTileColumns / 2; i += 4) {
+      own[i] = {c[i], c[i + 1]};
+      own[4 * kTileColumns + i] = {c[i + 2], c[i + 3]};
     }
-    Consumer::sync();
-    if (exists && tile.n_words > 0 && tile.n_regions > 0)
-      score_tile<Consumer>(p.focal, tile, cosines, cosines + kTileWords * kFocalPitch, kFocalPitch,
-                           p.focal.region_lengths + tile.first_region);
+    __syncwarp();
+    if (lane == 0) pipeline.made.arrive();
   }
+}
+
+__device__ __forceinline__ void score(const HopperParameters& p, Pipeline& pipeline, const float* cosines,
+                                      Scratch& scratch) {
+  const auto tiles = static_cast<uint32_t>(p.tiles.count);
+  fetch_lists(p, blockIdx.x, scratch.lists[0]);
+  uint32_t parity = 0;
+  for (uint32_t task = blockIdx.x; task < tiles; task += gridDim.x, parity ^= 1) {
+    copy_wait<0>();
+    Scorer::sync();  // the lists are there for all, and those of the tile before are no longer read
+    fetch_lists(p, task + gridDim.x, scratch.lists[parity ^ 1]);
+    const Lists& lists = scratch.lists[parity];
+    const ScoredTile tile{cosines, &lists, scratch.pool, lists.images.images};
+    pipeline.made.wait(parity);
+    const auto release = [&] {
+      if (Scorer::lane() == 0) pipeline.read.arrive();
+    };
+    if (lists.texts.texts == 0 || lists.images.start[tile.images] == 0) {
+      release();
+    } else if (p.focal.settings.focal == Focal::none) {
+      score_cosines<false>(p, tile, release);
+    } else {
+      score_cosines<true>(p, tile, release);
+    }
+  }
+  copy_wait<0>();
 }
 
 #endif
 
 template <Storage storage>
-__global__ void __launch_bounds__(kThreadsOfBlock, 1) focal_kernel(const __grid_constant__ Parameters p) {
+__global__ void __launch_bounds__(kBlockThreads, 1) focal_kernel(const __grid_constant__ HopperParameters p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   HA_SHARED_MEMORY(shared);
   unsigned char* feeds = shared + (1024 - shared_address(shared) % 1024) % 1024;
-  unsigned char* scores = feeds + kFeeds * kFeedBytes;
-  Pipeline& pipeline = *reinterpret_cast<Pipeline*>(scores + kConsumers * (kScoreFloats * 4 + kTileBytes));
+  float* cosines = reinterpret_cast<float*>(feeds + kFeeds * kFeedBytes);
+  unsigned char* behind = feeds + kFeeds * kFeedBytes + kCosinesBytes;
+  Scratch& scratch = *reinterpret_cast<Scratch*>(behind);
+  Pipeline& pipeline = *reinterpret_cast<Pipeline*>(behind + kScratchBytes);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kFeeds; ++s) {
       pipeline.full[s].start(1);
-      pipeline.empty[s].start(kConsumers * kGroupThreads / kLanes);
+      pipeline.empty[s].start(kGroups * kGroupThreads / kLanes);
     }
+    pipeline.made.start(kGroups * kGroupThreads / kLanes);
+    pipeline.read.start(Scorer::kWarps);
     publish_barriers();
   }
   __syncthreads();
-  if (threadIdx.x < kGroupThreads) {
-    shrink_registers<40>();
-    if (threadIdx.x == 0) feed(p, feeds, pipeline);
-  } else {
-    grow_registers<232>();
-    unsigned char* own = scores + (threadIdx.x / kGroupThreads - 1) * (kScoreFloats * 4 + kTileBytes);
-    consume<storage>(p, feeds, pipeline, *reinterpret_cast<Tile*>(own + kScoreFloats * 4),
-                     reinterpret_cast<float*>(own));
+  if (threadIdx.x < Scorer::kFirst) {
+    multiply<storage>(p, feeds, pipeline, cosines);
+  } else if (threadIdx.x < Scorer::kFirst + Scorer::kSize) {
+    score(p, pipeline, cosines, scratch);
+  } else if (threadIdx.x % kLanes == 0) {
+    feed(p, feeds, pipeline);
   }
 #endif
 }
 
+// Operands of mma.sync for all items of a side; `memory` keeps them alive.
+FactorOperands prepare_factors(const Device& device, const Tensor& like, const Factors& factors, const Rows& rows,
+                               int64_t longest, bool words, Maybe& memory, Maybe& unscale) {
+  const int64_t stride = factor_blocks(context_groups(longest)) * kLanes;
+  memory = new_tensor(like, {rows.items * stride * 2}, ScalarType::Float);
+  unscale = new_tensor(like, {rows.items}, ScalarType::Float);
+  const FactorParameters p{factors,
+                           rows.offsets,
+                           rows.items,
+                           rows.dim,
+                           stride,
+                           static_cast<uint2*>(memory->mutable_data_ptr()),
+                           static_cast<float*>(unscale->mutable_data_ptr()),
+                           words};
+  device.launch(prepare_factors_kernel, blocks_for(rows.items), kThreads, kThreads / kLanes * sizeof(float), p);
+  return {p.values, p.unscale, stride};
+}
+
 }  // namespace
 
-bool asked_for() {
-  const char* path = std::getenv("HERITAGE_ALIGN_CUDA_PATH");
-  return path != nullptr && std::strcmp(path, "hopper") == 0;
+bool fits_focal(const Device& device, const FocalParameters& p, const Tensor& regions, int64_t max_regions,
+                int64_t max_words) {
+  constexpr int64_t kFactorBytes = int64_t{1} << 31;  // operands take 1.4 times the memory of factors, or more
+  const int64_t rows = regions.size(0), packed_rows = p.tasks.text_groups * kTileWords;
+  const bool t2i = p.direction != Direction::i2t, i2t = p.direction != Direction::t2i;
+  return chosen(device) && p.tasks.plan == Plan::all_pairs && p.tasks.count > 0 &&
+         p.tasks.text_groups * p.regions.items < int64_t{1} << 31 && kRaster * p.regions.items < int64_t{1} << 32 &&
+         max_regions <= kLongestItem && max_words <= kLongestItem && rows >= kTileColumns &&
+         packed_rows >= kBlockWords && p.regions.dim >= kBoxColumns && rows < int64_t{1} << 31 &&
+         packed_rows < int64_t{1} << 31 && p.regions.aligned && p.regions.stride >= p.regions.dim &&
+         p.settings.normaliser != Normaliser::softmax &&
+         (!t2i || p.regions.items * factor_blocks(context_groups(max_regions)) * kLanes * 8 <= kFactorBytes) &&
+         (!i2t || p.words.items * factor_blocks(context_groups(max_words)) * kLanes * 8 <= kFactorBytes) &&
+         (p.regions.storage == Storage::f16 || p.regions.storage == Storage::bf16);
 }
 
 bool score_focal(const Device& device, const FocalParameters& p, const Tensor& regions, int64_t max_regions,
                  int64_t max_words) {
-  const int64_t rows = regions.size(0), packed_rows = p.tasks.text_groups * kTileWords;
-  const bool fits = p.tasks.plan == Plan::all_pairs && p.tasks.count > 0 && max_regions <= kTileRegions &&
-                    max_words <= kTileWords && rows >= kTileRegions && packed_rows >= kConsumers * kTileWords &&
-                    p.regions.dim >= kBoxColumns && rows < int64_t{1} << 31 && packed_rows < int64_t{1} << 31 &&
-                    p.regions.aligned && p.regions.stride >= p.regions.dim &&
-                    (p.regions.storage == Storage::f16 || p.regions.storage == Storage::bf16);
-  if (!asked_for() || !fits || !device.is_hopper()) return false;
+  const int64_t blocks_of_words = (p.tasks.text_groups + kGroups - 1) / kGroups;
+  const int64_t rows = regions.size(0), packed_rows = blocks_of_words * kBlockWords;
   const int64_t pitch = (p.words.dim + 7) / 8 * 8;
-  Tensor packed = new_tensor(regions, {packed_rows, pitch}, ScalarType::Half);
-  auto* words = static_cast<uint16_t*>(packed.mutable_data_ptr());
-  Parameters parameters{};
-  parameters.focal = p;
-  parameters.pairs = p.tasks;
-  parameters.pairs.text_groups = (p.tasks.text_groups + kConsumers - 1) / kConsumers;
-  parameters.pairs.count = parameters.pairs.text_groups * p.tasks.image_groups;
-  parameters.chunks = static_cast<int>((p.words.dim + kBoxColumns - 1) / kBoxColumns);
   const Storage storage = p.regions.storage;
-  if (!describe_rows(parameters.words, storage, words, pitch, packed_rows, pitch, kConsumers * kTileWords) ||
+  Tensor packed = new_tensor(regions, {packed_rows, pitch}, ScalarType::Half);
+  const auto lists_of = [&](int64_t count, size_t bytes) {
+    return new_tensor(regions, {count * static_cast<int64_t>(bytes / 4)}, ScalarType::Float);
+  };
+  auto* words = static_cast<uint16_t*>(packed.mutable_data_ptr());
+  HopperParameters parameters{};
+  parameters.focal = p;
+  Tasks& tiles = parameters.tiles;
+  tiles = p.tasks;
+  tiles.images_per_group =
+      static_cast<int>(std::clamp<int64_t>(kTileColumns / std::max<int64_t>(max_regions, 1), 1, kMostImages));
+  tiles.image_groups = (p.regions.items + tiles.images_per_group - 1) / tiles.images_per_group;
+  tiles.text_groups = blocks_of_words;
+  tiles.count = tiles.text_groups * tiles.image_groups;
+  Tensor text_lists = lists_of(blocks_of_words, sizeof(TextList));
+  Tensor image_lists = lists_of(tiles.image_groups, sizeof(ImageList));
+  auto* texts = static_cast<TextList*>(text_lists.mutable_data_ptr());
+  auto* images = static_cast<ImageList*>(image_lists.mutable_data_ptr());
+  parameters.texts = texts;
+  parameters.images = images;
+  const Rectifier rectifier = p.settings.rectifier;
+  parameters.slope = rectifier == Rectifier::leaky_relu ? kLeakySlope : rectifier == Rectifier::relu ? 0.0f : 1.0f;
+  const float temperature = p.settings.temperature * kLog2E;
+  parameters.norm = p.settings.normaliser == Normaliser::none ? Norm{temperature, 0.0f, 1.0f, 0.0f}
+                    : p.settings.focal == Focal::none         ? Norm{temperature, 1.0f, 0.0f, kEps}
+                                                              : Norm{temperature, 1.0f, kEps, 0.0f};
+  parameters.chunks = static_cast<int>((p.words.dim * 2 + kRowBytes - 1) / kRowBytes);
+  if (!describe_rows(parameters.words, storage, words, pitch, packed_rows, pitch, kBlockWords) ||
       !describe_rows(parameters.regions, storage, p.regions.values, p.regions.dim, rows, p.regions.stride,
-                kTileRegions))
+                     kTileColumns))
     return false;
-  device.launch(pack_words_kernel, blocks_for(p.tasks.text_groups), kThreads, kTileBytes,
-                PackParameters{p.tasks, p.words, words, pitch});
-  const int64_t blocks = std::min<int64_t>(parameters.pairs.count, device.multiprocessors());
-  device.launch(storage == Storage::f16 ? focal_kernel<Storage::f16> : focal_kernel<Storage::bf16>, blocks,
-                kThreadsOfBlock, kSharedBytes, parameters);
+  Maybe image_operands, image_unscale, text_operands, text_unscale;
+  if (p.direction != Direction::i2t)
+    parameters.image_factors = prepare_factors(device, regions, p.image_factors, p.regions, max_regions, false,
+                                               image_operands, image_unscale);
+  if (p.direction != Direction::t2i)
+    parameters.text_factors =
+        prepare_factors(device, regions, p.text_factors, p.words, max_words, true, text_operands, text_unscale);
+  const bool f16 = storage == Storage::f16;
+  device.launch(f16 ? pack_words_kernel<Storage::f16> : pack_words_kernel<Storage::bf16>, blocks_of_words, kThreads,
+                kTileBytes, PackParameters{p.tasks, p.words, words, pitch, texts});
+  device.launch(list_images_kernel, (tiles.image_groups * kLanes + kThreads - 1) / kThreads, kThreads, 0,
+                ImageListParameters{p.regions, p.keep, tiles.image_groups, tiles.images_per_group, images});
+  device.launch(f16 ? focal_kernel<Storage::f16> : focal_kernel<Storage::bf16>,
+                std::min<int64_t>(tiles.count, device.multiprocessors()), kBlockThreads, kSharedBytes, parameters);
   return true;
 }
 

@@ -37,6 +37,118 @@ __device__ __forceinline__ float combine_block(float x, float* scratch, Combine 
   return x;
 }
 
+// Patches as they lie in a store: rows of whole pieces of 16 bytes, kPieces of them in each lane. They are read once:
+// a row's weight and its part of the sum come from the same registers, a softmax goes on as in
+// epilogue/patch_weighted.h (a running maximum, and what was summed so far shrinks when it grows). The warps' sums are
+// added at the end.
+template <Storage storage, int kPieces>
+__global__ void __launch_bounds__(kImageThreads, kPieces * Wide<storage>::kSize <= 16 ? 2 : 1)
+    fold_rows_kernel(FoldParameters p) {
+  HA_SHARED_MEMORY(shared);
+  constexpr int size = Wide<storage>::kSize, at_once = kPieces > 2 ? 2 : 4;
+  const int warp = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
+  const int64_t image = blockIdx.x, dim = p.patches.dim;
+  const int64_t first = p.patches.start(image), m = p.patches.start(image + 1) - first;
+  auto* scratch = reinterpret_cast<float*>(shared);         // one number a warp
+  float *tops = scratch + kImageWarps, *masses = tops + kImageWarps, *sums = masses + kImageWarps;
+
+  float whole[kPieces][size], sum[kPieces][size] = {};
+  HA_UNROLL
+  for (int i = 0; i < kPieces; ++i) read_elements(p.global, image, (i * kLanes + lane) * size, whole[i]);
+  const float inverse_temperature = p.temperature > 0.0f ? 1.0f / p.temperature : 0.0f;
+  float top = -3.0e38f, mass = 0.0f;
+  for (int64_t row = warp * at_once; row < m; row += kImageWarps * at_once) {
+    Sixteen piece[at_once][kPieces];
+    HA_UNROLL
+    for (int r = 0; r < at_once; ++r)
+      HA_UNROLL
+      for (int i = 0; i < kPieces; ++i) {
+        const int64_t column = (i * kLanes + lane) * size;
+        piece[r][i] = Sixteen{};
+        if (row + r < m && column < dim) piece[r][i] = load_once(row_of<storage>(p.patches, first + row + r) + column);
+      }
+    float weight[at_once];
+    HA_UNROLL
+    for (int r = 0; r < at_once; ++r) {
+      float dot = 0.0f;
+      HA_UNROLL
+      for (int i = 0; i < kPieces; ++i) {
+        const Wide<storage> wide(piece[r][i]);
+        HA_UNROLL
+        for (int e = 0; e < size; ++e) dot += wide.x[e] * whole[i][e];
+      }
+      weight[r] = warp_sum(dot) * (row + r < m ? scale_of(p.patches, first + row + r) : 0.0f);
+    }
+    if (p.temperature > 0.0f) {
+      float larger_top = top;
+      HA_UNROLL
+      for (int r = 0; r < at_once; ++r)
+        if (row + r < m) larger_top = larger(larger_top, weight[r]);
+      const float shrunk = quick_exp((top - larger_top) * inverse_temperature);
+      top = larger_top;
+      mass *= shrunk;
+      HA_UNROLL
+      for (int i = 0; i < kPieces; ++i)
+        HA_UNROLL
+        for (int e = 0; e < size; ++e) sum[i][e] *= shrunk;
+      HA_UNROLL
+      for (int r = 0; r < at_once; ++r) {
+        weight[r] = row + r < m ? quick_exp((weight[r] - top) * inverse_temperature) : 0.0f;
+        mass += weight[r];
+      }
+    }
+    HA_UNROLL
+    for (int r = 0; r < at_once; ++r) {
+      const float share = row + r < m ? weight[r] * scale_of(p.patches, first + row + r) : 0.0f;
+      HA_UNROLL
+      for (int i = 0; i < kPieces; ++i) {
+        const Wide<storage> wide(piece[r][i]);
+        HA_UNROLL
+        for (int e = 0; e < size; ++e) sum[i][e] += share * wide.x[e];
+      }
+    }
+  }
+  HA_UNROLL
+  for (int i = 0; i < kPieces; ++i)
+    HA_UNROLL
+    for (int e = 0; e < size; ++e) {
+      const int64_t d = (i * kLanes + lane) * size + e;
+      if (d < dim) sums[warp * dim + d] = sum[i][e];
+    }
+  if (lane == 0) {
+    tops[warp] = top;
+    masses[warp] = mass;
+  }
+  __syncthreads();
+  float share[kImageWarps], all = 1.0f;  // of each warp's sum
+  HA_UNROLL
+  for (int w = 0; w < kImageWarps; ++w) share[w] = 1.0f;
+  if (p.temperature > 0.0f && m > 0) {
+    HA_UNROLL
+    for (int w = 0; w < kImageWarps; ++w) top = larger(top, tops[w]);
+    all = 0.0f;
+    HA_UNROLL
+    for (int w = 0; w < kImageWarps; ++w) {
+      share[w] = quick_exp((tops[w] - top) * inverse_temperature);
+      all += share[w] * masses[w];
+    }
+  }
+  float squares = 0.0f;
+  for (int64_t d = threadIdx.x; d < dim; d += kImageThreads) {
+    float folded = 0.0f;
+    HA_UNROLL
+    for (int w = 0; w < kImageWarps; ++w) folded += share[w] * sums[w * dim + d];
+    folded /= all;
+    p.folded[image * dim + d] = folded;
+    squares += folded * folded;
+  }
+  if (p.renormalise) {
+    const float length = sqrtf(combine_block(squares, scratch, Sum{}));
+    for (int64_t d = threadIdx.x; d < dim; d += kImageThreads) p.folded[image * dim + d] /= larger(length, 1e-12f);
+  }
+}
+
+// Any rows, and any dim: the similarities first, then their weights, then the sum, from patches read twice.
 __global__ void __launch_bounds__(kImageThreads) fold_patches_kernel(FoldParameters p) {
   HA_SHARED_MEMORY(shared);
   auto* scratch = reinterpret_cast<float*>(shared);
@@ -133,6 +245,34 @@ __global__ void __launch_bounds__(kImageThreads) triangular_factor_kernel(Factor
   }
 }
 
+template <Storage storage>
+bool fold_rows_of(const Device& device, const FoldParameters& p) {
+  constexpr int size = Wide<storage>::kSize;
+  const int64_t dim = p.patches.dim, pieces = (dim + kLanes * size - 1) / (kLanes * size);
+  if (!p.patches.aligned || dim % size != 0 || pieces < 1 || pieces > 4) return false;
+  const auto launch = [&](void (*kernel)(FoldParameters)) {
+    device.launch(kernel, blocks_for(p.patches.items), kImageThreads, kImageWarps * (dim + 3) * sizeof(float), p);
+    return true;
+  };
+  if (pieces == 1) return launch(fold_rows_kernel<storage, 1>);
+  if (pieces == 2) return launch(fold_rows_kernel<storage, 2>);
+  return launch(fold_rows_kernel<storage, 4>);
+}
+
+// False, having done nothing, where the rows do not fit.
+bool fold_rows(const Device& device, const FoldParameters& p) {
+  switch (p.patches.storage) {
+    case Storage::f32:
+      return fold_rows_of<Storage::f32>(device, p);
+    case Storage::f16:
+      return fold_rows_of<Storage::f16>(device, p);
+    case Storage::bf16:
+      return fold_rows_of<Storage::bf16>(device, p);
+    default:
+      return fold_rows_of<Storage::i8>(device, p);
+  }
+}
+
 }  // namespace
 
 Tensor fold_patches(Tensor global_features, Tensor patches, Maybe patch_scales, Tensor patch_offsets,
@@ -140,12 +280,16 @@ Tensor fold_patches(Tensor global_features, Tensor patches, Maybe patch_scales, 
   const Device device(patches);
   const Rows rows = rows_of(patches, patch_scales, patch_offsets);
   Tensor folded = new_tensor(patches, {rows.items, rows.dim}, ScalarType::Float);
+  FoldParameters p{rows_of(global_features, std::nullopt, std::nullopt),
+                   rows,
+                   static_cast<float>(temperature),
+                   renormalise,
+                   nullptr,
+                   static_cast<float*>(folded.mutable_data_ptr())};
+  if (fold_rows(device, p)) return folded;
   Tensor weights = new_tensor(patches, {patches.size(0)}, ScalarType::Float);
-  device.launch(fold_patches_kernel, blocks_for(rows.items), kImageThreads, kImageBytes,
-                FoldParameters{rows_of(global_features, std::nullopt, std::nullopt), rows,
-                               static_cast<float>(temperature), renormalise,
-                               static_cast<float*>(weights.mutable_data_ptr()),
-                               static_cast<float*>(folded.mutable_data_ptr())});
+  p.weights = static_cast<float*>(weights.mutable_data_ptr());
+  device.launch(fold_patches_kernel, blocks_for(rows.items), kImageThreads, kImageBytes, p);
   return folded;
 }
 

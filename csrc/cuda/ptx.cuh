@@ -19,6 +19,7 @@
 
 #define HA_SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
 #define HA_UNROLL _Pragma("unroll")
+#define HA_NO_UNROLL _Pragma("unroll 1")
 
 namespace heritage_align {
 
@@ -29,7 +30,26 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, int valid
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(valid) : "memory");
 }
 
+// The same for four bytes.
+__device__ __forceinline__ void copy_async_word(void* to, const void* from) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
+}
+
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Sixteen bytes that are read once: they go past the first-level cache, and by the path for data that no one writes.
+struct alignas(16) Sixteen {
+  uint32_t word[4];
+};
+
+__device__ __forceinline__ Sixteen load_once(const void* from) {
+  Sixteen loaded;
+  asm("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(loaded.word[0]), "=r"(loaded.word[1]), "=r"(loaded.word[2]), "=r"(loaded.word[3])
+               : "l"(from));
+  return loaded;
+}
 
 // Waits until at most the `pending` latest groups of this thread are under way. Others see the data after a barrier.
 template <int pending>
@@ -42,6 +62,14 @@ __device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a)[4], c
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Half a k step: a[0], a[1] and b as above.
+__device__ __forceinline__ void mma_f16_half(float (&c)[4], const uint32_t (&a)[2], uint32_t b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
 __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -58,10 +86,70 @@ __device__ __forceinline__ void mma_i8(int32_t (&c)[4], const uint32_t (&a)[4], 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// 2^x, to 2 units in the last place; 0 for results below 2^-126.
+__device__ __forceinline__ float power_of_two(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
+// To 2 units in the last place, and without the branches that the exact ones take.
+__device__ __forceinline__ float quick_sqrt(float x) {
+  float root;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+}
+__device__ __forceinline__ float quick_reciprocal(float x) {
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
+  return reciprocal;
+}
+__device__ __forceinline__ float quick_log2(float x) {
+  float log;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(log) : "f"(x));
+  return log;
+}
+
+// Reads what will not be read again soon from L2, and leaves L1 to others.
+__device__ __forceinline__ uint2 read_past_l1(const uint2* at) { return __ldcg(at); }
+
+// threadIdx.x, read anew each time: what is made of it costs an instruction or two, while the compiler would keep it in
+// registers for as long as the kernel runs.
+__device__ __forceinline__ int thread_anew() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
+// Two float16 in 32 bits, the first in the lower half, rounded to nearest.
+__device__ __forceinline__ uint32_t halves_of_floats(float first, float second) {
+  const __half2 pair = __floats2half2_rn(first, second);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+__device__ __forceinline__ float float_of_bits(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ float float_of_f16(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ __forceinline__ uint16_t f16_of_float(float x) { return __half_as_ushort(__float2half_rn(x)); }
 __device__ __forceinline__ float float_of_bf16(uint16_t bits) { return __uint_as_float(uint32_t(bits) << 16); }
 __device__ __forceinline__ uint16_t bf16_of_float(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+
+// exp in two instructions, not ten; off by 2 + |x| units in the last place. For the weights of a softmax, where large
+// |x| make small weights.
+__device__ __forceinline__ float quick_exp(float x) { return __expf(x); }
+
+// Four int8 as four float16, exactly: with its sign bit flipped an int8 is the mantissa of a float16 between 1024 and
+// 1279, less 1152. Five instructions for four numbers; conversions run at a quarter of their rate.
+__device__ __forceinline__ void halves_of_bytes(uint32_t bytes, uint32_t& low, uint32_t& high) {
+  const uint32_t flipped = bytes ^ 0x80808080u;
+  const uint32_t offset = 0x64806480u;
+  const auto less = [offset](uint32_t x) {
+    const __half2 difference =
+        __hsub2(*reinterpret_cast<const __half2*>(&x), *reinterpret_cast<const __half2*>(&offset));
+    return *reinterpret_cast<const uint32_t*>(&difference);
+  };
+  low = less(__byte_perm(flipped, 0x64646464u, 0x4140));
+  high = less(__byte_perm(flipped, 0x64646464u, 0x4342));
+}
 
 }  // namespace heritage_align
 #endif

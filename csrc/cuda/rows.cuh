@@ -67,6 +67,32 @@ __device__ __forceinline__ const typename Element<storage>::Type* row_of(const R
   return static_cast<const typename Element<storage>::Type*>(rows.values) + r * rows.stride;
 }
 
+// Sixteen bytes of a row as float32. int8 go by way of float16: their own conversions run at a quarter of the rate.
+template <Storage storage>
+struct Wide {
+  static constexpr int kSize = 16 / element_size(storage);
+  float x[kSize];
+
+  __device__ __forceinline__ explicit Wide(const Sixteen& piece) {
+    HA_UNROLL
+    for (int w = 0; w < 4; ++w) {
+      const uint32_t word = piece.word[w];
+      if constexpr (storage == Storage::f32) {
+        x[w] = float_of_bits(word);
+      } else if constexpr (storage == Storage::i8) {
+        uint32_t halves[2];
+        halves_of_bytes(word, halves[0], halves[1]);
+        HA_UNROLL
+        for (int e = 0; e < 4; ++e)
+          x[4 * w + e] = float_of_f16(static_cast<uint16_t>(halves[e / 2] >> 16 * (e % 2)));
+      } else {
+        x[2 * w] = Element<storage>::widen(static_cast<uint16_t>(word));
+        x[2 * w + 1] = Element<storage>::widen(static_cast<uint16_t>(word >> 16));
+      }
+    }
+  }
+};
+
 // Element d of row r without its scale, for code in which the storage costs nothing.
 __device__ __forceinline__ float element_of(const Rows& rows, int64_t r, int64_t d) {
   switch (rows.storage) {
@@ -78,6 +104,36 @@ __device__ __forceinline__ float element_of(const Rows& rows, int64_t r, int64_t
       return float_of_bf16(row_of<Storage::bf16>(rows, r)[d]);
     default:
       return static_cast<float>(row_of<Storage::i8>(rows, r)[d]);
+  }
+}
+
+// `count` elements of a row as float32, zeros behind its end: all their loads are under way together, and eight of two
+// bytes at a multiple of 16 bytes are one.
+template <Storage storage, int count>
+__device__ __forceinline__ void read_elements_of(const Rows& rows, int64_t r, int64_t column, float (&x)[count]) {
+  const auto* from = row_of<storage>(rows, r) + column;
+  if constexpr (element_size(storage) == 2 && count == 8) {
+    if (rows.aligned && column % 8 == 0 && column + 8 <= rows.dim) {
+      const Wide<storage> wide(*reinterpret_cast<const Sixteen*>(from));
+      HA_UNROLL
+      for (int e = 0; e < count; ++e) x[e] = wide.x[e];
+      return;
+    }
+  }
+  HA_UNROLL
+  for (int e = 0; e < count; ++e) x[e] = column + e < rows.dim ? Element<storage>::widen(from[e]) : 0.0f;
+}
+template <int count>
+__device__ __forceinline__ void read_elements(const Rows& rows, int64_t r, int64_t column, float (&x)[count]) {
+  switch (rows.storage) {
+    case Storage::f32:
+      return read_elements_of<Storage::f32>(rows, r, column, x);
+    case Storage::f16:
+      return read_elements_of<Storage::f16>(rows, r, column, x);
+    case Storage::bf16:
+      return read_elements_of<Storage::bf16>(rows, r, column, x);
+    default:
+      return read_elements_of<Storage::i8>(rows, r, column, x);
   }
 }
 
@@ -100,12 +156,31 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
+// <row i of a, row j of b>, by one warp.
+__device__ __forceinline__ float product_of_rows(const Rows& a, int64_t i, const Rows& b, int64_t j, int lane) {
+  float sum = 0.0f;
+  for (int64_t column = lane * 8; column < a.dim; column += kLanes * 8) {
+    float x[8], y[8];
+    read_elements(a, i, column, x);
+    read_elements(b, j, column, y);
+    HA_UNROLL
+    for (int e = 0; e < 8; ++e) sum += x[e] * y[e];
+  }
+  return warp_sum(sum);
+}
+
 // |row r| with its scale, by one warp.
-__device__ inline float warp_length(const Rows& rows, int64_t r, int lane) {
+__device__ __forceinline__ float warp_length(const Rows& rows, int64_t r, int lane) {
+  constexpr int ahead = 4;  // groups of eight elements under way in each lane
   float squares = 0.0f;
-  for (int64_t d = lane; d < rows.dim; d += kLanes) {
-    const float x = element_of(rows, r, d);
-    squares += x * x;
+  for (int64_t column = lane * 8; column < rows.dim; column += ahead * kLanes * 8) {
+    float x[ahead][8];
+    HA_UNROLL
+    for (int i = 0; i < ahead; ++i) read_elements(rows, r, column + i * kLanes * 8, x[i]);
+    HA_UNROLL
+    for (int i = 0; i < ahead; ++i)
+      HA_UNROLL
+      for (int e = 0; e < 8; ++e) squares += x[i][e] * x[i][e];
   }
   return sqrtf(warp_sum(squares)) * scale_of(rows, r);
 }

@@ -27,6 +27,8 @@ namespace heritage_align {
       throw std::runtime_error(std::string("heritage_align: " #call ": ") + cudaGetErrorString(ha_status));   \
   } while (0)
 
+constexpr size_t kSharedBytesOfBlock = 99 * 1024;  // what every GPU since sm_80 gives a block
+
 // Makes the device of a tensor current for as long as it lives, and launches on its current stream.
 class Device {
  public:
@@ -43,13 +45,16 @@ class Device {
   void launch(void (*kernel)(Parameters), int64_t blocks, int threads, size_t shared_bytes,
               const Parameters& parameters) const {
     if (blocks == 0) return;
+    // Always the most that a block may have: threads that launch one kernel with different sizes share this number.
     if (shared_bytes > 48 * 1024)
       HA_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(shared_bytes)));
+                                         attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)));
     kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream_>>>(parameters);
     HA_CUDA_CHECK(cudaGetLastError());
   }
+
+  void clear(void* at, size_t bytes) const { HA_CUDA_CHECK(cudaMemsetAsync(at, 0, bytes, stream_)); }
 
  private:
   static cudaStream_t current_stream(int32_t device) {

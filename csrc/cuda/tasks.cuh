@@ -34,6 +34,11 @@ struct Tasks {
   int64_t image_step;       // the score of an image and a text goes to image * image_step + the text's place
 };
 
+// Where in the flattened candidates an entry of the order is; pair by pair there is no order.
+__device__ __forceinline__ int64_t pair_at(const Tasks& tasks, int64_t entry) {
+  return tasks.pair_order == nullptr ? entry : tasks.pair_order[entry];
+}
+
 // The texts and images of a tile that have rows, in shared memory. Longer than a tile means one text, or one image,
 // alone.
 struct Tile {
@@ -89,7 +94,7 @@ __device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const 
     const int64_t count = (end - begin + tasks.texts_per_group - 1) / tasks.texts_per_group;
     groups = {task % tasks.splits, count, tasks.splits, begin, end};
   } else {
-    first_image = tasks.candidates[tasks.pair_order[task]];
+    first_image = tasks.candidates[pair_at(tasks, task)];
     const bool exists = first_image >= 0 && first_image < images.items;
     if (!exists) first_image = 0;
     groups = {0, exists ? 1 : 0, 1, task, task + 1};
@@ -130,7 +135,7 @@ __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups,
       int length = 0;
       if (at + lane < end) {
         if (tasks.plan != Plan::all_pairs) {
-          place = tasks.pair_order[at + lane];
+          place = pair_at(tasks, at + lane);
           text = place / tasks.candidates_per_text;
         } else {
           text = place = tasks.bin_order != nullptr ? tasks.bin_order[at + lane] : at + lane;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "pairs.cuh"
 #include "stream.h"
 #include "tasks.cuh"
 
@@ -65,10 +66,29 @@ Rows words_for(const Device& device, Storage regions, const Tensor& values, cons
 // The length of every row, (rows,) float32.
 Tensor lengths_of(const Device& device, const Tensor& values, const Rows& rows);
 
+// Candidates image by image; `memory` keeps the order alive. With `scores`, pairs of no image get -inf there.
+PairOrder order_pairs(const Device& device, const Tensor& candidates, int64_t n_images, float* scores, Maybe& memory);
+
+// Whether images are shared by enough pairs that ordering them pays. A single text asks for each image once.
+inline bool order_is_worth_it(const Tensor& candidates, int64_t n_images) {
+  return candidates.size(0) > 1 && 4 * candidates.size(0) * candidates.size(1) >= n_images;
+}
+
+// An order that the caller made before, else one made now, else (single texts, few pairs) none.
+inline PairOrder order_if_worth_it(const Device& device, const Maybe& candidates, const Maybe& pair_order,
+                                   const Maybe& pair_starts, int64_t n_images, float* scores, Maybe& memory) {
+  if (!candidates.has_value()) return {};
+  if (pair_order.has_value()) {
+    STD_TORCH_CHECK(pair_starts.has_value(), "pair_order needs pair_starts");
+    return {data_of<int64_t>(pair_order), data_of<int64_t>(pair_starts), nullptr, nullptr};
+  }
+  return order_is_worth_it(*candidates, n_images) ? order_pairs(device, *candidates, n_images, scores, memory)
+                                                  : PairOrder{};
+}
+
 // The plan for all pairs, or for candidates if given. Texts and images of at most max_words and max_regions rows.
-inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidates, const Maybe& pair_order,
-                        const Maybe& pair_starts, const Maybe& bin_order, const Maybe& bin_starts, int64_t max_regions,
-                        int64_t max_words) {
+inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidates, const PairOrder& pairs_by_image,
+                        const Maybe& bin_order, const Maybe& bin_starts, int64_t max_regions, int64_t max_words) {
   const auto how_many = [](int64_t room, int64_t longest) {
     return static_cast<int>(std::clamp<int64_t>(room / std::max<int64_t>(longest, 1), 1, kTileImages));
   };
@@ -87,17 +107,20 @@ inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidat
     tasks.image_step = n_texts;
     return tasks;
   }
-  STD_TORCH_CHECK(pair_order.has_value() && pair_starts.has_value(), "candidates need pair_order and pair_starts");
   const int64_t pairs = candidates->size(0) * candidates->size(1);
   tasks.candidates = data_of<int64_t>(candidates);
-  tasks.pair_order = data_of<int64_t>(pair_order);
-  tasks.pair_starts = data_of<int64_t>(pair_starts);
+  tasks.pair_order = pairs_by_image.order;
+  tasks.pair_starts = pairs_by_image.starts;
   tasks.candidates_per_text = candidates->size(1);
   tasks.image_step = 0;
   tasks.images_per_group = 1;
   // Below two texts an image on average, blocks of images that nobody asks for would cost more than reading one twice.
-  tasks.plan = n_images > 0 && pairs >= 2 * n_images ? Plan::by_image : Plan::by_pair;
-  if (tasks.plan == Plan::by_pair) tasks.texts_per_group = 1;
+  tasks.plan =
+      tasks.pair_order != nullptr && n_images > 0 && pairs >= 2 * n_images ? Plan::by_image : Plan::by_pair;
+  if (tasks.plan == Plan::by_pair) {
+    tasks.texts_per_group = 1;
+    tasks.pair_order = nullptr;  // which leaves out the pairs of no image
+  }
   // Blocks that share an image with many texts: enough for twice the average.
   const int64_t average = n_images > 0 ? pairs / n_images : 0;
   tasks.splits = std::clamp<int64_t>(2 * average / tasks.texts_per_group, 1, 16);
@@ -105,13 +128,13 @@ inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidat
   return tasks;
 }
 
-// Scores before any pair is looked at: what an empty item, or no candidate, scores.
-inline Tensor new_scores(const Tensor& like, int64_t n_images, int64_t n_texts, const Maybe& candidates) {
+inline Tensor room_for_scores(const Tensor& like, int64_t n_images, int64_t n_texts, const Maybe& candidates) {
   std::vector<int64_t> shape{n_images, n_texts};
   if (candidates.has_value()) shape = {candidates->size(0), candidates->size(1)};
-  Tensor scores = new_tensor(like, shape, ScalarType::Float);
-  torch::stable::fill_(scores, -std::numeric_limits<double>::infinity());
-  return scores;
+  return new_tensor(like, shape, ScalarType::Float);
 }
+
+// What an empty item, or no candidate, scores; for kernels that do not write those themselves.
+inline void fill_scores(Tensor& scores) { torch::stable::fill_(scores, -std::numeric_limits<double>::infinity()); }
 
 }  // namespace heritage_align

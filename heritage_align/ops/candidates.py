@@ -32,13 +32,25 @@ def check_candidates(
             raise ValueError(
                 f"candidates must be image ids in 0..{n_images - 1}, or -1 for none; got {low if low < -1 else high}"
             )
-    return candidates.to(torch.int64).contiguous()
+    return (candidates if candidates.dtype == torch.int64 else candidates.to(torch.int64)).contiguous()
+
+
+def ask_for_most(candidates: Tensor, n_texts: int, n_images: int) -> bool:
+    """Whether lists are so full that a kernel for all pairs, which is made for whole tiles, does them sooner."""
+    return n_images > 0 and n_texts >= 16 and 2 * candidates.numel() >= n_texts * n_images
+
+
+def of_candidates(scores: Tensor, candidates: Tensor) -> Tensor:
+    """Pick ``(n_texts, k)`` out of the scores of all pairs ``(n_images, n_texts)``; -inf where no such image is."""
+    exists = (candidates >= 0) & (candidates < scores.shape[0])
+    return scores.T.gather(1, torch.where(exists, candidates, 0)).masked_fill(~exists, -torch.inf)
 
 
 def pairs_by_image(candidates: Tensor, n_images: int) -> tuple[Tensor, Tensor]:
-    """Sort the candidate pairs image-major, so that a kernel reads each image once for all the texts that ask for it.
+    """Sort the candidate pairs image-major: an order that a caller may hand to the compiled ops.
 
-    Runs on the device of ``candidates`` without waiting for it.
+    The CUDA ops make one themselves where none is given (csrc/cuda/pairs.cu); this one runs anywhere, on the device of
+    ``candidates`` and without waiting for it.
 
     Returns:
         ``order (n_texts * k,)`` int64: positions in ``candidates.flatten()``, those of -1 last; and

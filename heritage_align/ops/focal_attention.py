@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from . import checks, codes, inputs, reference
-from .backend import pick
-from .candidates import check_candidates, pairs_by_image
+from .backend import pick, run
+from .candidates import ask_for_most, check_candidates, of_candidates
 from .factor import triangular_factor
 from .planner import text_bins
 from .ragged import Ragged
@@ -109,22 +109,29 @@ def focal_attention_score(
         if direction != "t2i" and text_factor is None and chosen == "cuda":
             text_factor = triangular_factor(texts)
     on_gpu = chosen == "cuda"
-    bins = text_bins(texts) if on_gpu and candidates is None else (None, None)
-    pairs = pairs_by_image(candidates, len(images)) if on_gpu and candidates is not None else (None, None)
-    scores: Tensor = torch.ops.heritage_align.focal_attention(
+    if direction == "t2i":
+        text_factor = None
+    elif direction == "i2t":
+        image_factor = None
+    most = on_gpu and candidates is not None and ask_for_most(candidates, len(texts), len(images))
+    listed = None if most else candidates
+    bins = text_bins(texts) if on_gpu and listed is None else (None, None)
+    scores = run(
+        torch.ops.heritage_align.focal_attention,
         inputs.rows(images.values),
         images.scales,
         images.offsets,
         inputs.rows(texts.values),
         texts.scales,
         texts.offsets,
-        keep,
+        None if keep is None else keep.contiguous(),
         image_factor,
         None if image_factor is None else images.factor_offsets,
         text_factor,
         None if text_factor is None else texts.factor_offsets,
-        candidates,
-        *pairs,
+        listed,
+        None,  # the kernels order the pairs themselves
+        None,
         *bins,
         codes.DIRECTIONS[direction],
         codes.RECTIFIERS[rectifier],
@@ -136,4 +143,4 @@ def focal_attention_score(
         images.max_length if on_gpu else -1,
         texts.max_length if on_gpu else -1,
     )
-    return scores
+    return of_candidates(scores, candidates) if most and candidates is not None else scores

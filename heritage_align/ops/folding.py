@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import checks, inputs, reference
-from .backend import pick
+from .backend import pick, run
 from .ragged import Ragged
 
 _FLOATS = checks.STORAGE_DTYPES[:4]
@@ -51,7 +51,8 @@ def fold_patches(
         return reference.fold_patches(
             global_features, patches, temperature=temperature, renormalise=renormalise
         ).float()
-    folded: Tensor = torch.ops.heritage_align.fold_patches(
+    return run(
+        torch.ops.heritage_align.fold_patches,
         global_features.contiguous(),
         inputs.rows(patches.values),
         patches.scales,
@@ -60,4 +61,3 @@ def fold_patches(
         renormalise,
         patches.max_length if patches.device.type == "cuda" else -1,
     )
-    return folded

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from . import checks, inputs, reference
-from .backend import pick
-from .candidates import check_candidates, pairs_by_image
+from .backend import pick, run
+from .candidates import ask_for_most, check_candidates, of_candidates
 from .planner import text_bins
 from .ragged import Ragged
 
@@ -55,19 +55,22 @@ def maxsim_score(
     if chosen == "reference":
         return reference.maxsim_score(queries, documents, candidates=candidates).float()
     on_gpu = chosen == "cuda"
-    bins = text_bins(queries) if on_gpu and candidates is None else (None, None)
-    pairs = pairs_by_image(candidates, len(documents)) if on_gpu and candidates is not None else (None, None)
-    scores: Tensor = torch.ops.heritage_align.maxsim(
+    most = on_gpu and candidates is not None and ask_for_most(candidates, len(queries), len(documents))
+    listed = None if most else candidates
+    bins = text_bins(queries) if on_gpu and listed is None else (None, None)
+    scores = run(
+        torch.ops.heritage_align.maxsim,
         inputs.rows(queries.values),
         queries.scales,
         queries.offsets,
         inputs.rows(documents.values),
         documents.scales,
         documents.offsets,
-        candidates,
-        *pairs,
+        listed,
+        None,  # the kernels order the pairs themselves
+        None,
         *bins,
         queries.max_length if on_gpu else -1,
         documents.max_length if on_gpu else -1,
     )
-    return scores
+    return of_candidates(scores, candidates) if most and candidates is not None else scores

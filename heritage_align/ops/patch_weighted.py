@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from . import checks, codes, inputs, reference
-from .backend import pick
-from .candidates import check_candidates, pairs_by_image
+from .backend import pick, run
+from .candidates import check_candidates
 from .ragged import Ragged
 
 _FLOATS = checks.STORAGE_DTYPES[:4]
@@ -81,7 +81,8 @@ def patch_weighted_score(
         checks.finite("patches.values", patches.values)
         checks.finite("weights", weights)
         checks.finite("global_features", global_features)
-    chosen = pick(backend, device, (queries.dtype, patches.dtype))
+    whole = queries if global_features is None else global_features
+    chosen = pick(backend, device, (queries.dtype, patches.dtype, whole.dtype))
     if chosen == "reference":
         return reference.patch_weighted_score(
             queries,
@@ -93,8 +94,8 @@ def patch_weighted_score(
             global_mix=global_mix,
             candidates=candidates,
         ).float()
-    pairs = pairs_by_image(candidates, len(patches)) if chosen == "cuda" and candidates is not None else (None, None)
-    scores: Tensor = torch.ops.heritage_align.patch_weighted(
+    return run(
+        torch.ops.heritage_align.patch_weighted,
         queries.contiguous(),
         inputs.rows(patches.values),
         patches.scales,
@@ -102,10 +103,10 @@ def patch_weighted_score(
         None if weights is None else weights.float().contiguous(),
         global_features.contiguous() if global_features is not None and global_mix != 0.0 else None,
         candidates,
-        *pairs,
+        None,  # the kernels order the pairs themselves
+        None,
         codes.POOLINGS[pooling],
         temperature,
         global_mix,
         patches.max_length if chosen == "cuda" else -1,
     )
-    return scores

@@ -56,9 +56,10 @@ def text_bins(texts: Ragged) -> tuple[Tensor | None, Tensor | None]:
     if plan is None:
         host = texts.host_offsets
         order, starts = first_fit_decreasing((host[1:] - host[:-1]).tolist(), BIN_WORDS)
-        plan = (
-            torch.tensor(order, dtype=torch.int32, device=texts.device),
-            torch.tensor(starts, dtype=torch.int32, device=texts.device),
-        )
+        with torch.inference_mode(False):  # what is kept may be saved for a gradient later
+            plan = (
+                torch.tensor(order, dtype=torch.int32, device=texts.device),
+                torch.tensor(starts, dtype=torch.int32, device=texts.device),
+            )
         _plans[texts] = plan
     return plan

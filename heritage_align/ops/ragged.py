@@ -24,7 +24,16 @@ class Ragged:
         ValueError: if a shape, a dtype, a device or the offsets do not fit; the message names the argument.
     """
 
-    __slots__ = ("__weakref__", "_factor_size", "_host_offsets", "_max_length", "offsets", "scales", "values")
+    __slots__ = (
+        "__weakref__",
+        "_factor_offsets",
+        "_factor_size",
+        "_host_offsets",
+        "_max_length",
+        "offsets",
+        "scales",
+        "values",
+    )
 
     values: Tensor
     offsets: Tensor
@@ -43,15 +52,16 @@ class Ragged:
         if scales is not None:
             checks.tensor("scales", scales, shape=(values.shape[0],), dtypes=(torch.float32,), device=values.device)
         self.values = values
-        self.scales = scales
+        self.scales = None if scales is None else scales.contiguous()  # the kernels read them one after the other
         self._host_offsets: Tensor | None = None
         self._max_length: int | None = None
         self._factor_size: int | None = None
+        self._factor_offsets: Tensor | None = None
         if checks.can_read_data(values, offsets):
             host = offsets.to(device="cpu", dtype=torch.int64)
             _check_offsets(host, values.shape[0])
             self._measure(host)
-        self.offsets = offsets.to(device=values.device, dtype=torch.int64)
+        self.offsets = offsets.to(device=values.device, dtype=torch.int64).contiguous()
 
     @classmethod
     def from_list(cls, items: Sequence[Tensor]) -> Ragged:
@@ -151,9 +161,15 @@ class Ragged:
 
     @property
     def factor_offsets(self) -> Tensor:
-        """``(n + 1,)`` int64: where each item's packed triangular factor starts."""
-        lengths = self.lengths
-        return torch.nn.functional.pad((lengths * (lengths + 1) // 2).cumsum(0), (1, 0))
+        """``(n + 1,)`` int64: where each item's packed triangular factor starts; kept, unless a graph is captured."""
+        if self._factor_offsets is not None:
+            return self._factor_offsets
+        if not checks.can_read_data(self.offsets):
+            return _triangles(self.offsets)
+        with torch.inference_mode(False):  # what is kept may be saved for a gradient later
+            # From the host, by a copy that is waited for: other streams may use what is kept.
+            self._factor_offsets = _triangles(self.host_offsets).to(self.device)
+        return self._factor_offsets
 
     @property
     def dim(self) -> int:
@@ -264,11 +280,18 @@ class Ragged:
         other.offsets = self.offsets.to(values.device)
         other._host_offsets, other._max_length = self._host_offsets, self._max_length
         other._factor_size = self._factor_size
+        same_device = other.offsets.device == self.offsets.device
+        other._factor_offsets = self._factor_offsets if same_device else None
         return other
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
         return f"Ragged({len(self)} items, {self.total} rows, dim {self.dim}, {kind}, {self.device})"
+
+
+def _triangles(offsets: Tensor) -> Tensor:
+    lengths = offsets[1:] - offsets[:-1]
+    return torch.nn.functional.pad((lengths * (lengths + 1) // 2).cumsum(0), (1, 0))
 
 
 def _check_offsets(offsets: Tensor, total: int) -> None:

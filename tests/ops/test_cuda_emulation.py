@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +41,8 @@ def library() -> ctypes.CDLL:
 
 @pytest.fixture(autouse=True)
 def emulated(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
-    """Every backend but the reference is the emulated CUDA one."""
+    """Every backend but the reference is the emulated CUDA one, on the path for sm_80 unless a test says otherwise."""
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "ampere")
     for module in (factor, focal_attention, folding, maxsim, patch_weighted):
         monkeypatch.setattr(module, "pick", lambda backend, *_: "reference" if backend == "reference" else "cuda")
     monkeypatch.setattr(torch.ops, "heritage_align", torch.ops.heritage_align_emulated, raising=False)
@@ -175,11 +177,12 @@ def test_maxsim(dtype: torch.dtype, k: int | None) -> None:
     torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
+@pytest.mark.parametrize("dim", [45, 48, 304, 1040])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
 @pytest.mark.parametrize(("temperature", "renormalise"), [(None, False), (0.02, True)])
-def test_fold_patches(dtype: torch.dtype, temperature: float | None, renormalise: bool) -> None:
-    patches = ragged([30, 0, 1, 300], 45, 25, dtype)
-    whole = ragged([1] * 4, 45, 26).values
+def test_fold_patches(dim: int, dtype: torch.dtype, temperature: float | None, renormalise: bool) -> None:
+    patches = ragged([30, 0, 1, 300], dim, 25, dtype)
+    whole = ragged([1] * 4, dim, 26).values
     ours = ops.fold_patches(whole, patches, temperature=temperature, renormalise=renormalise)
     theirs = ops.fold_patches(whole, patches, temperature=temperature, renormalise=renormalise, backend="reference")
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
@@ -269,7 +272,8 @@ def test_the_published_scores() -> None:
         torch.testing.assert_close(scores, tensors[name], **FP32)
 
 
-HOPPER_FOCAL_THREADS, HOPPER_RERANK_THREADS = 384, 288
+HOPPER_FOCAL_THREADS, HOPPER_POOLED_THREADS = 512, 384
+HOPPER_FOCAL_PAIRS_THREADS = (416, 288)  # tiles of 16 words, of 32
 
 
 @pytest.mark.parametrize("direction", ["t2i", "both"])
@@ -287,6 +291,27 @@ def test_focal_attention_on_the_hopper_path(
         emulated.largest_block()
         assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, direction=direction, keep=keep)
         assert emulated.largest_block() == HOPPER_FOCAL_THREADS
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "none"), ("none", "l2")])
+@pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
+def test_focal_attention_of_all_settings_on_the_hopper_path(
+    rectifier: str,
+    normalise: str,
+    focal: str | None,
+    aggregate: str,
+    emulated: ctypes.CDLL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    # An image that starts at an odd region, more texts than a batch, and texts and images of one fragment.
+    images = ragged([9, 64, 1, 5, 36, 24, 55, 0, 40], 64, 51, torch.float16)
+    texts = ragged([3, 2, 6, 1] + [1] * 40 + [50, 33, 20], 64, 52, torch.float16)
+    emulated.largest_block()
+    settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate}
+    assert_focal(images, texts, {"atol": 1e-5, "rtol": 1e-6}, direction="both", temperature=20.0, **settings)
+    assert emulated.largest_block() == HOPPER_FOCAL_THREADS
 
 
 def test_what_does_not_fit_the_hopper_path_takes_the_other(
@@ -308,17 +333,136 @@ def test_what_does_not_fit_the_hopper_path_takes_the_other(
         assert emulated.largest_block() != HOPPER_FOCAL_THREADS
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
-@pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
-@pytest.mark.parametrize("dim", [64, 1040])
-def test_patch_weighted_of_pairs_on_the_hopper_path(
-    dim: int, pooling: str, dtype: torch.dtype, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("k", [1, 2, 40])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("dim", [48, 64, 1040])
+def test_patch_weighted_of_candidates_does_not_round_its_queries(dim: int, dtype: torch.dtype, k: int) -> None:
+    patches = ragged([196, 0, 1, 60, 33, 16], dim, 48, dtype)
+    queries = ragged([1] * 7, dim, 49).values
+    ids = candidate_lists(7, 6, k, 50)
+    score = partial(ops.patch_weighted_score, patches=patches, temperature=0.1, weights=None)
+    theirs = score(queries, candidates=ids, backend="reference")
+    torch.testing.assert_close(score(queries, candidates=ids), theirs, atol=5e-6, rtol=0.0)
+    alone = torch.cat([score(queries[i : i + 1], candidates=ids[i : i + 1]) for i in range(7)])
+    torch.testing.assert_close(alone, theirs, atol=5e-6, rtol=0.0)
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("dim", "k", "n_texts"), [(64, 1, 6), (96, 7, 1), (192, 30, 6), (64, 3, 70)])
+def test_focal_attention_of_candidates_on_the_hopper_path(
+    dim: int,
+    k: int,
+    n_texts: int,
+    dtype: torch.dtype,
+    focal: str | None,
+    emulated: ctypes.CDLL,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
-    patches = ragged([196, 0, 1, 60, 33, 150], dim, 48, dtype)
-    queries = ragged([1] * 5, dim, 49).values.half().float()
-    for order in (0, 2):
+    images = ragged([36, 5, 0, 40, 20, 33, 1, 48], dim, 51, dtype)
+    texts = ragged([13, 0, 1, 25, 32, 7, *[2, 5] * 32][:n_texts], dim, 52, dtype)
+    keep = torch.arange(images.total) % 3 != 0
+    keep[36:41] = False
+    ids = candidate_lists(n_texts, 8, k, 53)
+    for order, settings in ((0, {}), (2, {"keep": keep, "aggregate": "mean", "temperature": 20.0, "focal": focal})):
         emulated.set_thread_order(order)
-        emulated.largest_block()
-        assert_patches(queries, patches, pooling, 0.3, candidate_lists(5, 6, 2, 50))
-        assert emulated.largest_block() == HOPPER_RERANK_THREADS
+        assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, candidates=ids, **settings)
+    emulated.largest_block()
+    alone = [ops.focal_attention_score(images, texts[i : i + 1], candidates=ids[i : i + 1]) for i in range(n_texts)]
+    assert emulated.largest_block() in HOPPER_FOCAL_PAIRS_THREADS  # several texts are also ordered, by larger blocks
+    assert torch.equal(ops.focal_attention_score(images, texts, candidates=ids), torch.cat(alone))
+
+
+def test_the_hopper_path_is_the_default(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it fits, unless the environment keeps to the other; for lists that ask for most pairs that of all pairs."""
+    images, texts = ragged([36] * 6, 64, 57, torch.float16), ragged([12] * 20, 64, 58, torch.float16)
+    most, queries = candidate_lists(20, 6, 4, 59), texts.values[:9]
+    calls: list[tuple[int, Callable[[], torch.Tensor]]] = [
+        (HOPPER_FOCAL_THREADS, lambda: ops.focal_attention_score(images, texts)),
+        (HOPPER_FOCAL_THREADS, lambda: ops.focal_attention_score(images, texts, candidates=most)),
+        (HOPPER_FOCAL_PAIRS_THREADS[0], lambda: ops.focal_attention_score(images, texts[:1], candidates=most[:1])),
+        (HOPPER_POOLED_THREADS, lambda: ops.maxsim_score(texts, images)),
+        (HOPPER_POOLED_THREADS, lambda: ops.maxsim_score(texts, images, candidates=most)),
+        (HOPPER_POOLED_THREADS, lambda: ops.patch_weighted_score(queries, images)),
+    ]
+    for path in (None, "hopper", "ampere"):
+        if path is None:
+            monkeypatch.delenv("HERITAGE_ALIGN_CUDA_PATH")
+        else:
+            monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", path)
+        for threads, call in calls:
+            emulated.largest_block()
+            call()
+            assert (emulated.largest_block() == threads) == (path != "ampere")
+
+
+def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs() -> None:
+    images, texts = ragged([36, 5, 0, 20], 24, 54), ragged([5, 0, 13, 2] * 5, 24, 55)
+    ids = candidate_lists(20, 4, 3, 56)
+    for score, items in ((ops.focal_attention_score, (images, texts)), (ops.maxsim_score, (texts, images))):
+        ours = score(*items, candidates=ids)
+        theirs = score(*items, candidates=ids, backend="reference")
+        torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0.0)
+
+
+POOLED_LENGTHS = {
+    "documents of all lengths": [30, 300, 0, 145, 1, 2, 128, 0, 0, 127, 129, 36, 36, 8],
+    "short documents, more than a window of ends": [1] * 70 + [0] * 40 + [3, 1, 40] + [2] * 50,
+    "one document": [5],
+    "nothing but empty documents at the ends": [0, 0, 33, 0, 17, 0],
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim"), [(torch.float16, 128), (torch.bfloat16, 40), (torch.float16, 192), (torch.float16, 600)]
+)
+@pytest.mark.parametrize("lengths", POOLED_LENGTHS)
+def test_maxsim_on_the_hopper_path(
+    lengths: str, dim: int, dtype: torch.dtype, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    documents = ragged(POOLED_LENGTHS[lengths], dim, 51, dtype)
+    for rows in ([5, 0, 32, 64, 1], [5, 0, 32, 70, 64, 1, 200, 13] + [32] * 9):
+        queries = ragged(rows, dim, 52, dtype)
+        theirs = ops.maxsim_score(queries, documents, backend="reference")
+        for order in (0, 2):
+            emulated.set_thread_order(order)
+            emulated.largest_block()
+            ours = ops.maxsim_score(queries, documents)
+            assert emulated.largest_block() == HOPPER_POOLED_THREADS
+            torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("global_mix", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
+@pytest.mark.parametrize("dim", [40, 512, 600])
+def test_patch_weighted_of_all_pairs_on_the_hopper_path(
+    dim: int,
+    pooling: str,
+    dtype: torch.dtype,
+    global_mix: float,
+    emulated: ctypes.CDLL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    patches = ragged([196, 49, 0, 1, 300, 7, 0], dim, 53, dtype)
+    for n_queries in (9, 200):
+        queries = ragged([1] * n_queries, dim, 54).values.half().float()
+        for order in (0, 2):
+            emulated.set_thread_order(order)
+            emulated.largest_block()
+            assert_patches(queries, patches, pooling, global_mix, None)
+            assert emulated.largest_block() == HOPPER_POOLED_THREADS
+
+
+@pytest.mark.parametrize("pooling", ["softmax", "mean"])
+def test_a_score_does_not_depend_on_the_images_before_it(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    patches = ragged([13, 196, 49, 300, 77, 196, 1, 250], 64, 55, torch.float16)
+    queries = ragged([1] * 70, 64, 56, torch.float16).values
+    together = ops.patch_weighted_score(queries, patches, pooling=pooling, temperature=0.1)
+    for image in range(len(patches)):
+        alone = ops.patch_weighted_score(queries, patches[image : image + 1], pooling=pooling, temperature=0.1)
+        assert torch.equal(alone[0], together[image])

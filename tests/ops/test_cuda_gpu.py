@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,6 +78,24 @@ def test_focal_attention_of_all_settings(rectifier: str, normalise: str, focal: 
     )
 
 
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "none"), ("none", "softmax")])
+@pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
+def test_focal_attention_of_all_settings_in_half(
+    rectifier: str, normalise: str, focal: str | None, aggregate: str
+) -> None:
+    """Large enough for the Hopper path: odd starts, one fragment, nothing kept, more texts than fit a batch."""
+    images = ragged([36] * 5 + [9, 64, 1, 5, 24, 55, 0, 40], 128, 5, torch.float16)
+    texts = ragged([3, 2, 6, 1] + [1] * 40 + [50, 33, 20], 128, 6, torch.float16)
+    keep = torch.arange(images.total, device="cuda") % 3 != 0
+    keep[36:72] = False
+    settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate, "keep": keep}
+    assert_same(
+        lambda **how: ops.focal_attention_score(images, texts, direction="both", temperature=9.0, **settings, **how),
+        1e-5 if focal is None else 1e-3,  # a weight within rounding of the filter's threshold may go either way
+    )
+
+
 @pytest.mark.parametrize("file", ["shared_a", "shared_b", "shared_c"])
 def test_golden_vectors(file: str) -> None:
     if not GOLDEN.exists():
@@ -96,6 +115,37 @@ def test_focal_attention_of_candidates(dtype: torch.dtype, k: int) -> None:
     images, texts = ragged([36, 5, 0, 150, 20, 9], 24, 11, dtype), ragged([5, 0, 13, 64, 70, 2], 24, 12, dtype)
     ids = candidate_lists(6, 6, k, 13).cuda()
     assert_same(lambda **how: ops.focal_attention_score(images, texts, direction="both", candidates=ids, **how), 1e-5)
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "sheng"])
+@pytest.mark.parametrize(("dim", "k", "n_texts"), [(1024, 300, 1), (1024, 40, 40), (192, 3, 6), (64, 7, 70)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_focal_attention_of_candidates_one_way(
+    dtype: torch.dtype, dim: int, k: int, n_texts: int, focal: str | None
+) -> None:
+    if focal is not None and k * n_texts > 500:
+        pytest.skip("of thousands of pairs, one or two have a region within rounding of the filter's threshold")
+    lengths = [13, 0, 1, 16, 9, 7, *[12, 5] * 32][:n_texts]
+    images, texts = ragged([36, 5, 0, 33, 20, 1, *[36] * 94], dim, 36, dtype), ragged(lengths, dim, 37, dtype)
+    keep = torch.arange(images.total, device="cuda") % 3 != 0
+    ids = candidate_lists(n_texts, 100, k, 38).cuda()
+    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), 1e-5)
+    settings = {"keep": keep, "focal": focal, "temperature": 20.0, "aggregate": "mean"}
+    scores = assert_same(
+        lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **settings, **how), 1e-5
+    )
+    alone = ops.focal_attention_score(images, texts[:1], candidates=ids[:1], backend="cuda", **settings)
+    assert torch.equal(scores[:1], alone)
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("dim", [512, 48, 1040])
+def test_patch_weighted_of_candidates_does_not_round_its_queries(dim: int, dtype: torch.dtype, k: int) -> None:
+    patches, queries = ragged([196, 49, 0, 1, 300, 16], dim, 39, dtype), ragged([1] * 9, dim, 40).values
+    ids = candidate_lists(9, 6, k, 41).cuda()
+    assert_same(lambda **how: ops.patch_weighted_score(queries, patches, candidates=ids, **how), 2e-5)
+    assert_same(lambda **how: ops.patch_weighted_score(queries[1:2], patches, candidates=ids[1:2], **how), 2e-5)
 
 
 @pytest.mark.parametrize("k", [None, 1, 3, 40])
@@ -129,10 +179,37 @@ def test_maxsim(dtype: torch.dtype, k: int | None) -> None:
     assert_same(lambda **how: ops.maxsim_score(queries, documents, candidates=ids, **how), 5e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs(dtype: torch.dtype) -> None:
+    images, texts = ragged([36, 5, 0, 20], 64, 54, dtype), ragged([5, 0, 13, 2] * 5, 64, 55, dtype)
+    ids = candidate_lists(20, 4, 3, 56).cuda()
+    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), 1e-5)
+    assert_same(lambda **how: ops.maxsim_score(texts, images, candidates=ids, **how), 5e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dim", [40, 128, 192, 512, 576, 600, 1024])
+def test_pooling_of_many_ragged_items(dim: int, dtype: torch.dtype) -> None:
+    """Items of all lengths, more than a stream's window of ends, and queries of several tiles."""
+    lengths = torch.randint(0, 400, (14,), generator=torch.Generator().manual_seed(61)).tolist() + [1] * 20 + [0] * 40
+    documents = ragged([*lengths, 1500, 128, 64, 0], dim, 62, dtype)
+    queries = ragged([32] * 9 + [5, 0, 13, 64, 1], dim, 63, dtype)
+    assert_same(lambda **how: ops.maxsim_score(queries, documents, **how), 5e-5)
+    long = ragged([300, 3, 65], dim, 64, dtype)
+    assert_same(lambda **how: ops.maxsim_score(long, documents, **how), 1e-3)
+    rows = long.values[:300]
+    for pooling in ("softmax", "max", "mean"):
+        score = partial(ops.patch_weighted_score, rows, pooling=pooling, temperature=0.05)
+        together = assert_same(partial(score, documents), 2e-5)
+        for image in (0, 7, 13, 74):
+            assert torch.equal(score(documents[image : image + 1], backend="cuda")[0], together[image])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
 @pytest.mark.parametrize(("temperature", "renormalise"), [(None, False), (0.02, True)])
-def test_fold_patches(dtype: torch.dtype, temperature: float | None, renormalise: bool) -> None:
-    patches, whole = ragged([30, 0, 1, 300], 45, 25, dtype), ragged([1] * 4, 45, 26).values
+@pytest.mark.parametrize("dim", [45, 512, 768])
+def test_fold_patches(dim: int, dtype: torch.dtype, temperature: float | None, renormalise: bool) -> None:
+    patches, whole = ragged([30, 0, 1, 300], dim, 25, dtype), ragged([1] * 4, dim, 26).values
     assert_same(
         lambda **how: ops.fold_patches(whole, patches, temperature=temperature, renormalise=renormalise, **how), 2e-5
     )
@@ -152,7 +229,8 @@ def typical(dtype: torch.dtype = torch.float16) -> tuple[ops.Ragged, ops.Ragged]
 
 
 def everything(images: ops.Ragged, texts: ops.Ragged, ids: torch.Tensor) -> list[torch.Tensor]:
-    queries = texts.values[: len(texts)]
+    queries = (texts.values if texts.scales is None else texts.dequantised())[: len(texts)]
+    whole = (images.values if images.scales is None else images.dequantised())[: len(images)]
     return [
         ops.focal_attention_score(images, texts, direction="both", focal="equal", backend="cuda"),
         ops.focal_attention_score(images, texts, candidates=ids, backend="cuda"),
@@ -160,7 +238,7 @@ def everything(images: ops.Ragged, texts: ops.Ragged, ids: torch.Tensor) -> list
         ops.patch_weighted_score(queries, images, backend="cuda"),
         ops.patch_weighted_score(queries, images, candidates=ids, backend="cuda"),
         ops.patch_weighted_score(queries[:1], images, candidates=ids[:1], backend="cuda"),
-        ops.fold_patches(images.values[: len(images)], images, backend="cuda"),
+        ops.fold_patches(whole, images, backend="cuda"),
         ops.triangular_factor(images, backend="cuda"),
     ]
 
@@ -188,6 +266,21 @@ def test_the_current_stream_is_used() -> None:
     assert all(torch.equal(a, b) for a, b in zip(scores, expected))
 
 
+def test_what_a_store_keeps_is_not_read_by_another_stream_before_it_is_there() -> None:
+    images, texts = typical()
+    expected = ops.focal_attention_score(images, texts, direction="both", backend="cuda")
+    images, texts = ops.Ragged(images.values, images.offsets), ops.Ragged(texts.values, texts.offsets)
+    ops.maxsim_score(texts, images, backend="cuda")  # which reads the bins of the texts, made by the host
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(200_000_000)
+        later = ops.focal_attention_score(images, texts, direction="both", backend="cuda")
+    sooner = ops.focal_attention_score(images, texts, direction="both", backend="cuda")
+    torch.cuda.synchronize()
+    assert torch.equal(sooner, expected)
+    assert torch.equal(later, expected)
+
+
 def test_nothing_waits_for_the_device_and_a_graph_replays() -> None:
     images, texts = typical()
     ids = candidate_lists(40, 32, 10, 33).cuda()
@@ -211,16 +304,18 @@ def test_nothing_waits_for_the_device_and_a_graph_replays() -> None:
     assert all(torch.equal(a, b) for a, b in zip(captured, expected))
 
 
-def test_rows_beyond_2_to_the_31_elements() -> None:
-    """Three images a billion bytes apart in 2.1 GB of int8, as one wide stride."""
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16])
+def test_rows_beyond_2_to_the_31_elements(dtype: torch.dtype) -> None:
+    """Three images a billion elements apart, as one wide stride."""
     dim, stride = 64, 2**30 + 512
-    if torch.cuda.mem_get_info()[0] < 3 * 2**30:
-        pytest.skip("needs 3 GB of free GPU memory")
-    near = ragged([1, 1, 1], dim, 34, torch.int8)
-    far = torch.empty(2 * stride + dim, dtype=torch.int8, device="cuda").as_strided((3, dim), (stride, 1))
+    elements = 2 * stride + dim
+    if torch.cuda.mem_get_info()[0] < elements * dtype.itemsize + 2**30:
+        pytest.skip("needs as much free GPU memory, and 1 GB")
+    near = ragged([1, 1, 1], dim, 34, dtype)
+    far = torch.empty(elements, dtype=dtype, device="cuda").as_strided((3, dim), (stride, 1))
     far.copy_(near.values)
     images = ops.Ragged(far, near.offsets, near.scales)
-    texts = ragged([4, 9], dim, 35, torch.int8)
+    texts = ragged([4, 9], dim, 35, dtype)
     ids = torch.tensor([[0, 2], [1, 2]], device="cuda")
     for ours, theirs in zip(everything(images, texts, ids), everything(near, texts, ids)):
         assert torch.equal(ours, theirs)

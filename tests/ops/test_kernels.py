@@ -194,3 +194,31 @@ def test_factor(
         r[tuple(torch.triu_indices(k, k))] = packed[start : start + k * (k + 1) // 2]
         v = in_float64(rows).item(i)
         torch.testing.assert_close(r.T @ r, v @ v.T, atol=5e-7, rtol=0)
+
+
+def test_offsets_scales_and_keep_may_be_columns_of_a_table() -> None:
+    images = ops.quantise(ops.Ragged(torch.randn(13, 16), torch.tensor([0, 5, 11, 13])))
+    texts = ops.Ragged(torch.randn(7, 16), torch.tensor([0, 3, 7]))
+    keep = torch.arange(13) % 3 != 0
+
+    def column(values: torch.Tensor | None) -> torch.Tensor:
+        assert values is not None
+        return torch.stack([values, torch.ones_like(values)], dim=1)[:, 0]
+
+    same = ops.Ragged(images.values, column(images.offsets), column(images.scales))
+    for ours, theirs in (
+        (ops.maxsim_score(texts, same), ops.maxsim_score(texts, images)),
+        (
+            ops.focal_attention_score(same, texts, keep=column(keep)),
+            ops.focal_attention_score(images, texts, keep=keep),
+        ),
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_global_features_of_float64_take_the_reference() -> None:
+    patches, queries = ops.Ragged(torch.randn(13, 16), torch.tensor([0, 5, 11, 13])), torch.randn(4, 16)
+    whole = torch.randn(3, 16)
+    ours = ops.patch_weighted_score(queries, patches, global_features=whole.double(), global_mix=0.5)
+    theirs = ops.patch_weighted_score(queries, patches, global_features=whole, global_mix=0.5)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

@@ -9,6 +9,7 @@ import torch
 from heritage_align import ops
 from heritage_align.ops import reference
 from heritage_align.ops.backend import MISSING
+from heritage_align.ops.planner import text_bins
 
 pytestmark = pytest.mark.skipif(MISSING["cpu"] is not None, reason=f"no CPU kernels: {MISSING['cpu']}")
 
@@ -157,3 +158,12 @@ def test_autocast_leaves_scores_alone(make_ragged: MakeRagged, backend: str) -> 
         inside = ops.focal_attention_score(images, texts, backend=backend)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, plain)
+
+
+def test_what_inference_leaves_behind_does_not_stop_a_gradient(make_ragged: MakeRagged) -> None:
+    images, texts = make_ragged([5, 2, 7], 12), make_ragged([3, 4], 12, 1)
+    with torch.inference_mode():
+        assert not images.factor_offsets.is_inference()
+        assert not any(plan is None or plan.is_inference() for plan in text_bins(texts))
+    factor = ops.triangular_factor(images)
+    ops.focal_attention_score(images, with_grad(texts), image_factor=factor).sum().backward()

@@ -31,7 +31,7 @@ def compile_emulation(folder: Path) -> Path | None:
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = library.with_suffix(f".{os.getpid()}")
-        hopper = [str(SOURCES / "cuda" / f"hopper_{name}.cu") for name in ("focal", "rerank")]
+        hopper = [str(SOURCES / "cuda" / f"hopper_{name}.cu") for name in ("focal", "focal_pairs", "pooled")]
         sources = [str(HERE / "emulated_ops.cpp"), str(HERE / "cuda_emulation.cpp"), "-x", "c++", *hopper, "-x", "none"]
         include = [f"-I{INCLUDE}", f"-I{INCLUDE}/torch/csrc/api/include", f"-I{HERE}"]
         link = [f"-L{INCLUDE.parent}/lib", "-ltorch_cpu"]

@@ -23,7 +23,7 @@ constexpr size_t kStack = 256 * 1024;
 struct Copy {
   void* to;
   const void* from;
-  int valid;
+  int valid, size;
 };
 
 enum class State { ready, at_barrier, in_meeting, done };
@@ -45,8 +45,18 @@ struct Meeting {
   int arrived;
 };
 
+struct Product {
+  std::function<void()> run, finish;
+};
+
+struct Products {
+  std::vector<std::vector<Product>> groups;  // committed, oldest first
+  std::vector<Product> open;
+};
+
 struct Block {
   std::vector<Fiber> fibers;
+  std::vector<Products> products;  // of each warp
   std::vector<Meeting> warps, warpgroups;
   int at_named[16], waited;
   std::vector<int> order;
@@ -75,7 +85,7 @@ void pause() {
 
 void perform(const Copy& copy) {
   memcpy(copy.to, copy.from, copy.valid);
-  memset(static_cast<char*>(copy.to) + copy.valid, 0, 16 - copy.valid);
+  memset(static_cast<char*>(copy.to) + copy.valid, 0, copy.size - copy.valid);
 }
 
 void entry() {
@@ -83,6 +93,8 @@ void entry() {
   Fiber& fiber = block.fibers[current];
   for (const auto& group : fiber.groups)
     if (!group.empty()) fail("a thread ends with copies that it never waited for");
+  const Products& products = block.products[current / kWarp];
+  if (!products.groups.empty() || !products.open.empty()) fail("a warp ends with products that it never waited for");
   fiber.state = State::done;
   ++block.done;
   _longjmp(scheduler, 1);
@@ -193,12 +205,13 @@ static void meet(std::vector<Meeting>& meetings, int size, Operation operation, 
 void warp_collective(Operation operation, void* mine) { meet(block.warps, kWarp, operation, mine); }
 void warpgroup_collective(Operation operation, void* mine) { meet(block.warpgroups, kWarpgroup, operation, mine); }
 
-void copy_later(void* to, const void* from, int valid) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) fail("a background copy to an address that is no multiple of 16");
-  if (valid > 0 && reinterpret_cast<uintptr_t>(from) % 16 != 0)
-    fail("a background copy from an address that is no multiple of 16");
-  if (valid < 0 || valid > 16) fail("a background copy of less than 0 or more than 16 bytes");
-  block.fibers[current].open.push_back({to, from, valid});
+void copy_later(void* to, const void* from, int valid, int size) {
+  if (reinterpret_cast<uintptr_t>(to) % size != 0)
+    fail("a background copy to an address that is no multiple of its size");
+  if (valid > 0 && reinterpret_cast<uintptr_t>(from) % size != 0)
+    fail("a background copy from an address that is no multiple of its size");
+  if (valid < 0 || valid > size) fail("a background copy of less than nothing or more than its size");
+  block.fibers[current].open.push_back({to, from, valid, size});
 }
 
 void copies_commit() {
@@ -211,6 +224,25 @@ void copies_wait(int pending) {
   auto& groups = block.fibers[current].groups;
   while (static_cast<int>(groups.size()) > pending) {
     for (const Copy& copy : groups.front()) perform(copy);
+    groups.erase(groups.begin());
+  }
+}
+
+void products_issue(int warp, std::function<void()> run, std::function<void()> finish) {
+  block.products[warp].open.push_back({std::move(run), std::move(finish)});
+}
+
+void products_commit() {
+  Products& products = block.products[current / kWarp];
+  products.groups.push_back(std::move(products.open));
+  products.open.clear();
+}
+
+void products_wait(int pending) {
+  auto& groups = block.products[current / kWarp].groups;
+  while (static_cast<int>(groups.size()) > pending) {
+    for (const Product& product : groups.front()) product.run();
+    for (const Product& product : groups.front()) product.finish();
     groups.erase(groups.begin());
   }
 }
@@ -234,6 +266,7 @@ void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::funct
   work = &body;
   grid = static_cast<unsigned>(blocks);
   block.fibers = std::vector<Fiber>(threads);
+  block.products.assign(threads / kWarp, Products{});
   block.warps.assign(threads / kWarp, Meeting{nullptr, std::vector<void*>(kWarp), 0});
   block.warpgroups.assign(threads / kWarpgroup, Meeting{nullptr, std::vector<void*>(kWarpgroup), 0});
   block.order.resize(threads);

@@ -19,9 +19,19 @@
 #define __grid_constant__
 #define HA_SHARED_MEMORY(name) unsigned char* const name = emulation::shared_memory()
 #define HA_UNROLL
+#define HA_NO_UNROLL
 
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct alignas(8) uint2 {
+  uint32_t x, y;
 };
 
 namespace emulation {
@@ -56,10 +66,16 @@ using Operation = void (*)(void* const* lanes);
 void warp_collective(Operation operation, void* mine);
 void warpgroup_collective(Operation operation, void* mine);
 
-// Background copies of this thread.
-void copy_later(void* to, const void* from, int valid);
+// Background copies of this thread: `valid` bytes, then zeros up to `size`.
+void copy_later(void* to, const void* from, int valid, int size = 16);
 void copies_commit();
 void copies_wait(int pending);
+
+// Products of warpgroups. A warp's part of one is issued for that warp, runs when the warp waits for its group, and is
+// finished when all of the group have run.
+void products_issue(int warp, std::function<void()> run, std::function<void()> finish);
+void products_commit();  // of the warp of this thread, as the next
+void products_wait(int pending);
 
 }  // namespace emulation
 
@@ -119,4 +135,12 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
   return all;
 }
 inline bool __any_sync(unsigned mask, bool vote) { return __ballot_sync(mask, vote) != 0; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline unsigned long long atomicAdd(unsigned long long* at, unsigned long long x) {
+  const unsigned long long before = *at;
+  *at += x;
+  return before;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }

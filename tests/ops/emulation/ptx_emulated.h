@@ -1,7 +1,9 @@
 // The twins of csrc/cuda/ptx.cuh: the same functions, by the PTX manual's description of each instruction.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "cuda_emulation.h"
@@ -9,18 +11,30 @@
 namespace heritage_align {
 
 inline void copy_async(void* to, const void* from, int valid) { emulation::copy_later(to, from, valid); }
+inline void copy_async_word(void* to, const void* from) { emulation::copy_later(to, from, 4, 4); }
 inline void copy_commit() { emulation::copies_commit(); }
 template <int pending>
 inline void copy_wait() {
   emulation::copies_wait(pending);
 }
 
-inline float float_of_bf16(uint16_t bits) {
-  const uint32_t wide = uint32_t(bits) << 16;
+struct alignas(16) Sixteen {
+  uint32_t word[4];
+};
+
+inline Sixteen load_once(const void* from) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) abort();
+  Sixteen loaded;
+  memcpy(&loaded, from, sizeof loaded);
+  return loaded;
+}
+
+inline float float_of_bits(uint32_t bits) {
   float x;
-  memcpy(&x, &wide, sizeof x);
+  memcpy(&x, &bits, sizeof x);
   return x;
 }
+inline float float_of_bf16(uint16_t bits) { return float_of_bits(uint32_t(bits) << 16); }
 inline uint16_t bf16_of_float(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -36,6 +50,25 @@ inline uint16_t f16_of_float(float x) {
   uint16_t bits;
   memcpy(&bits, &half, sizeof bits);
   return bits;
+}
+
+inline float power_of_two(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+inline float quick_exp(float x) { return expf(x); }
+inline float quick_sqrt(float x) { return sqrtf(x); }
+inline float quick_reciprocal(float x) { return 1.0f / x; }
+inline float quick_log2(float x) { return log2f(x); }
+inline uint2 read_past_l1(const uint2* at) { return *at; }
+inline int thread_anew() { return static_cast<int>(emulation::thread_index().x); }
+inline uint32_t halves_of_floats(float first, float second) {
+  return uint32_t(f16_of_float(first)) | uint32_t(f16_of_float(second)) << 16;
+}
+
+inline void halves_of_bytes(uint32_t bytes, uint32_t& low, uint32_t& high) {
+  const auto half = [bytes](int i) {
+    return static_cast<uint32_t>(f16_of_float(static_cast<float>(static_cast<int8_t>(bytes >> 8 * i))));
+  };
+  low = half(0) | half(1) << 16;
+  high = half(2) | half(3) << 16;
 }
 
 template <class Accumulator>
@@ -81,6 +114,10 @@ inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2
         });
       },
       &mine);
+}
+inline void mma_f16_half(float (&c)[4], const uint32_t (&a)[2], uint32_t b) {
+  const uint32_t whole_a[4] = {a[0], a[1], 0, 0}, whole_b[2] = {b, 0};
+  mma_f16(c, whole_a, whole_b);
 }
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Fragments<float> mine{&c, &a, &b};

@@ -1,0 +1,162 @@
+// What is made once before the tiles of Hopper's focal attention: words side by side, lists of each group's texts, and
+// factors as operands of mma.sync.
+#pragma once
+
+#include "hopper_attend.cuh"
+
+namespace heritage_align::hopper {
+
+struct PackParameters {
+  Tasks tasks;
+  Rows words;
+  uint16_t* packed;  // (128 a block, pitch): the words of a group side by side, then zeros
+  int64_t pitch;
+  TextList* lists;
+};
+
+// The words of a group lie anywhere in memory; the copy engine takes rectangles. A warp copies a word, and measures it
+// on the way.
+template <Storage storage>
+__global__ void __launch_bounds__(kThreads) pack_words_kernel(PackParameters p) {
+  constexpr int kPiece = 8;  // elements of 16 bytes
+  HA_SHARED_MEMORY(shared);
+  Tile& tile = *reinterpret_cast<Tile*>(shared);
+  const int lane = threadIdx.x % kLanes;
+  TextList& list = p.lists[blockIdx.x];
+  int texts = 0;
+  for (int half = 0; half < kGroups; ++half) {
+    const int64_t group = static_cast<int64_t>(blockIdx.x) * kGroups + half;
+    const int first = half * kTileWords;
+    const bool exists = group < p.tasks.text_groups;
+    if (exists) start_group<Block>(p.tasks, TextGroups{}, group, p.words, tile);
+    const int here = exists ? tile.n_texts : 0, words = exists ? tile.n_words : 0;
+    for (int i = threadIdx.x; i < here; i += kThreads) {
+      list.text[texts + i] = tile.text[i];
+      list.begin[texts + i] = static_cast<uint8_t>(first + tile.word_start[i]);
+      list.end[texts + i] = static_cast<uint8_t>(first + tile.word_start[i + 1]);
+    }
+    if (threadIdx.x == 0) {
+      uint64_t last = 0;
+      for (int i = 0; i < here; ++i) last |= uint64_t{1} << (tile.word_start[i + 1] - 1);
+      list.last_words[half] = last;
+      if (half == 0) list.texts_of_first_half = here;
+    }
+    for (int w = threadIdx.x; w < kTileWords; w += kThreads) {
+      int text = 0;
+      while (text + 1 < here && tile.word_start[text + 1] <= w) ++text;
+      list.text_of_word[first + w] = static_cast<uint8_t>(here > 0 ? texts + text : 0);
+    }
+    for (int w = threadIdx.x / kLanes; w < kTileWords; w += kThreads / kLanes) {
+      uint16_t* to = p.packed + (group * kTileWords + w) * p.pitch;
+      const uint16_t* from = w < words ? row_of<storage>(p.words, tile.row_of_word(w)) : nullptr;
+      float squares = 0.0f;
+      for (int64_t d = kPiece * lane; d < p.pitch; d += kPiece * kLanes) {
+        alignas(16) uint16_t piece[kPiece] = {};
+        if (from != nullptr && p.words.aligned && d + kPiece <= p.words.dim) {
+          *reinterpret_cast<uint4*>(piece) = *reinterpret_cast<const uint4*>(from + d);
+        } else if (from != nullptr) {
+          for (int e = 0; e < kPiece; ++e) piece[e] = d + e < p.words.dim ? from[d + e] : uint16_t{0};
+        }
+        HA_UNROLL
+        for (int e = 0; e < kPiece; ++e) {
+          const float x = Element<storage>::widen(piece[e]);
+          squares += x * x;
+        }
+        *reinterpret_cast<uint4*>(to + d) = *reinterpret_cast<const uint4*>(piece);
+      }
+      squares = warp_sum(squares);
+      if (lane == 0) list.length[first + w] = sqrt_of(squares);
+    }
+    texts += here;
+  }
+  if (threadIdx.x == 0) list.texts = texts;
+}
+
+struct ImageListParameters {
+  Rows regions;
+  const uint8_t* keep;
+  int64_t groups;
+  int images_per_group;
+  ImageList* lists;
+};
+
+// A warp a group of images.
+__global__ void __launch_bounds__(kThreads) list_images_kernel(ImageListParameters p) {
+  const int lane = threadIdx.x % kLanes;
+  const int64_t group = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
+  if (group >= p.groups) return;
+  const int64_t first = group * p.images_per_group, left = p.regions.items - first;
+  const int images = static_cast<int>(left < p.images_per_group ? left : p.images_per_group);
+  const int64_t first_region = p.regions.start(first);
+  ImageList& list = p.lists[group];
+  if (lane == 0) {
+    list.images = images;
+    list.first_image = static_cast<int32_t>(first);
+    list.first_region = static_cast<int32_t>(first_region);
+  }
+  for (int i = lane; i <= images; i += kLanes)
+    list.start[i] = static_cast<int32_t>(p.regions.start(first + i) - first_region);
+  for (int i = lane; i < images; i += kLanes) {
+    const int start = static_cast<int>(p.regions.start(first + i) - first_region);
+    const int count = static_cast<int>(p.regions.start(first + i + 1) - first_region) - start;
+    const uint64_t all = count == 0 ? 0 : ~uint64_t{0} >> (64 - count);
+    uint64_t kept = 0;
+    for (int r = 0; r < count; ++r) {
+      kept |= uint64_t{p.keep == nullptr || p.keep[first_region + start + r] != 0} << r;
+      list.image_of_region[start + r] = static_cast<uint8_t>(i);
+    }
+    list.kept[i] = kept == 0 ? all : kept;  // keeps nothing: keeps all
+  }
+}
+
+struct FactorParameters {
+  Factors factors;
+  const int64_t* offsets;  // of the items' rows
+  int64_t items, dim, stride;
+  uint2* values;
+  float* unscale;
+  bool words;  // contexts in the order of attend_to_text, else of attend_to_image
+};
+
+// Block (j, p) of an item, p >= j, is 8 rows of R from 8 j by 8 contexts from 8 p, transposed: lane 4 g + t holds row
+// 8 j + g at its two contexts, as a pair of halves and what that pair leaves. The factor is multiplied by a power of
+// two that brings its largest entry to [2^7, 2^8).
+__global__ void __launch_bounds__(kThreads) prepare_factors_kernel(FactorParameters p) {
+  HA_SHARED_MEMORY(shared);
+  float* tops = reinterpret_cast<float*>(shared);
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes, g = lane / 4, t = lane % 4;
+  for (int64_t item = blockIdx.x; item < p.items; item += gridDim.x) {
+    const int64_t m = p.offsets[item + 1] - p.offsets[item], rank = m < p.dim ? m : p.dim;
+    const float* R = p.factors.values + p.factors.offsets[item];
+    float top = 0.0f;
+    for (int64_t i = threadIdx.x; i < triangle_size(m); i += kThreads) top = larger(top, fabsf(R[i]));
+    for (int step = kLanes / 2; step > 0; step /= 2) top = larger(top, __shfl_xor_sync(kAllLanes, top, step));
+    __syncthreads();
+    if (lane == 0) tops[warp] = top;
+    __syncthreads();
+    for (int w = 0; w < kThreads / kLanes; ++w) top = larger(top, tops[w]);
+    int exponent = 0;
+    if (top > 0.0f && top < INFINITY) frexpf(top, &exponent);
+    exponent = exponent < -100 ? -100 : exponent;
+    const float scale = ldexpf(1.0f, 8 - exponent);
+    if (threadIdx.x == 0) p.unscale[item] = ldexpf(1.0f, exponent - 8);
+    const int groups = context_groups(m);
+    int block = 0;
+    for (int j = 0; j < groups; ++j)
+      for (int q = j; q < groups; ++q, ++block) {
+        if (block % (kThreads / kLanes) != warp) continue;
+        float x[2];
+        for (int i = 0; i < 2; ++i) {
+          const int64_t row = 8 * j + g, context = 8 * q + (p.words ? t + 4 * i : 2 * t + i);
+          const bool inside = row < rank && row <= context && context < m;
+          x[i] = inside ? R[triangle_row(row, m) + context - row] * scale : 0.0f;
+        }
+        const uint32_t high = halves_of_floats(x[0], x[1]);
+        p.values[item * p.stride + block * kLanes + lane] = {
+            high, halves_of_floats(x[0] - float_of_f16(static_cast<uint16_t>(high)),
+                                   x[1] - float_of_f16(static_cast<uint16_t>(high >> 16)))};
+      }
+  }
+}
+
+}  // namespace heritage_align::hopper
