@@ -103,9 +103,7 @@ def step(batch: int, seconds: float) -> dict[str, Any]:
 
     difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(gradients(fused), gradients(published)))
     assert difference < 1e-3, f"loss and gradients differ by {difference} of their largest"
-    taken = time_in_turn(
-        {"ours": lambda: run(fused), "plain": lambda: run(published)}, torch.device("cpu"), seconds=seconds
-    )
+    taken = time_in_turn({"ours": lambda: run(fused), "plain": lambda: run(published)}, seconds=seconds)
     shape = f"batch {batch}, {REGIONS} regions x {FEATURES}, {WORDS[0]}-{WORDS[1]} fragments, dim {DIM}"
     return _row("step", shape, taken, difference)
 
@@ -127,9 +125,8 @@ def evaluation(n_images: int, n_captions: int, every: int, seconds: float) -> di
         difference = float((ours(part) - scan_per_caption(images, part)).abs().max())
         assert difference < 1e-4, f"scores differ by {difference}"
         taken = time_in_turn(
-            {"ours": lambda: ours(part), "plain": lambda: scan_per_caption(images, part)}, torch.device("cpu"),
-            seconds=seconds,
-        )  # fmt: skip
+            {"ours": lambda: ours(part), "plain": lambda: scan_per_caption(images, part)}, seconds=seconds
+        )
         begin = time.perf_counter()
         ours(texts)
         whole = time.perf_counter() - begin

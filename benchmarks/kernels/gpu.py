@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+KERNELS = ROOT / "heritage_align" / "ops" / "_kernels.so"
 OUT = Path(os.environ.get("OUT", ROOT / "benchmarks" / "results"))
 # Only these tests and their own conftest: such a machine has neither hypothesis nor what the plugins need.
 PYTEST = ["-m", "pytest", "-q", "-m", "gpu", "tests/ops/test_cuda_gpu.py", "--confcutdir=tests/ops"]
 PYTEST += ["-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
 STAGES: list[tuple[str, list[str], int]] = [
-    ("build", ["setup.py", "-q", "build_ext", "--inplace"], 240),
-    ("tests", [*PYTEST, "-o", "timeout=0"], 150),
-    ("benchmark", ["benchmarks/kernels/run.py", "--device", "cuda", "--seconds", "4", "--out", str(OUT)], 180),
+    ("build", ["setup.py", "-q", "build_ext", "--inplace"], 130),
+    ("tests", [*PYTEST, "-o", "timeout=0"], 110),
+    ("benchmark", ["benchmarks/kernels/run.py", "--device", "cuda", "--limit", "200", "--out", str(OUT)], 240),
 ]
 
 
 def run(command: list[str], limit: int) -> dict[str, object]:
     """Run one stage with a limit in seconds; its output goes to the terminal and its end into the result."""
     begin = time.perf_counter()
-    environment = {**os.environ, "HERITAGE_ALIGN_BUILD": "cuda", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "HERITAGE_ALIGN_BUILD": "cuda", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     try:
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, env=environment, timeout=limit, text=True,
@@ -47,8 +49,11 @@ def main() -> int:
     outcome: dict[str, object] = {}
     worst = 0
     for name, command, limit in STAGES:
+        if name == "build" and shutil.which("nvcc") is None and KERNELS.exists():
+            print("== build: no nvcc here, the kernels that are there serve", flush=True)
+            continue
         print(f"== {name} (at most {limit} s)", flush=True)
-        result = run(command, limit)
+        result = run([*command, *sys.argv[1:]] if name == "benchmark" else command, limit)
         outcome[name] = result
         (OUT / "gpu.json").write_text(json.dumps(outcome, indent=1) + "\n")
         worst = worst or int(str(result["status"]))

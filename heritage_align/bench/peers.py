@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
+from torch.nn.utils.rnn import pad_sequence
 
 from heritage_align.ops import Ragged
 
 EPS = 1e-8
+CAPTURED = ("late-interaction-kernels", "flash-maxsim")  # libraries that work in a CUDA graph: they wait for nothing
 
 
 def attend(queries: Tensor, contexts: Tensor, temperature: float, focal: str | None) -> Tensor:
@@ -49,41 +53,74 @@ def bfan_per_caption(images: Tensor, texts: Ragged, temperature: float = 20.0) -
     return torch.stack(scores, dim=1)
 
 
+def padded_words(texts: Ragged) -> tuple[Tensor, Tensor]:
+    """Words ``(n_texts, longest, dim)`` padded with zeros, and the mask ``(n_texts, longest)`` of true words."""
+    longest = torch.arange(texts.max_length, device=texts.device)
+    return pad_sequence(list(texts), batch_first=True), longest < texts.lengths[:, None]
+
+
+def scan_padded(
+    images: Tensor, words: Tensor, mask: Tensor, temperature: float = 9.0, lse_scale: float = 6.0
+) -> Tensor:
+    """SCAN t2i of all pairs at once, for torch.compile: ``|a^T V|^2 = a^T (V V^T) a``, no attended vectors.
+
+    Args:
+        images: ``(n_images, m, dim)``.
+        words: ``(n_texts, longest, dim)`` and their ``mask``, from :func:`padded_words`.
+        mask: see ``words``.
+        temperature: of the attention.
+        lse_scale: of the aggregation.
+    """
+    cosines = torch.einsum("nmd,tld->ntlm", images, words).float()
+    rectified = leaky_relu(cosines, 0.1) * mask[:, :, None]
+    lengths = rectified.square().sum(2, keepdim=True).sqrt() + EPS
+    attention = (temperature * rectified / lengths).softmax(dim=3)
+    gram = images @ images.transpose(1, 2)
+    through = torch.einsum("ntlm,nmk->ntlk", attention.to(images.dtype), gram).float()
+    norms = (through * attention).sum(3).clamp_min(EPS).sqrt() * words.float().norm(dim=2)
+    relevance = (attention * cosines).sum(3) / norms.clamp_min(EPS)
+    return ((lse_scale * relevance).exp() * mask).sum(2).log() / lse_scale
+
+
+def patch_softmax_padded(queries: Tensor, patches: Tensor, temperature: float = 0.01) -> Tensor:
+    """Patch-weighted softmax of ``(n_queries, dim)`` and ``(n_images, m, dim)``, for torch.compile."""
+    cosines = torch.einsum("nmd,qd->nmq", patches, queries).float()
+    return ((cosines / temperature).softmax(dim=1) * cosines).sum(1)
+
+
 def maxsim_padded(queries: Tensor, documents: Tensor) -> Tensor:
-    """MaxSim of ``(n_queries, q, dim)`` and ``(n_documents, d, dim)`` by materialising all similarities."""
-    return torch.einsum("nqd,kcd->knqc", queries, documents).amax(3).sum(2)
+    """MaxSim ``(n_queries, n_documents)`` of ``(n_queries, q, dim)`` and ``(n_documents, d, dim)``, materialised."""
+    return torch.einsum("nqd,kcd->nkqc", queries, documents).amax(3).float().sum(2)
 
 
-def maxsim_libraries(query: Tensor, documents: Tensor) -> dict[str, Callable[[], object]]:
-    """Libraries that are installed here, on one query ``(q, dim)`` and ``(n_documents, d, dim)``, as contenders."""
-    found: dict[str, Callable[[], object]] = {}
-    on_gpu = documents.device.type == "cuda"
-    try:
-        colbert_scores = import_module("pylate.scores").colbert_scores
-        found["PyLate"] = lambda: colbert_scores(query[None], documents)
-    except ImportError:
-        pass
-    try:
-        maxsim = import_module("sentence_transformers.util").maxsim
-        found["sentence-transformers"] = lambda: maxsim(query[None], documents)
-    except (ImportError, AttributeError):
-        pass
-    if not on_gpu:
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``torch.compile`` for one shape; compiles at the first call."""
+    return torch.compile(function, dynamic=False, fullgraph=True)
+
+
+def maxsim_libraries(queries: Tensor, documents: Tensor) -> tuple[dict[str, Callable[[], Any]], tuple[str, ...]]:
+    """MaxSim of ``(n_queries, q, dim)`` and ``(n_documents, d, dim)`` by the libraries that are installed here.
+
+    Returns:
+        Calls by the library's name, whose results reshape to ``(n_queries, n_documents)``, and the names of those that
+        are not installed.
+    """
+    one = len(queries) == 1
+    calls: dict[str, tuple[str, str, tuple[Any, ...]]] = {
+        "PyLate": ("pylate.scores", "colbert_scores", (queries, documents)),
+        "sentence-transformers": ("sentence_transformers.util", "maxsim", (queries, documents)),
+    }
+    if documents.device.type == "cuda":
+        flash = ("flash_maxsim", (queries[0], documents)) if one else ("flash_maxsim_batched", (queries, documents))
+        calls["late-interaction-kernels"] = ("late_interaction_kernels", "maxsim", (queries, documents))
+        calls["flash-maxsim"] = ("flash_maxsim", *flash)
+    elif one:
+        calls["maxsim-cpu"] = ("maxsim_cpu", "maxsim_scores", (queries[0].float().numpy(), documents.float().numpy()))
+    found: dict[str, Callable[[], Any]] = {}
+    missing = []
+    for name, (module, function, inputs) in calls.items():
         try:
-            scores = import_module("maxsim_cpu").maxsim_scores
-            query_array, document_array = query.float().numpy(), documents.float().numpy()
-            found["maxsim-cpu"] = lambda: scores(query_array, document_array)
-        except ImportError:
-            pass
-        return found
-    try:
-        kernel = import_module("late_interaction_kernels").maxsim
-        found["late-interaction-kernels"] = lambda: kernel(query[None], documents)
-    except (ImportError, AttributeError):
-        pass
-    try:
-        flash = import_module("flash_maxsim").flash_maxsim
-        found["flash-maxsim"] = lambda: flash(query, documents)
-    except (ImportError, AttributeError):
-        pass
-    return found
+            found[name] = partial(getattr(import_module(module), function), *inputs)
+        except (ImportError, AttributeError, OSError):
+            missing.append(name)
+    return found, tuple(missing)
