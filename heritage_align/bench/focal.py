@@ -71,15 +71,14 @@ def all_pairs(
         return reference.focal_attention_score(wide(some_images), wide(some_texts), **settings)
 
     def check(scores: Callable[[], Tensor], tolerance: float) -> float:
-        return compare(scores()[:few, :few], expected(), tolerance)
+        return compare(scores()[:few, :few], expected(), tolerance, strays=_strays(settings))
 
     others = {"bare": Contender(bare_product(images, texts))}
     in_half = dtype != "float32"
     if published:
         theirs = peers.scan_per_caption if settings == SCAN else peers.bfan_per_caption
         padded, some_padded = images.values.view(n_images, m, dim), some_images.values.view(few, m, dim)
-        # BFAN's filter lets regions at its threshold go either way, more of them the coarser the numbers are.
-        tolerance = (2e-2 if in_half else 1e-4) if settings == SCAN else (1e-1 if in_half else 1e-3)
+        tolerance = 2e-2 if in_half else 1e-4
         others[PUBLISHED] = Contender(
             partial(theirs, padded, texts), partial(check, partial(theirs, some_padded, some_texts), tolerance), False
         )
@@ -98,7 +97,7 @@ def all_pairs(
 
     return Setup(
         f"{n_images} images x {n_texts} captions ({texts.total} words), m={m}, D={dim}",
-        Contender(ours, partial(check, ours, _tolerance(device, settings))),
+        Contender(ours, partial(check, ours, _tolerance(device))),
         others,
         flops=2.0 * images.total * texts.total * dim,
         bytes=size(images) + size(texts),
@@ -128,7 +127,7 @@ def rerank(
         some = candidates[0, :32]
         first = wide(texts.select([0]))
         expected = reference.focal_attention_score(wide(images.select(some)), first, **settings)
-        return compare(ours()[0, :32], expected[:, 0], _tolerance(device, settings))
+        return compare(ours()[0, :32], expected[:, 0], _tolerance(device), strays=_strays(settings))
 
     touched = candidate_size(images, candidates)
     return Setup(
@@ -153,15 +152,14 @@ def _score(
     )
 
 
-def _tolerance(device: torch.device, settings: Settings) -> float:
-    """Difference from the reference on the same rounded features.
+def _tolerance(device: torch.device) -> float:
+    """Difference from the reference on the same rounded features; tensor cores may see weights in float16."""
+    return 1e-5 if device.type == "cpu" else 2e-4
 
-    A tensor-core epilogue may keep weights in float16, and a region within rounding of a filter's threshold may go
-    either way.
-    """
-    if device.type == "cpu":
-        return 1e-5
-    return 1e-3 if settings.get("focal") else 2e-4
+
+def _strays(settings: Settings) -> float:
+    """Share of pairs with a region within rounding of the focal filter's threshold, which may go either way."""
+    return 0.02 if settings.get("focal") else 0.0
 
 
 def bare_product(images: ops.Ragged, texts: ops.Ragged) -> Work:

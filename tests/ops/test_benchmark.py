@@ -91,8 +91,16 @@ def test_floor_counts_each_candidate_image_once() -> None:
 
 
 def test_wrong_scores_are_not_timed() -> None:
+    right = torch.ones(100, dtype=torch.float64)
     with pytest.raises(AssertionError, match=r"wrong by 1\.00e-02, allowed 1e-05: not timed"):
-        case.compare(torch.tensor([1.01], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64), 1e-5)
+        case.compare(1.01 * right, right, 1e-5)
+    with pytest.raises(AssertionError, match="wrong by nan"):
+        case.compare(torch.nan * right, right, 1e-5)
+    one_off = right.clone()
+    one_off[3] = 1.01
+    assert case.compare(one_off, right, 1e-5, strays=0.01) == pytest.approx(0.01)
+    with pytest.raises(AssertionError):
+        case.compare(one_off, right, 1e-5, strays=0.009)
 
 
 def test_every_case_of_the_cpu_runs_and_writes_its_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
