@@ -41,8 +41,8 @@ claims: build  ## what CE-CLIP, CRA, LACLIP and CL2CM claim, tested on the motif
 	$(BIN)/python benchmarks/training/claims.py
 	$(BIN)/python benchmarks/training/cl2cm_noise.py
 
-gpu:  ## on a machine with a GPU: build against the torch it has, test, measure (no network, no .venv needed)
-	bash benchmarks/kernels/gpu.sh
+gpu:  ## on a machine with a GPU: build against the torch it has, test, measure (no network, no .venv needed; BENCH=--quick)
+	bash benchmarks/kernels/gpu.sh $(BENCH)
 
 clean:  ## remove what was built, keep .venv
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache heritage_align/ops/*.so

@@ -40,7 +40,7 @@ def run(command: list[str], limit: int) -> dict[str, object]:
     except subprocess.TimeoutExpired as late:
         status, output = 124, late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
     print(output, flush=True)
-    return {"status": status, "seconds": round(time.perf_counter() - begin, 1), "output": output[-4000:]}
+    return {"status": status, "seconds": round(time.perf_counter() - begin, 1), "output": output[-8000:]}
 
 
 def main() -> int:

@@ -50,7 +50,7 @@ def run_benchmark(
         say: takes each line that is printed; the table comes last.
 
     Returns:
-        What the JSON holds: commit, machine, rates, rows, goals, failed cases, contenders left out, curve (CPU).
+        What the JSON holds: commit, settings, machine, rates, rows, goals, failed cases, contenders left out, curve (CPU).
     """
     place = torch.device(device)
     end = time.perf_counter() + limit
@@ -64,6 +64,7 @@ def run_benchmark(
         cases = [*(case for case in known if (case.name, case.dtype) in asked), *others]
     result: Result = {
         "commit": machine.commit(),
+        "settings": {"seconds": seconds, "quick": quick},
         "machine": machine.machine_facts(place),
         "copy_bytes_per_second": machine.copy_bandwidth(place, seconds=min(seconds, 3.0)),
     }
@@ -76,6 +77,8 @@ def run_benchmark(
         try:
             if time.perf_counter() > end:
                 raise TimeoutError(f"not begun: the limit of {limit:.0f} s was over")
+            if device == "cuda":
+                torch.cuda.empty_cache()  # here, since it fails too where the case before has broken the context
             rows = _measure(case, place, result, seconds, quick=quick)
         except Exception as error:
             result["failed"].append({"case": case.name, "dtype": case.dtype, "reason": _reason(error)})
@@ -86,8 +89,6 @@ def run_benchmark(
                 say(line)
         result["goals"] = judged(result["rows"], goals, result["commit"])
         _write(result, place, out)
-        if device == "cuda":
-            torch.cuda.empty_cache()
     if with_curve:
         result["curve"] = cost_against_images(seconds=seconds / 5)
         if out is not None:

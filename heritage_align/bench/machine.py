@@ -63,10 +63,14 @@ def commit() -> str:
 
 
 def label(device: torch.device) -> str:
-    """How result files name the device: "cpu", or the card's name such as "nvidia-h100-80gb-hbm3"."""
+    """How result files name the device: "cpu", or the card and the path that was asked for, if one was.
+
+    For example "nvidia-h100-80gb-hbm3", or "nvidia-h100-80gb-hbm3-ampere".
+    """
     if device.type == "cpu":
         return "cpu"
-    return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
+    name = f"{torch.cuda.get_device_name(device)} {os.environ.get('HERITAGE_ALIGN_CUDA_PATH', '')}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def copy_bandwidth(device: torch.device, *, seconds: float) -> float:

@@ -111,7 +111,9 @@ def test_every_case_of_the_cpu_runs_and_writes_its_results(monkeypatch: pytest.M
     assert result["failed"] == []
     written = json.loads((tmp_path / "kernels-cpu.json").read_text())
     assert all(written[key] == result[key] for key in ("commit", "rows", "goals", "failed", "left_out"))
-    assert {"commit", "machine", "copy_bytes_per_second", "rows", "goals", "failed", "left_out"} == written.keys()
+    assert written.keys() == {
+        "commit", "settings", "machine", "copy_bytes_per_second", "rows", "goals", "failed", "left_out",
+    }  # fmt: skip
     for row in written["rows"]:
         assert set(row) - {"max_error", "top10_agreement", "peak_memory"} == ROW_FIELDS
         assert row["p20"] <= row["p50"] <= row["p80"]
