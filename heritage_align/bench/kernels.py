@@ -50,7 +50,8 @@ def run_benchmark(
         say: takes each line that is printed; the table comes last.
 
     Returns:
-        What the JSON holds: commit, settings, machine, rates, rows, goals, failed cases, contenders left out, curve (CPU).
+        What the JSON holds: commit, settings, machine, rates, rows, goals, failed cases, contenders left out; on
+        the CPU the curve.
     """
     place = torch.device(device)
     end = time.perf_counter() + limit
