@@ -18,6 +18,8 @@ constexpr int kPipelineBytes = 16 * (kFeeds + 1);
 constexpr int kSharedBytes = 1024 + kFeeds * kFeedBytes + kCosinesBytes + kScratchBytes + kPipelineBytes;
 static_assert(kSharedBytes <= 227 * 1024, "what a block may have");
 static_assert(kFeedBytes % 1024 == 0 && kWordBytes % 1024 == 0, "the swizzle repeats every 1024 bytes");
+static_assert(15 * kTileColumns * static_cast<int>(sizeof(float)) <= kScratchBytes,
+              "attend_to_text reads up to 15 words behind the tile");
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -64,22 +66,23 @@ __device__ __forceinline__ void multiply(const HopperParameters& p, const unsign
   const int lane = threadIdx.x % kLanes;
   const int row = group * kTileWords + 16 * warp + lane / 4;
   float2* own = reinterpret_cast<float2*>(cosines + row * kTileColumns + lane % 4 * 2);
+  const uint64_t all_words = operand(feeds + group * kTileWords * kRowBytes), all_regions = operand(feeds + kWordBytes);
   Turn turn;
   uint32_t parity = 1;
   for (int64_t task = blockIdx.x; task < p.tiles.count; task += gridDim.x, parity ^= 1) {
     Accumulators c;
     int before = 0;
     for (int chunk = 0; chunk < p.chunks; ++chunk) {
+      const uint64_t words = further(all_words, turn.slot * kFeedBytes);
+      const uint64_t regions = further(all_regions, turn.slot * kFeedBytes);
       pipeline.full[turn.slot].wait(turn.parity);
-      const unsigned char* words = feeds + turn.slot * kFeedBytes + group * kTileWords * kRowBytes;
-      const unsigned char* regions = feeds + turn.slot * kFeedBytes + kWordBytes;
       product_fence();
       HA_UNROLL
       for (int k = 0; k < kRowBytes; k += 32) {
         if (storage == Storage::f16) {
-          product_f16(c, operand(words + k), operand(regions + k), chunk > 0 || k > 0);
+          product_f16(c, further(words, k), further(regions, k), chunk > 0 || k > 0);
         } else {
-          product_bf16(c, operand(words + k), operand(regions + k), chunk > 0 || k > 0);
+          product_bf16(c, further(words, k), further(regions, k), chunk > 0 || k > 0);
         }
       }
       product_commit();
@@ -105,31 +108,37 @@ __device__ __forceinline__ void score(const HopperParameters& p, Pipeline& pipel
                                       Scratch& scratch) {
   const auto tiles = static_cast<uint32_t>(p.tiles.count);
   fetch_lists(p, blockIdx.x, scratch.lists[0]);
+  copy_wait<0>();
+  Scorer::sync();
   uint32_t parity = 0;
   for (uint32_t task = blockIdx.x; task < tiles; task += gridDim.x, parity ^= 1) {
-    copy_wait<0>();
-    Scorer::sync();  // the lists are there for all, and those of the tile before are no longer read
-    fetch_lists(p, task + gridDim.x, scratch.lists[parity ^ 1]);
     const Lists& lists = scratch.lists[parity];
     const ScoredTile tile{cosines, &lists, scratch.pool, lists.images.images};
-    pipeline.made.wait(parity);
+    const auto fetch_next = [&] { fetch_lists(p, task + gridDim.x, scratch.lists[parity ^ 1]); };
     const auto release = [&] {
+      __syncwarp();
       if (Scorer::lane() == 0) pipeline.read.arrive();
     };
+    const auto have_next = [] { copy_wait<0>(); };
+    pipeline.made.wait(parity);
     if (lists.texts.texts == 0 || lists.images.start[tile.images] == 0) {
       release();
-    } else if (p.focal.settings.focal == Focal::none) {
-      score_cosines<false>(p, tile, release);
+      Scorer::sync();  // all have left the tile before
+      fetch_next();
+      have_next();
+      Scorer::sync();
+    } else if (p.weighing == Weighing::bounded) {
+      score_cosines<Weighing::bounded>(p, tile, fetch_next, release, have_next);
+    } else if (p.weighing == Weighing::by_largest) {
+      score_cosines<Weighing::by_largest>(p, tile, fetch_next, release, have_next);
     } else {
-      score_cosines<true>(p, tile, release);
+      score_cosines<Weighing::focal>(p, tile, fetch_next, release, have_next);
     }
   }
-  copy_wait<0>();
 }
 
 #endif
 
-template <Storage storage>
 __global__ void __launch_bounds__(kBlockThreads, 1) focal_kernel(const __grid_constant__ HopperParameters p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   HA_SHARED_MEMORY(shared);
@@ -149,13 +158,28 @@ __global__ void __launch_bounds__(kBlockThreads, 1) focal_kernel(const __grid_co
   }
   __syncthreads();
   if (threadIdx.x < Scorer::kFirst) {
-    multiply<storage>(p, feeds, pipeline, cosines);
+    if (p.focal.regions.storage == Storage::f16) {
+      multiply<Storage::f16>(p, feeds, pipeline, cosines);
+    } else {
+      multiply<Storage::bf16>(p, feeds, pipeline, cosines);
+    }
   } else if (threadIdx.x < Scorer::kFirst + Scorer::kSize) {
     score(p, pipeline, cosines, scratch);
   } else if (threadIdx.x % kLanes == 0) {
     feed(p, feeds, pipeline);
   }
 #endif
+}
+
+// How weights are made, and what is added to logits. Over the L2 norm a rectified cosine lies between -slope and 1 (-1
+// and 1 without a rectifier), and a logit between that many temperatures. Where the whole range takes 24 powers of two at
+// most, the largest logit of a query is not looked for: its weight is 2^-9 or more, and float16 resolves 2^-24.
+Weighing weighing_of(const FocalSettings& s, float slope, float& shift) {
+  constexpr float most = 24.0f;
+  const float bound = s.temperature * kLog2E, lowest = s.rectifier == Rectifier::none ? 1.0f : slope;
+  const bool bounded = s.focal == Focal::none && s.normaliser == Normaliser::l2 && bound * (1.0f + lowest) <= most;
+  shift = bounded ? kLargestExponent - bound : 0.0f;
+  return bounded ? Weighing::bounded : s.focal == Focal::none ? Weighing::by_largest : Weighing::focal;
 }
 
 // Operands of mma.sync for all items of a side; `memory` keeps them alive.
@@ -222,6 +246,7 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
   parameters.images = images;
   const Rectifier rectifier = p.settings.rectifier;
   parameters.slope = rectifier == Rectifier::leaky_relu ? kLeakySlope : rectifier == Rectifier::relu ? 0.0f : 1.0f;
+  parameters.weighing = weighing_of(p.settings, parameters.slope, parameters.shift);
   const float temperature = p.settings.temperature * kLog2E;
   parameters.norm = p.settings.normaliser == Normaliser::none ? Norm{temperature, 0.0f, 1.0f, 0.0f}
                     : p.settings.focal == Focal::none         ? Norm{temperature, 1.0f, 0.0f, kEps}
@@ -239,12 +264,12 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
     parameters.text_factors =
         prepare_factors(device, regions, p.text_factors, p.words, max_words, true, text_operands, text_unscale);
   const bool f16 = storage == Storage::f16;
-  device.launch(f16 ? pack_words_kernel<Storage::f16> : pack_words_kernel<Storage::bf16>, blocks_of_words, kThreads,
+  device.launch(f16 ? pack_words_kernel<Storage::f16> : pack_words_kernel<Storage::bf16>, blocks_of_words * kGroups, kThreads,
                 kTileBytes, PackParameters{p.tasks, p.words, words, pitch, texts});
   device.launch(list_images_kernel, (tiles.image_groups * kLanes + kThreads - 1) / kThreads, kThreads, 0,
                 ImageListParameters{p.regions, p.keep, tiles.image_groups, tiles.images_per_group, images});
-  device.launch(f16 ? focal_kernel<Storage::f16> : focal_kernel<Storage::bf16>,
-                std::min<int64_t>(tiles.count, device.multiprocessors()), kBlockThreads, kSharedBytes, parameters);
+  device.launch(focal_kernel, std::min<int64_t>(tiles.count, device.multiprocessors()), kBlockThreads, kSharedBytes,
+                parameters);
   return true;
 }
 

@@ -98,11 +98,20 @@ struct Team {
   __device__ static void sync() { named_barrier<kTeamThreads>(1 + number()); }
 };
 
+// Where the rows of an image are.
+__device__ __forceinline__ const unsigned char* rows_of_image(const Parameters& p, const Image& image) {
+  const Rows& regions = p.focal.regions;
+  return static_cast<const unsigned char*>(regions.values) + image.first_region * regions.stride * 2;
+}
+
+// By one warp. While teams score, no slot may be free; so that device memory is read all the same, the image that comes
+// when a slot is freed is asked into the L2 as soon as the one before it is under way (two for each multiprocessor: of
+// 36 x 1024, 20 MB in all).
 template <int kTeams>
 __device__ __forceinline__ void feed(const Parameters& p, unsigned char* slots, Pipeline& pipeline) {
   const int lane = threadIdx.x % kLanes;
-  const Rows& regions = p.focal.regions;
-  const auto row_bytes = static_cast<uint32_t>(regions.dim * 2);
+  const int64_t row_pitch = p.focal.regions.stride * 2;
+  const auto row_bytes = static_cast<uint32_t>(p.focal.regions.dim * 2);
   int64_t step = 0;
   for (int64_t task = blockIdx.x; task < p.tasks; task += gridDim.x, ++step) {
     const Image image = image_of(p, task);
@@ -112,10 +121,14 @@ __device__ __forceinline__ void feed(const Parameters& p, unsigned char* slots, 
     Barrier& come = pipeline.come[step % kTeams];
     if (lane == 0) come.arrive_expecting(image.regions * row_bytes);
     __syncwarp();
-    const auto* from = static_cast<const unsigned char*>(regions.values) + image.first_region * regions.stride * 2;
+    const unsigned char* from = rows_of_image(p, image);
     for (int r = lane; r < image.regions; r += kLanes)
-      copy_bulk(slots + slot * p.sizes.slot_bytes() + r * p.sizes.region_pitch, from + r * regions.stride * 2,
-                row_bytes, come);
+      copy_bulk(slots + slot * p.sizes.slot_bytes() + r * p.sizes.region_pitch, from + r * row_pitch, row_bytes, come);
+    const int64_t later = task + kSlots * static_cast<int64_t>(gridDim.x);
+    if (later < p.tasks) {
+      const Image coming = image_of(p, later);
+      for (int r = lane; r < coming.regions; r += kLanes) ask_into_l2(rows_of_image(p, coming) + r * row_pitch, row_bytes);
+    }
   }
 }
 
@@ -154,22 +167,49 @@ __device__ __forceinline__ void list_texts(const Parameters& p, int64_t first, i
   }
 }
 
-// |s| of the tile's words.
+// |s| of the tile's words, four words a warp at a time: they may come from device memory, and the first product waits
+// for them.
+template <Storage storage>
 __device__ __forceinline__ void find_lengths(const Parameters& p, Texts& texts) {
-  const int lane = threadIdx.x % kLanes;
+  constexpr int kAtOnce = 4;
+  const Rows& words = p.focal.words;
   if (p.focal.word_lengths != nullptr) {
     for (int w = Team::thread(); w < texts.n_words; w += Team::kSize)
       texts.lengths[w] = p.focal.word_lengths[texts.word_row[w]];
     return;
   }
-  for (int w = Team::thread() / kLanes; w < texts.n_words; w += kTeamWarps) {
-    const float length = warp_length(p.focal.words, texts.word_row[w], lane);
-    if (lane == 0) texts.lengths[w] = length;
+  const int lane = threadIdx.x % kLanes, warp = Team::thread() / kLanes;
+  for (int first = warp * kAtOnce; first < texts.n_words; first += kTeamWarps * kAtOnce) {
+    float squares[kAtOnce] = {};
+    for (int64_t column = lane * 8; column < words.dim; column += 2 * kLanes * 8) {
+      Sixteen piece[kAtOnce][2];
+      HA_UNROLL
+      for (int k = 0; k < kAtOnce; ++k) {
+        const auto* row = row_of<storage>(words, texts.word_row[first + k < texts.n_words ? first + k : first]) + column;
+        HA_UNROLL
+        for (int i = 0; i < 2; ++i)
+          piece[k][i] = column + i * kLanes * 8 < words.dim ? *reinterpret_cast<const Sixteen*>(row + i * kLanes * 8)
+                                                            : Sixteen{};
+      }
+      HA_UNROLL
+      for (int k = 0; k < kAtOnce; ++k)
+        HA_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          const Wide<storage> wide(piece[k][i]);
+          HA_UNROLL
+          for (int e = 0; e < 8; ++e) squares[k] += wide.x[e] * wide.x[e];
+        }
+    }
+    warp_sums(squares);
+    HA_UNROLL
+    for (int k = 0; k < kAtOnce; ++k)
+      if (lane == k && first + k < texts.n_words) texts.lengths[first + k] = sqrtf(squares[k]);
   }
 }
 
 // The texts of the next tile, from `entry` on; ends with a barrier. A pair whose text was alone in the tile before
 // finds everything as it left it.
+template <Storage storage>
 __device__ __forceinline__ void next_texts(const Parameters& p, int64_t entry, int64_t last, Texts& texts) {
   const bool by_pair = p.asked.by_image.order == nullptr;
   const int64_t text = by_pair ? text_of_pair(p.asked, entry) : -1;
@@ -185,7 +225,7 @@ __device__ __forceinline__ void next_texts(const Parameters& p, int64_t entry, i
   }
   if (Team::thread() < kLanes) list_texts(p, entry, last, texts);
   Team::sync();
-  find_lengths(p, texts);
+  find_lengths<storage>(p, texts);
   if (Team::thread() == 0) texts.alone = by_pair && texts.n_texts == 1 ? text : -1;
 }
 
@@ -326,7 +366,7 @@ __device__ __forceinline__ void score(const Parameters& p, const unsigned char* 
     }
     bool factor_is_here = false;
     for (int64_t entry = image.asked.first; entry < image.asked.last;) {
-      next_texts(p, entry, image.asked.last, texts);
+      next_texts<storage>(p, entry, image.asked.last, texts);
       if (entry == image.asked.first) bring_factor(p, image, factor);  // after the barriers that end its last use
       entry = texts.next;
       const bool is_last = entry == image.asked.last;

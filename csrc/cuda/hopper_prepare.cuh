@@ -14,62 +14,70 @@ struct PackParameters {
   TextList* lists;
 };
 
-// The words of a group lie anywhere in memory; the copy engine takes rectangles. A warp copies a word, and measures it
-// on the way.
+// The words of a group lie anywhere in memory; the copy engine takes rectangles. A block copies a half of a group, a
+// warp a word, and measures it on the way.
 template <Storage storage>
 __global__ void __launch_bounds__(kThreads) pack_words_kernel(PackParameters p) {
-  constexpr int kPiece = 8;  // elements of 16 bytes
+  constexpr int kPiece = 8;   // elements of 16 bytes
+  constexpr int kAhead = 4;   // pieces of a word under way in each lane
   HA_SHARED_MEMORY(shared);
   Tile& tile = *reinterpret_cast<Tile*>(shared);
   const int lane = threadIdx.x % kLanes;
-  TextList& list = p.lists[blockIdx.x];
-  int texts = 0;
-  for (int half = 0; half < kGroups; ++half) {
-    const int64_t group = static_cast<int64_t>(blockIdx.x) * kGroups + half;
-    const int first = half * kTileWords;
-    const bool exists = group < p.tasks.text_groups;
-    if (exists) start_group<Block>(p.tasks, TextGroups{}, group, p.words, tile);
-    const int here = exists ? tile.n_texts : 0, words = exists ? tile.n_words : 0;
-    for (int i = threadIdx.x; i < here; i += kThreads) {
-      list.text[texts + i] = tile.text[i];
-      list.begin[texts + i] = static_cast<uint8_t>(first + tile.word_start[i]);
-      list.end[texts + i] = static_cast<uint8_t>(first + tile.word_start[i + 1]);
+  const int half = blockIdx.x % kGroups, first = half * kTileWords;
+  const int64_t block = blockIdx.x / kGroups;
+  TextList& list = p.lists[block];
+  int texts = 0;  // of the halves before
+  for (int h = 0; h <= half; ++h) {
+    if (block * kGroups + h >= p.tasks.text_groups) {
+      __syncthreads();
+      if (threadIdx.x == 0) tile.n_texts = tile.n_words = 0;
+      __syncthreads();
+    } else {
+      start_group<Block>(p.tasks, TextGroups{}, block * kGroups + h, p.words, tile);
     }
-    if (threadIdx.x == 0) {
-      uint64_t last = 0;
-      for (int i = 0; i < here; ++i) last |= uint64_t{1} << (tile.word_start[i + 1] - 1);
-      list.last_words[half] = last;
-      if (half == 0) list.texts_of_first_half = here;
-    }
-    for (int w = threadIdx.x; w < kTileWords; w += kThreads) {
-      int text = 0;
-      while (text + 1 < here && tile.word_start[text + 1] <= w) ++text;
-      list.text_of_word[first + w] = static_cast<uint8_t>(here > 0 ? texts + text : 0);
-    }
-    for (int w = threadIdx.x / kLanes; w < kTileWords; w += kThreads / kLanes) {
-      uint16_t* to = p.packed + (group * kTileWords + w) * p.pitch;
-      const uint16_t* from = w < words ? row_of<storage>(p.words, tile.row_of_word(w)) : nullptr;
-      float squares = 0.0f;
-      for (int64_t d = kPiece * lane; d < p.pitch; d += kPiece * kLanes) {
-        alignas(16) uint16_t piece[kPiece] = {};
+    if (h < half) texts += tile.n_texts;
+  }
+  const int here = tile.n_texts, words = tile.n_words;
+  for (int i = threadIdx.x; i < here; i += kThreads) {
+    list.text[texts + i] = tile.text[i];
+    list.begin[texts + i] = static_cast<uint8_t>(first + tile.word_start[i]);
+    list.end[texts + i] = static_cast<uint8_t>(first + tile.word_start[i + 1]);
+  }
+  if (half == kGroups - 1 && threadIdx.x == 0) list.texts = texts + here;
+  for (int w = threadIdx.x; w < kTileWords; w += kThreads) {
+    int text = 0;
+    while (text + 1 < here && tile.word_start[text + 1] <= w) ++text;
+    list.text_of_word[first + w] = static_cast<uint8_t>(here > 0 ? texts + text : 0);
+  }
+  for (int w = threadIdx.x / kLanes; w < kTileWords; w += kThreads / kLanes) {
+    uint16_t* to = p.packed + (blockIdx.x * int64_t{kTileWords} + w) * p.pitch;
+    const uint16_t* from = w < words ? row_of<storage>(p.words, tile.row_of_word(w)) : nullptr;
+    float squares = 0.0f;
+    for (int64_t column = kPiece * lane; column < p.pitch; column += kAhead * kPiece * kLanes) {
+      alignas(16) uint16_t piece[kAhead][kPiece] = {};
+      HA_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        const int64_t d = column + i * kPiece * kLanes;
         if (from != nullptr && p.words.aligned && d + kPiece <= p.words.dim) {
-          *reinterpret_cast<uint4*>(piece) = *reinterpret_cast<const uint4*>(from + d);
+          *reinterpret_cast<uint4*>(piece[i]) = *reinterpret_cast<const uint4*>(from + d);
         } else if (from != nullptr) {
-          for (int e = 0; e < kPiece; ++e) piece[e] = d + e < p.words.dim ? from[d + e] : uint16_t{0};
+          for (int e = 0; e < kPiece; ++e) piece[i][e] = d + e < p.words.dim ? from[d + e] : uint16_t{0};
         }
+      }
+      HA_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
         HA_UNROLL
         for (int e = 0; e < kPiece; ++e) {
-          const float x = Element<storage>::widen(piece[e]);
+          const float x = Element<storage>::widen(piece[i][e]);
           squares += x * x;
         }
-        *reinterpret_cast<uint4*>(to + d) = *reinterpret_cast<const uint4*>(piece);
+        const int64_t d = column + i * kPiece * kLanes;
+        if (d < p.pitch) *reinterpret_cast<uint4*>(to + d) = *reinterpret_cast<const uint4*>(piece[i]);
       }
-      squares = warp_sum(squares);
-      if (lane == 0) list.length[first + w] = sqrt_of(squares);
     }
-    texts += here;
+    squares = warp_sum(squares);
+    if (lane == 0) list.length[first + w] = sqrt_of(squares);
   }
-  if (threadIdx.x == 0) list.texts = texts;
 }
 
 struct ImageListParameters {
@@ -118,9 +126,9 @@ struct FactorParameters {
   bool words;  // contexts in the order of attend_to_text, else of attend_to_image
 };
 
-// Block (j, p) of an item, p >= j, is 8 rows of R from 8 j by 8 contexts from 8 p, transposed: lane 4 g + t holds row
-// 8 j + g at its two contexts, as a pair of halves and what that pair leaves. The factor is multiplied by a power of
-// two that brings its largest entry to [2^7, 2^8).
+// The blocks of R that hopper_attend.cuh lists, transposed: lane 4 g + t holds row 8 j + g at two contexts of each block,
+// as a pair of halves and what that pair leaves. The factor is multiplied by a power of two that brings its largest entry
+// to [2^7, 2^8).
 __global__ void __launch_bounds__(kThreads) prepare_factors_kernel(FactorParameters p) {
   HA_SHARED_MEMORY(shared);
   float* tops = reinterpret_cast<float*>(shared);
@@ -140,22 +148,31 @@ __global__ void __launch_bounds__(kThreads) prepare_factors_kernel(FactorParamet
     exponent = exponent < -100 ? -100 : exponent;
     const float scale = ldexpf(1.0f, 8 - exponent);
     if (threadIdx.x == 0) p.unscale[item] = ldexpf(1.0f, exponent - 8);
-    const int groups = context_groups(m);
-    int block = 0;
-    for (int j = 0; j < groups; ++j)
-      for (int q = j; q < groups; ++q, ++block) {
-        if (block % (kThreads / kLanes) != warp) continue;
-        float x[2];
-        for (int i = 0; i < 2; ++i) {
-          const int64_t row = 8 * j + g, context = 8 * q + (p.words ? t + 4 * i : 2 * t + i);
-          const bool inside = row < rank && row <= context && context < m;
-          x[i] = inside ? R[triangle_row(row, m) + context - row] * scale : 0.0f;
-        }
-        const uint32_t high = halves_of_floats(x[0], x[1]);
-        p.values[item * p.stride + block * kLanes + lane] = {
-            high, halves_of_floats(x[0] - float_of_f16(static_cast<uint16_t>(high)),
-                                   x[1] - float_of_f16(static_cast<uint16_t>(high >> 16)))};
+    const auto halves_of = [&](int j, int q) {  // high, then low
+      float x[2];
+      for (int i = 0; i < 2; ++i) {
+        const int64_t row = 8 * j + g, context = 8 * q + (p.words ? t + 4 * i : 2 * t + i);
+        const bool inside = row < rank && row <= context && context < m;
+        x[i] = inside ? R[triangle_row(row, m) + context - row] * scale : 0.0f;
       }
+      const uint32_t high = halves_of_floats(x[0], x[1]);
+      return uint2{high, halves_of_floats(x[0] - float_of_f16(static_cast<uint16_t>(high)),
+                                          x[1] - float_of_f16(static_cast<uint16_t>(high >> 16)))};
+    };
+    const int groups = context_groups(m), pairs = (groups / 2) * (groups / 2);
+    uint2* values = p.values + item * p.stride;
+    for (int q = warp; q < groups; q += kThreads / kLanes) {
+      const bool first_of_pair = q % 2 == 0 && q + 1 < groups;
+      for (int j = 0; j <= q; ++j) {
+        if (first_of_pair) {
+          const uint2 left = halves_of(j, q), right = halves_of(j, q + 1);
+          reinterpret_cast<uint4*>(values)[(q / 2 * (q / 2) + j) * kLanes + lane] = {left.x, right.x, left.y, right.y};
+        } else if (q % 2 == 0 || j == q) {
+          const int single = q % 2 == 1 ? q / 2 : groups / 2 + j;
+          values[(2 * pairs + single) * kLanes + lane] = halves_of(j, q);
+        }
+      }
+    }
   }
 }
 

@@ -54,6 +54,11 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t b
                : "memory");
 }
 
+// Brings `bytes` (a multiple of 16, as the address) to the L2, in the background and without telling anyone.
+__device__ __forceinline__ void ask_into_l2(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 // Brings the box of the tensor map that starts at (column, row); elements beyond the tensor's end become zeros.
 __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, int column, int row, Barrier& barrier) {
   asm volatile(

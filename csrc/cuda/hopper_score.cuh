@@ -8,6 +8,8 @@
 // shared memory that has no L1 to speak of: 370 clocks for each value that came back (measured on an H200).
 #pragma once
 
+#include <type_traits>
+
 #include "hopper_attend.cuh"
 
 namespace heritage_align::hopper {
@@ -23,9 +25,7 @@ struct Scorer {
   __device__ static void sync() { named_barrier<kSize>(1); }
 };
 
-// Queries that a warp has in hand at a time.
-constexpr int kImageQueries = 2 * kBlockQueries;  // words that attend to an image
-constexpr int kTextQueries = 4 * kBlockQueries;   // regions that attend to a text
+constexpr int kQueries = 2 * kBlockQueries;  // that a warp has in hand at a time: words, or regions
 
 struct ScoredTile {
   const float* cosines;
@@ -65,100 +65,112 @@ __device__ __forceinline__ float logit_scale(const Norm& norm, float squares) {
   return norm.temperature * quick_reciprocal(fmaxf(quick_sqrt(squares) * norm.use, norm.least) + norm.more);
 }
 
-// t2i, step 1: scales by text and region. A thread walks down two regions of 64 words, eight words read ahead.
+// t2i, step 1: scales by text and region; a warp has a text and 64 regions, a lane two of these.
 __device__ __forceinline__ void scale_regions(const HopperParameters& p, const ScoredTile& tile, const Batch& batch) {
-  constexpr int kTeam = (kTileColumns / 2 + kLanes - 1) / kLanes * kLanes;  // threads of a half: whole warps
-  constexpr int kAhead = 8;
-  static_assert(kGroups * kTeam <= Scorer::kSize, "a team for each half");
-  const int region = Scorer::thread() % kTeam * 2, half = Scorer::thread() / kTeam;
-  if (region >= kTileColumns || half >= kGroups) return;
+  constexpr int kPart = 2 * kLanes, kParts = (kTileColumns + kPart - 1) / kPart;
+  constexpr int kAhead = 4;  // words whose cosines are read at once
   const TextList& texts = tile.lists->texts;
   const float slope = p.slope;
-  int slot = (half == 0 ? 0 : texts.texts_of_first_half) - batch.first;
-  uint64_t last_words = texts.last_words[half];
-  const float* from = tile.cosines + half * kTileWords * kTileColumns + region;
-  float2 squares{0.0f, 0.0f}, next[kAhead];
-  HA_UNROLL
-  for (int i = 0; i < kAhead; ++i) next[i] = two_at(from + i * kTileColumns);
-  while (last_words != 0) {
-    const auto here = static_cast<uint32_t>(last_words) & 0xff;
-    last_words >>= kAhead;
-    float2 c[kAhead];
-    HA_UNROLL
-    for (int i = 0; i < kAhead; ++i) c[i] = next[i];
-    if (last_words != 0) {
-      from += kAhead * kTileColumns;
+  for (int unit = Scorer::warp(); unit < batch.texts * kParts; unit += Scorer::kWarps) {
+    const int slot = unit / kParts, region = unit % kParts * kPart + 2 * Scorer::lane();
+    if (region >= kTileColumns) continue;
+    const int first = texts.begin[batch.first + slot], words = texts.end[batch.first + slot] - first;
+    const float* from = tile.cosines + first * kTileColumns + region;
+    float2 squares{0.0f, 0.0f}, c[kAhead];
+    const auto read = [&](int left) {
       HA_UNROLL
-      for (int i = 0; i < kAhead; ++i) next[i] = two_at(from + i * kTileColumns);
-    }
-    HA_UNROLL
-    for (int i = 0; i < kAhead; ++i) {
-      const float x = fmaxf(c[i].x, slope * c[i].x), y = fmaxf(c[i].y, slope * c[i].y);
-      squares.x += x * x;
-      squares.y += y * y;
-      if ((here >> i & 1) != 0) {  // the same for the whole warp
-        const float2 scale{logit_scale(p.norm, squares.x), logit_scale(p.norm, squares.y)};
-        if (slot >= 0 && slot < batch.texts) *reinterpret_cast<float2*>(tile.by_region(slot) + region) = scale;
-        ++slot;
-        squares = {0.0f, 0.0f};
-      }
-    }
-  }
-}
-
-// i2t, step 1: scales by image and word, 32 words by one image a warp. All words of the tile: they cost less than
-// telling them apart.
-__device__ __forceinline__ void scale_words(const HopperParameters& p, const ScoredTile& tile) {
-  constexpr int kRows = 4, kParts = kBlockWords / (8 * kRows);
-  constexpr int kAhead = 5;  // pairs of regions read at once: an image of 36 at once
-  const int g = Scorer::lane() / 4, t = Scorer::lane() % 4;
-  const float slope = p.slope;
-  for (int unit = Scorer::warp(); unit < tile.images * kParts; unit += Scorer::kWarps) {
-    const int image = unit / kParts, word = unit % kParts * 8 * kRows + g;
-    const int start = tile.lists->images.start[image], count = tile.lists->images.start[image + 1] - start;
-    const float* from = tile.cosines + word * kTileColumns + start;
-    float squares[kRows] = {};
-    for (int region = 2 * t; region < count; region += 8 * kAhead) {
-      float2 c[kAhead][kRows];
+      for (int i = 0; i < kAhead; ++i) c[i] = i < left ? two_at(from + i * kTileColumns) : float2{0.0f, 0.0f};
+    };
+    read(words);
+    for (int left = words; left > 0; left -= kAhead) {
+      float2 now[kAhead];
+      HA_UNROLL
+      for (int i = 0; i < kAhead; ++i) now[i] = c[i];
+      from += kAhead * kTileColumns;
+      read(left - kAhead);
       HA_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        const int left = count - region - 8 * i;
-        HA_UNROLL
-        for (int row = 0; row < kRows; ++row) {
-          const float* at = from + 8 * row * kTileColumns + region + 8 * i;
-          c[i][row] = left <= 0 ? float2{0.0f, 0.0f} : start % 2 == 0 ? two_at(at) : float2{at[0], at[1]};
-          if (left == 1) c[i][row].y = 0.0f;
-        }
+        const float x = fmaxf(now[i].x, slope * now[i].x), y = fmaxf(now[i].y, slope * now[i].y);
+        squares.x += x * x;
+        squares.y += y * y;
       }
-      HA_UNROLL
-      for (int i = 0; i < kAhead; ++i)
-        HA_UNROLL
-        for (int row = 0; row < kRows; ++row) {
-          const float x = fmaxf(c[i][row].x, slope * c[i][row].x), y = fmaxf(c[i][row].y, slope * c[i][row].y);
-          squares[row] += x * x;
-          squares[row] += y * y;
-        }
     }
-    const float pairs[2][2] = {{squares[0], squares[1]}, {squares[2], squares[3]}};
-    tile.by_word(image)[word + 8 * t] = logit_scale(p.norm, quad_sums(pairs));  // row t is in lane t
+    *reinterpret_cast<float2*>(tile.by_region(slot) + region) = {logit_scale(p.norm, squares.x),
+                                                                 logit_scale(p.norm, squares.y)};
   }
 }
 
-// t2i, step 2: words first .. first + 31 attend to an image. `plain`: it starts at an even region, so that pairs are
-// read at once, and keeps all regions of all but the last group.
-template <int groups, bool focal, bool plain>
+// i2t, step 1: scales by image and word; a warp has an image and 32 words, a quad four of these. All words of the tile:
+// they cost less than telling them apart.
+template <bool even>
+__device__ __forceinline__ void scale_words_of(const HopperParameters& p, const ScoredTile& tile, int image, int first) {
+  constexpr int kRows = 4;
+  const int g = Scorer::lane() / 4, t = Scorer::lane() % 4;
+  const int start = tile.lists->images.start[image], count = tile.lists->images.start[image + 1] - start;
+  const float* from = tile.cosines + (first + g) * kTileColumns + start + 2 * t;
+  const float slope = p.slope;
+  float squares[kRows] = {};
+  const auto add = [&](int row, float2 c) {
+    const float x = fmaxf(c.x, slope * c.x), y = fmaxf(c.y, slope * c.y);
+    squares[row] += x * x;
+    squares[row] += y * y;
+  };
+  const auto pair_at = [&](int row) {
+    const float* at = from + 8 * row * kTileColumns;
+    return even ? two_at(at) : float2{at[0], at[1]};
+  };
+  int left = count;
+  for (; left >= 8; left -= 8, from += 8) {
+    float2 c[kRows];
+    HA_UNROLL
+    for (int row = 0; row < kRows; ++row) c[row] = pair_at(row);
+    HA_UNROLL
+    for (int row = 0; row < kRows; ++row) add(row, c[row]);
+  }
+  if (left > 2 * t) {
+    HA_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      float2 c = pair_at(row);
+      if (left == 2 * t + 1) c.y = 0.0f;
+      add(row, c);
+    }
+  }
+  __syncwarp();
+  const float pairs[2][2] = {{squares[0], squares[1]}, {squares[2], squares[3]}};
+  tile.by_word(image)[first + g + 8 * t] = logit_scale(p.norm, quad_sums(pairs));  // row t is in lane t
+}
+
+__device__ __forceinline__ void scale_words(const HopperParameters& p, const ScoredTile& tile) {
+  constexpr int kPart = 32, kParts = kBlockWords / kPart;
+  for (int unit = Scorer::warp(); unit < tile.images * kParts; unit += Scorer::kWarps) {
+    const int image = unit / kParts, first = unit % kParts * kPart;
+    if (tile.lists->images.start[image] % 2 == 0) {
+      scale_words_of<true>(p, tile, image, first);
+    } else {
+      scale_words_of<false>(p, tile, image, first);
+    }
+  }
+}
+
+// How an image's regions lie in the tile: from an even column on, so that pairs are read at once; from an odd one; or,
+// wherever, with regions that have no weight (`keep`). Without these only its last group needs a mask.
+enum class Layout { even, odd, masked };
+
+// t2i, step 2: words first .. first + 31 attend to an image.
+template <int groups, Weighing weighing, Layout layout>
 __device__ __forceinline__ void attend_to_image(const HopperParameters& p, const ScoredTile& tile, const Batch& batch,
                                                 int first, int image) {
-  constexpr int blocks = kImageQueries / kBlockQueries;
+  constexpr int blocks = kQueries / kBlockQueries;
+  constexpr int first_masked = layout == Layout::masked ? 0 : groups - 1;
   const FocalSettings& s = p.focal.settings;
   const TextList& texts = tile.lists->texts;
   const ImageList& images = tile.lists->images;
   const int g = Scorer::lane() / 4, t = Scorer::lane() % 4;
   const int number = images.first_image + image, start = images.start[image], count = images.start[image + 1] - start;
-  const FactorRegisters<groups> factor(p.image_factors.values + number * p.image_factors.stride + Scorer::lane());
+  const FactorRegisters<groups> factor(p.image_factors.values + number * p.image_factors.stride, Scorer::lane());
   const float unscale = p.image_factors.unscale[number];
   const uint64_t kept = images.kept[image] >> (2 * t);
-  const float slope = p.slope;
+  const float slope = p.slope, shift = p.shift;
   Sums<blocks> sums{};
   HA_UNROLL
   for (int b = 0; b < blocks; ++b) {
@@ -172,51 +184,49 @@ __device__ __forceinline__ void attend_to_image(const HopperParameters& p, const
       const float* scales = tile.by_region(slot) + start + 2 * t;
       HA_UNROLL
       for (int q = 0; q < groups; ++q) {
-        const float2 cosine = plain ? two_at(from + 8 * q) : float2{from[8 * q], from[8 * q + 1]};
-        const float2 scale = plain ? two_at(scales + 8 * q) : float2{scales[8 * q], scales[8 * q + 1]};
+        const bool even = layout == Layout::even;
+        const float2 cosine = even ? two_at(from + 8 * q) : float2{from[8 * q], from[8 * q + 1]};
+        const float2 scale = even ? two_at(scales + 8 * q) : float2{scales[8 * q], scales[8 * q + 1]};
         c[q][2 * row] = cosine.x;
         c[q][2 * row + 1] = cosine.y;
-        logits[q][2 * row] = scale.x * fmaxf(cosine.x, slope * cosine.x);
-        logits[q][2 * row + 1] = scale.y * fmaxf(cosine.y, slope * cosine.y);
+        logits[q][2 * row] = scale.x * fmaxf(cosine.x, slope * cosine.x) + shift;
+        logits[q][2 * row + 1] = scale.y * fmaxf(cosine.y, slope * cosine.y) + shift;
       }
     }
     HA_UNROLL
-    for (int q = plain ? groups - 1 : 0; q < groups; ++q)
+    for (int q = first_masked; q < groups; ++q)
       HA_UNROLL
       for (int i = 0; i < 4; ++i)
         if ((kept >> (8 * q + i % 2) & 1) == 0) {
           logits[q][i] = -INFINITY;
           c[q][i] = 0.0f;  // beyond the image: perhaps not a number
         }
-    Operands<groups> operands;
-    weigh<groups, focal>(s, static_cast<float>(count), c, logits, operands, sums.dot[b], sums.total[b]);
-    squared_lengths<groups>(factor, operands, sums.squares[b]);
+    Operands<groups> weights;
+    weigh<groups, weighing>(s, static_cast<float>(count), c, logits, weights, sums.dot[b]);
+    attended_lengths<groups>(factor, weights, sums.squares[b], sums.total[b]);
     __syncwarp();
   }
   const int word = first + query_of_lane();
   const float length = quick_sqrt(quad_sums(sums.squares)) * unscale * texts.length[word];
-  tile.by_word(image)[word] = cosine_of(quad_sums(sums.dot), length, quad_sums(sums.total));
+  tile.by_word(image)[word] = cosine_of(quad_sums(sums.dot), length, of_lane(sums.total));
 }
 
-// i2t, step 2: blocks of regions from `first` attend to text `slot` of the batch. Context 8 q + 2 t + i is word
-// 8 q + t + 4 i of the text: the four words that a quad reads together then lie in different banks.
-template <int groups, bool focal, int blocks>
+// i2t, step 2: regions first .. first + 31 attend to text `slot` of the batch. Context 8 q + 2 t + i is word
+// 8 q + t + 4 i of the text: the four words that a quad reads together then lie in different banks. Words behind the
+// text are read and forgotten; behind the tile that is the scratch.
+template <int groups, Weighing weighing>
 __device__ __forceinline__ void attend_to_text(const HopperParameters& p, const ScoredTile& tile, const Batch& batch,
                                                int first, int slot, int regions) {
+  constexpr int blocks = kQueries / kBlockQueries;
   const FocalSettings& s = p.focal.settings;
   const TextList& texts = tile.lists->texts;
   const ImageList& images = tile.lists->images;
   const int g = Scorer::lane() / 4, t = Scorer::lane() % 4;
-  const int text = batch.first + slot, start = texts.begin[text], count = texts.end[text] - start;
+  const int text = batch.first + slot, start = texts.begin[text], left = texts.end[text] - start - t;
   const int64_t number = texts.text[text];
-  const FactorRegisters<groups> factor(p.text_factors.values + number * p.text_factors.stride + Scorer::lane());
+  const FactorRegisters<groups> factor(p.text_factors.values + number * p.text_factors.stride, Scorer::lane());
   const float unscale = p.text_factors.unscale[number];
-  const float slope = p.slope;
-  int words[groups][2];
-  HA_UNROLL
-  for (int q = 0; q < groups; ++q)
-    HA_UNROLL
-    for (int i = 0; i < 2; ++i) words[q][i] = start + (8 * q + t + 4 * i < count ? 8 * q + t + 4 * i : count - 1);
+  const float slope = p.slope, shift = p.shift;
   Sums<blocks> sums{};
   HA_UNROLL
   for (int b = 0; b < blocks; ++b) {
@@ -224,31 +234,32 @@ __device__ __forceinline__ void attend_to_text(const HopperParameters& p, const 
     HA_UNROLL
     for (int row = 0; row < 2; ++row) {
       const int region = first + b * kBlockQueries + row * 8 + g, last = region < regions ? region : regions - 1;
-      const float* scales = tile.by_word(images.image_of_region[last]);
+      const float* from = tile.cosines + (start + t) * kTileColumns + last;
+      const float* scales = tile.by_word(images.image_of_region[last]) + start + t;
       HA_UNROLL
       for (int q = 0; q < groups; ++q)
         HA_UNROLL
         for (int i = 0; i < 2; ++i) {
-          const float cosine = tile.cosines[words[q][i] * kTileColumns + last];
-          const bool exists = 8 * q + t + 4 * i < count;
+          const int word = 8 * q + 4 * i;
+          const float cosine = from[word * kTileColumns];
           c[q][2 * row + i] = cosine;
-          logits[q][2 * row + i] = exists ? fmaxf(cosine, slope * cosine) * scales[words[q][i]] : -INFINITY;
+          logits[q][2 * row + i] = fmaxf(cosine, slope * cosine) * scales[word] + shift;
+          if (q == groups - 1 && word >= left) {
+            logits[q][2 * row + i] = -INFINITY;
+            c[q][2 * row + i] = 0.0f;
+          }
         }
     }
-    Operands<groups> operands;
-    weigh<groups, focal>(s, static_cast<float>(count), c, logits, operands, sums.dot[b], sums.total[b]);
-    squared_lengths<groups>(factor, operands, sums.squares[b]);
-    if (groups > 2) __syncwarp();
+    Operands<groups> weights;
+    weigh<groups, weighing>(s, static_cast<float>(left + t), c, logits, weights, sums.dot[b]);
+    attended_lengths<groups>(factor, weights, sums.squares[b], sums.total[b]);
+    __syncwarp();
   }
-  HA_UNROLL
-  for (int b = 0; b < blocks; b += 2) {
-    const int region = first + b * kBlockQueries + query_of_lane();
-    const float dot = quad_sums(sums.dot + b), total = quad_sums(sums.total + b);
-    const float length = quick_sqrt(quad_sums(sums.squares + b)) * unscale;
-    if (region < regions)
-      tile.by_region(slot)[region] =
-          cosine_of(dot, length * p.focal.region_lengths[images.first_region + region], total);
-  }
+  const int region = first + query_of_lane();
+  const float dot = quad_sums(sums.dot), total = of_lane(sums.total);
+  const float length = quick_sqrt(quad_sums(sums.squares)) * unscale;
+  if (region < regions)
+    tile.by_region(slot)[region] = cosine_of(dot, length * p.focal.region_lengths[images.first_region + region], total);
 }
 
 // Step 3 for all pairs of a batch's texts and the tile's images: a quad a pair. `i2t`: over the image's regions, and
@@ -298,74 +309,66 @@ __device__ __forceinline__ void aggregate(const FocalParameters& p, const Scored
   }
 }
 
-template <bool focal, bool plain>
+template <Weighing weighing, int groups>
 __device__ __forceinline__ void attend_to_image(const HopperParameters& p, const ScoredTile& tile, const Batch& batch,
-                                                int first, int image, int groups) {
-  switch (groups) {
-    case 2:
-      attend_to_image<2, focal, plain>(p, tile, batch, first, image);
-      break;
-    case 3:
-      attend_to_image<3, focal, plain>(p, tile, batch, first, image);
-      break;
-    case 5:
-      attend_to_image<5, focal, plain>(p, tile, batch, first, image);
-      break;
-    default:
-      attend_to_image<8, focal, plain>(p, tile, batch, first, image);
+                                                int first, int image) {
+  constexpr uint64_t whole = groups == 1 ? 0 : ~uint64_t{0} >> (64 - 8 * (groups > 1 ? groups - 1 : 1));
+  if ((tile.lists->images.kept[image] & whole) != whole) {
+    attend_to_image<groups, weighing, Layout::masked>(p, tile, batch, first, image);
+  } else if (tile.lists->images.start[image] % 2 == 0) {
+    attend_to_image<groups, weighing, Layout::even>(p, tile, batch, first, image);
+  } else {
+    attend_to_image<groups, weighing, Layout::odd>(p, tile, batch, first, image);
   }
 }
 
-template <bool focal>
+// Calls visit(number of groups) with a constant.
+template <class Visit, int groups = 1>
+__device__ __forceinline__ void with_groups(int contexts, Visit visit) {
+  if constexpr (groups == kMostGroups) {
+    visit(std::integral_constant<int, groups>{});
+  } else if (contexts <= 8 * groups) {
+    visit(std::integral_constant<int, groups>{});
+  } else {
+    with_groups<Visit, groups + 1>(contexts, visit);
+  }
+}
+
+template <Weighing weighing>
 __device__ __forceinline__ void attend_to_images(const HopperParameters& p, const ScoredTile& tile,
                                                  const Batch& batch) {
-  constexpr int kParts = kBlockWords / kImageQueries;
+  constexpr int kParts = kBlockWords / kQueries;
   const TextList& texts = tile.lists->texts;
   const ImageList& images = tile.lists->images;
   for (int unit = Scorer::warp(); unit < tile.images * kParts; unit += Scorer::kWarps) {
-    const int image = unit / kParts, first = unit % kParts * kImageQueries;
+    const int image = unit / kParts, first = unit % kParts * kQueries;
     const int begin = texts.begin[batch.first], end = texts.end[batch.first + batch.texts - 1];
-    const int start = images.start[image], count = images.start[image + 1] - start;
-    if (count == 0 || first >= end || first + kImageQueries <= begin) continue;
-    const int groups = context_groups(count);
-    const uint64_t full = ~uint64_t{0} >> (64 - 8 * (groups - 1));
-    if (start % 2 == 0 && (images.kept[image] & full) == full) {
-      attend_to_image<focal, true>(p, tile, batch, first, image, groups);
-    } else {
-      attend_to_image<focal, false>(p, tile, batch, first, image, groups);
-    }
+    const int count = images.start[image + 1] - images.start[image];
+    if (count == 0 || first >= end || first + kQueries <= begin) continue;
+    with_groups(count, [&](auto groups) { attend_to_image<weighing, groups.value>(p, tile, batch, first, image); });
   }
 }
 
-template <bool focal>
+template <Weighing weighing>
 __device__ __forceinline__ void attend_to_texts(const HopperParameters& p, const ScoredTile& tile, const Batch& batch) {
-  constexpr int kAll = kTextQueries / kBlockQueries, kHalf = kTextQueries / 2;
   const TextList& texts = tile.lists->texts;
   const int regions = tile.lists->images.start[tile.images];
-  const int parts = (regions + kTextQueries - 1) / kTextQueries;
+  const int parts = (regions + kQueries - 1) / kQueries;
   for (int unit = Scorer::warp(); unit < batch.texts * parts; unit += Scorer::kWarps) {
-    const int slot = unit / parts, first = unit % parts * kTextQueries, text = batch.first + slot;
-    switch (context_groups(texts.end[text] - texts.begin[text])) {
-      case 2:
-        attend_to_text<2, focal, kAll>(p, tile, batch, first, slot, regions);
-        break;
-      case 3:
-        attend_to_text<3, focal, kAll>(p, tile, batch, first, slot, regions);
-        break;
-      case 5:
-        for (int half = first; half < first + kTextQueries; half += kHalf)
-          attend_to_text<5, focal, kAll / 2>(p, tile, batch, half, slot, regions);
-        break;
-      default:
-        for (int half = first; half < first + kTextQueries; half += kHalf)
-          attend_to_text<8, focal, kAll / 2>(p, tile, batch, half, slot, regions);
-    }
+    const int slot = unit / parts, first = unit % parts * kQueries, text = batch.first + slot;
+    with_groups(texts.end[text] - texts.begin[text],
+                [&](auto groups) { attend_to_text<groups.value, weighing>(p, tile, batch, first, slot, regions); });
   }
 }
 
-// All three steps; `release` is called by every thread once nobody reads the cosines any more.
-template <bool focal, class Release>
-__device__ __forceinline__ void score_cosines(const HopperParameters& p, const ScoredTile& tile, Release release) {
+// All three steps. Each thread calls `begin` when all have left the tile before, `release` when its warp no longer reads
+// the cosines, and `end` before the last barrier, behind which what it waited for is there for all.
+//
+// Between two tiles there is no barrier: all have left step 3 when all have come to the first barrier of the next tile, and
+// until then that tile writes where step 3 does not read. In both directions it would, so there it takes one more.
+template <Weighing weighing, class Begin, class Release, class End>
+__device__ __forceinline__ void score_cosines(const HopperParameters& p, const ScoredTile& tile, Begin begin,
+                                              Release release, End end) {
   const Direction direction = p.focal.direction;
   const int texts = tile.lists->texts.texts, room = (kPool - tile.images * kBlockWords) / kTileColumns;
   for (int first = 0; first < texts; first += room) {
@@ -374,21 +377,29 @@ __device__ __forceinline__ void score_cosines(const HopperParameters& p, const S
     if (direction != Direction::i2t) {
       scale_regions(p, tile, batch);
       Scorer::sync();
-      attend_to_images<focal>(p, tile, batch);
+      if (first == 0) begin();
+      attend_to_images<weighing>(p, tile, batch);
+      if (last && direction == Direction::t2i) {
+        release();
+        end();
+      }
       Scorer::sync();
-      if (last && direction == Direction::t2i) release();
       aggregate<false>(p.focal, tile, batch);
       if (direction == Direction::both) Scorer::sync();
     }
     if (direction != Direction::t2i) {
       scale_words(p, tile);
       Scorer::sync();
-      attend_to_texts<focal>(p, tile, batch);
+      if (first == 0 && direction == Direction::i2t) begin();
+      attend_to_texts<weighing>(p, tile, batch);
+      if (last) {
+        release();
+        end();
+      }
       Scorer::sync();
-      if (last) release();
       aggregate<true>(p.focal, tile, batch);
+      if (direction == Direction::both) Scorer::sync();
     }
-    if (!last) Scorer::sync();
   }
 }
 

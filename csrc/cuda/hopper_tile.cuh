@@ -18,9 +18,7 @@ constexpr float kLog2E = 1.44269504f;
 
 // What a tile holds, made once before the tiles (hopper_prepare.cuh). A word that is none belongs to some text.
 struct alignas(16) TextList {
-  int32_t texts, texts_of_first_half;
-  uint64_t last_words[kGroups];  // of each half: bit w is set where word w is the last of its text
-  int32_t unused[2];
+  int32_t texts, unused[3];
   int32_t text[kBlockWords];
   float length[kBlockWords];  // of each word
   uint8_t begin[kBlockWords], end[kBlockWords];  // words of each text
@@ -64,6 +62,10 @@ struct Norm {
   float temperature, use, least, more;
 };
 
+// How weights are made of logits: `bounded`, where these lie so close below a bound that it takes the place of the
+// largest of each query (weighing_of in hopper_focal.cu); by the largest; or with the focal filter.
+enum class Weighing { bounded, by_largest, focal };
+
 struct HopperParameters {
   CUtensorMap words;    // boxes of 128 packed words
   CUtensorMap regions;  // boxes of a tile's regions
@@ -73,6 +75,8 @@ struct HopperParameters {
   const ImageList* images;  // one for each tile's images
   FactorOperands image_factors, text_factors;
   int chunks;
+  Weighing weighing;
+  float shift;  // of logits; 0 unless bounded
   float slope;  // fmaxf(c, slope c) is every rectifier: leaky, none below zero, or none
   Norm norm;
 };

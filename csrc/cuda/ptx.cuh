@@ -112,6 +112,7 @@ __device__ __forceinline__ float quick_log2(float x) {
 
 // Reads what will not be read again soon from L2, and leaves L1 to others.
 __device__ __forceinline__ uint2 read_past_l1(const uint2* at) { return __ldcg(at); }
+__device__ __forceinline__ uint4 read_past_l1(const uint4* at) { return __ldcg(at); }
 
 // threadIdx.x, read anew each time: what is made of it costs an instruction or two, while the compiler would keep it in
 // registers for as long as the kernel runs.

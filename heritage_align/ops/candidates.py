@@ -36,8 +36,12 @@ def check_candidates(
 
 
 def ask_for_most(candidates: Tensor, n_texts: int, n_images: int) -> bool:
-    """Whether lists are so full that a kernel for all pairs, which is made for whole tiles, does them sooner."""
-    return n_images > 0 and n_texts >= 16 and 2 * candidates.numel() >= n_texts * n_images
+    """Whether lists are so full that a kernel for all pairs, which is made for whole tiles, does them sooner.
+
+    Measured on an H100 for SCAN (16, 64 and 256 texts, 1000 images of 36 x 1024): all pairs take about 3 ns a pair and
+    lists 35, so they meet where a text asks for 9 % of the images (15 % for 16 texts).
+    """
+    return n_images > 0 and n_texts >= 16 and 10 * candidates.numel() >= n_texts * n_images
 
 
 def of_candidates(scores: Tensor, candidates: Tensor) -> Tensor:

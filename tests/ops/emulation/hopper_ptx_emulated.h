@@ -74,6 +74,10 @@ inline void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barri
   });
 }
 
+inline void ask_into_l2(const void* from, uint32_t bytes) {
+  if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) abort();
+}
+
 // Where the byte at `address` of a box lies: bits 4 to 6 are exchanged by bits 7 to 9.
 inline uint32_t swizzled(uint32_t address) { return address ^ ((address >> 7 & 7) << 4); }
 
