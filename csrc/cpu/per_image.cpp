@@ -11,11 +11,12 @@ Tensor fold_patches(Tensor global_features, Tensor patches, Maybe patch_scales, 
   std::vector<int64_t> offsets;
   std::unique_ptr<Memory> memory;
   const float* whole = wide_words(cpu, single_rows(global_features, offsets), memory);
+  const int64_t width = wide_width(cpu, images.dim);
   const Tensor folded = new_floats(patches, {images.items, images.dim});
   float* out = static_cast<float*>(folded.mutable_data_ptr());
   const Extent extent{0, 0, 0, 0, 0, longest_of(images)};
   for_each_task(images.items, cpu.scratch_bytes(extent, Arithmetic::f32, images.dim), [&](int64_t i, char* scratch) {
-    cpu.fold(images, i, whole + i * images.dim, static_cast<float>(temperature), renormalise, extent, scratch,
+    cpu.fold(images, i, whole + i * width, static_cast<float>(temperature), renormalise, extent, scratch,
              out + i * images.dim);
   });
   return folded;

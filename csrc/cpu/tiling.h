@@ -181,15 +181,21 @@ void for_candidates(const Level& level, const Rows& images, const Rows& texts, c
                 });
 }
 
-// The texts' rows as float32, dim apart: the store itself where it is that already, else a copy in `memory`.
+// Floats from row to row of wide_words.
+inline int64_t wide_width(const Level& level, int64_t dim) { return (dim + level.lanes - 1) / level.lanes * level.lanes; }
+
+// The texts' rows as float32 with zeros up to whole vectors: the store itself where it is that already, else a copy in
+// `memory`.
 inline const float* wide_words(const Level& level, const Rows& texts, std::unique_ptr<Memory>& memory) {
-  if (texts.storage == Storage::f32 && texts.stride == texts.dim) return static_cast<const float*>(texts.values);
+  const int64_t width = wide_width(level, texts.dim);
+  if (texts.storage == Storage::f32 && texts.stride == width && texts.dim == width)
+    return static_cast<const float*>(texts.values);
   const int64_t total = texts.offsets[texts.items];
-  memory = std::make_unique<Memory>(4 * total * texts.dim);
+  memory = std::make_unique<Memory>(4 * total * width);
   constexpr int64_t rows = 256;
   for_each_task((total + rows - 1) / rows, 64, [&](int64_t task, char*) {
     const int64_t first = task * rows;
-    level.widen(texts, first, std::min(rows, total - first), memory->floats() + first * texts.dim);
+    level.widen(texts, first, std::min(rows, total - first), memory->floats() + first * width);
   });
   return memory->floats();
 }
