@@ -114,14 +114,19 @@ HA_HD Lanes folded(Lanes* v, Lanes scales) {
   else return __builtin_convertvector(sums_of<IntLanes>(v), Lanes) * scales;
 }
 
-// One word: row after row, in the order of memory.
+// One word: row after row, in the order of memory. Memory is asked for rows well ahead: 1000 images of 196 x 512 took 6 ms
+// without that, 5 with 16 rows, 3.4 with 32 (Zen 5; float32 4.1).
+constexpr int64_t kRowsAhead = 32;
+
 template <int digits>
 inline void multiply_one_word(const Rows& rows, int64_t first, int64_t count, const DigitWord& word, float* c) {
   Lanes products[kLanes] = {};
+  const int64_t bytes = bytes_ahead(rows, 1) / kDirectRows;
   for (int64_t r = 0; r < count; r += kLanes) {
     const int64_t m = count - r < kLanes ? count - r : kLanes;
     for (int64_t i = 0; i < m; ++i) {
       const int8_t* row = static_cast<const int8_t*>(rows.values) + (first + r + i) * rows.stride;
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + kRowsAhead * rows.stride + at);
       lane_products<digits, 1, 1>(&row, &word, rows.dim, products + i);
     }
     float sums[kLanes];

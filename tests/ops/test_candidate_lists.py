@@ -108,7 +108,7 @@ def test_a_pair_has_one_score_in_every_list(
 def test_queries_of_int8_patches_are_rounded_to_16_bits_at_most(
     make_ragged: MakeRagged, in_float64: Callable[[ops.Ragged], ops.Ragged], dim: int, outlier: float, seed: int
 ) -> None:
-    """A query's number may be off by half of the largest of its lane / 32639: lane l holds 4 l .. 4 l + 3 of every 64."""
+    """By half of the largest number of its lane / 32639, where lane l holds the numbers 4 l .. 4 l + 3 of every 64."""
     patches = ops.quantise(make_ragged([5, 9], dim, seed))
     queries = make_ragged([6], dim, seed + 1).values
     queries[:, 7] += outlier * queries.std()
