@@ -46,10 +46,7 @@ inline void gram(const float* rows, int64_t m, int64_t ld, double* g) {
 // Packed upper triangle of the item's rows first .. first + m into `packed`; `scratch` as factor_scratch, 64-byte aligned.
 inline void triangular_factor_of(const Rows& rows, int64_t first, int64_t m, float* packed, float* scratch) {
   const int64_t ld = round_up(rows.dim, kLanes);
-  for (int64_t i = 0; i < m; ++i) {
-    memset(scratch + i * ld + ld - kLanes, 0, sizeof(Lanes));
-    widen_row(rows, first + i, scratch + i * ld);
-  }
+  for (int64_t i = 0; i < m; ++i) widen_row(rows, first + i, scratch + i * ld);
   double* g = reinterpret_cast<double*>(scratch + m * ld);
   gram(scratch, m, ld, g);
   // Cholesky of the semidefinite matrix, in place: row r of g becomes row r of R.

@@ -64,10 +64,10 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
     const Tensor scores = new_floats(regions, {candidates->size(0), candidates->size(1)});
     float* out = static_cast<float*>(scores.mutable_data_ptr());
     std::unique_ptr<Memory> memory;
-    const float* wide = wide_words(cpu, texts, memory);
+    const ListWords listed = list_words(cpu, word_form(cpu, images, texts, false), texts, memory);
     for_candidates(cpu, images, texts, *candidates, factors_here, out,
                    [&](const CandidateList& list, const Extent& extent, char* scratch) {
-                     cpu.focal_candidates(problem, list, wide, extent, scratch);
+                     cpu.focal_candidates(problem, list, listed, extent, scratch);
                    });
     return scores;
   }

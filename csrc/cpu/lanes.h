@@ -113,6 +113,16 @@ HA_HD void transpose_step(Lanes* v) {
     transpose_step<S / 2>(v);
   }
 }
+// The sums of kLanes vectors, that of v[i] in lane i: each with the bits of sum_of(v[i]). V says what the lanes hold.
+template <class V = Lanes, int S = kLanes / 2>
+HA_HD V sums_of(Lanes* v) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes>{};
+#pragma GCC unroll 8
+  for (int i = 0; i < S; ++i)
+    v[i] = (Lanes)((V)swap_low<S>(v[i], v[i + S], lanes) + (V)swap_high<S>(v[i], v[i + S], lanes));
+  if constexpr (S > 1) return sums_of<V, S / 2>(v);
+  return (V)v[0];
+}
 // A square of kLanes x kLanes in registers.
 HA_HD void transpose_square(Lanes* v) { transpose_step<kLanes / 2>(v); }
 

@@ -31,6 +31,14 @@ struct Extent {
   int64_t longest;           // rows of the longest image
 };
 
+// How the words of candidate lists are kept: float32 (direct.h), or digits of whole numbers (direct_int8.h).
+enum class WordForm : int32_t { f32, one_digit, two_digits };
+
+struct ListWords {
+  WordForm form;
+  const float* values;  // of all words of the store, Level::word_size apart
+};
+
 // Image `image` against the texts at `positions` of the flattened candidates (n_texts, k): one at a time or together.
 struct CandidateList {
   int64_t image;
@@ -49,16 +57,17 @@ struct Level {
   size_t (*scratch_bytes)(const Extent&, Arithmetic, int64_t dim);
   void (*pack_words)(Arithmetic, const Rows&, int64_t first, int64_t count, float* packed, int32_t* sums);
   void (*row_lengths)(const Rows&, int64_t first, int64_t count, float* lengths);
-  void (*widen)(const Rows&, int64_t first, int64_t count, float* out);
+  int64_t (*word_size)(WordForm, int64_t dim);  // in floats
+  void (*write_words)(WordForm, const Rows&, int64_t first, int64_t count, float* out);
   void (*triangular_factor)(const Rows&, int64_t first, int64_t m, float* packed, char* scratch);
   void (*focal_block)(const FocalProblem&, Arithmetic, const RegionBlock&, const WordBlock*, int64_t blocks,
                       float* scores, int64_t image_step, const Extent&, char* scratch);
-  void (*focal_candidates)(const FocalProblem&, const CandidateList&, const float* words, const Extent&, char* scratch);
+  void (*focal_candidates)(const FocalProblem&, const CandidateList&, const ListWords&, const Extent&, char* scratch);
   void (*patch_block)(const PatchProblem&, Arithmetic, const Rows& texts, const RegionBlock&, const WordBlock*,
-                      int64_t blocks, const Rows* global, const float* words, float* scores, int64_t image_step,
+                      int64_t blocks, const Rows* global, const float* wide_words, float* scores, int64_t image_step,
                       const Extent&, char* scratch);
-  void (*patch_candidates)(const PatchProblem&, const Rows& texts, const CandidateList&, const Rows* global,
-                           const float* words, const Extent&, char* scratch);
+  void (*patch_candidates)(const PatchProblem&, const Rows& texts, const CandidateList&, const ListWords&,
+                           const Rows* global, const float* wide_words, const Extent&, char* scratch);
   void (*fold)(const Rows& patches, int64_t image, const float* whole, float temperature, bool renormalise,
                const Extent&, char* scratch, float* out);
 };

@@ -1,14 +1,21 @@
 // Patch-weighted similarity, late interaction and folding on the CPU.
 #pragma once
 
-#include "product.h"
+#include "direct.h"
 
 namespace heritage_align {
 inline namespace HA_LEVEL {
 
 HA_HD float largest_of(const float* values, int64_t n) {
   float top = values[0];
-  for (int64_t i = 1; i < n; ++i) top = values[i] > top ? values[i] : top;
+  if (n >= kLanes) {
+    Lanes tops = load(values + n - kLanes);  // overlaps the last of the others
+    for (int64_t i = 0; i + kLanes <= n; i += kLanes) tops = larger(load(values + i), tops);
+    top = tops[0];
+    for (int i = 1; i < kLanes; ++i) top = larger(tops[i], top);
+    return top;
+  }
+  for (int64_t i = 1; i < n; ++i) top = larger(values[i], top);
   return top;
 }
 
@@ -69,12 +76,13 @@ inline void write_patch_scores(const PatchProblem& problem, const Edge& images, 
   }
 }
 
-// sum_j w_j u_j of the item's rows, w_j = <whole, u_j>, softmaxed if temperature > 0; `weights` holds m floats.
+// sum_j w_j u_j of the item's rows, w_j = <whole, u_j>, softmaxed if temperature > 0. `whole` is padded with zeros to whole
+// vectors; `weights` holds m floats, `wide` wide_rows_size(dim).
 inline void fold_item(const Rows& rows, int64_t first, int64_t m, const float* whole, float temperature,
-                      bool renormalise, float* weights, float* row, float* out) {
+                      bool renormalise, float* weights, float* wide, float* out) {
   memset(out, 0, sizeof(float) * rows.dim);
   if (m == 0) return;
-  multiply_direct(rows, first, m, whole, 1, rows.dim, weights, m);
+  multiply_direct(rows, first, m, whole, 1, wide, weights, m);
   if (temperature > 0.0f) {
     const float top = largest_of(weights, m);
     float mass = 0.0f;
@@ -82,8 +90,8 @@ inline void fold_item(const Rows& rows, int64_t first, int64_t m, const float* w
     for (int64_t i = 0; i < m; ++i) weights[i] /= mass;
   }
   for (int64_t i = 0; i < m; ++i) {
-    widen_row(rows, first + i, row);
-    for (int64_t k = 0; k < rows.dim; ++k) out[k] += weights[i] * row[k];
+    widen_row(rows, first + i, wide);
+    for (int64_t k = 0; k < rows.dim; ++k) out[k] += weights[i] * wide[k];
   }
   if (!renormalise) return;
   double squares = 0.0;

@@ -6,13 +6,17 @@ namespace {
 
 Tensor pool_scores(const Level& cpu, const PatchProblem& problem, const Rows& texts, const Rows* global,
                    const Maybe& candidates, const Tensor& like) {
-  std::unique_ptr<Memory> memory;
-  const float* wide = global != nullptr || candidates.has_value() ? wide_words(cpu, texts, memory) : nullptr;
+  std::unique_ptr<Memory> wide_memory;
+  const float* wide =
+      global == nullptr ? nullptr : list_words(cpu, WordForm::f32, texts, wide_memory).values;
   if (candidates.has_value()) {
+    std::unique_ptr<Memory> memory;
+    const WordForm form = word_form(cpu, problem.patches, texts, !problem.maximum_sum);
+    const ListWords listed = list_words(cpu, form, texts, memory);
     const Tensor scores = new_floats(like, {candidates->size(0), candidates->size(1)});
     for_candidates(cpu, problem.patches, texts, *candidates, false, static_cast<float*>(scores.mutable_data_ptr()),
                    [&](const CandidateList& list, const Extent& extent, char* scratch) {
-                     cpu.patch_candidates(problem, texts, list, global, wide, extent, scratch);
+                     cpu.patch_candidates(problem, texts, list, listed, global, wide, extent, scratch);
                    });
     return scores;
   }

@@ -10,12 +10,13 @@ Tensor fold_patches(Tensor global_features, Tensor patches, Maybe patch_scales, 
   const Rows images = rows_of(patches, patch_scales, patch_offsets);
   std::vector<int64_t> offsets;
   std::unique_ptr<Memory> memory;
-  const float* whole = wide_words(cpu, single_rows(global_features, offsets), memory);
+  const ListWords whole = list_words(cpu, WordForm::f32, single_rows(global_features, offsets), memory);
+  const int64_t width = cpu.word_size(WordForm::f32, images.dim);
   const Tensor folded = new_floats(patches, {images.items, images.dim});
   float* out = static_cast<float*>(folded.mutable_data_ptr());
   const Extent extent{0, 0, 0, 0, 0, longest_of(images)};
   for_each_task(images.items, cpu.scratch_bytes(extent, Arithmetic::f32, images.dim), [&](int64_t i, char* scratch) {
-    cpu.fold(images, i, whole + i * images.dim, static_cast<float>(temperature), renormalise, extent, scratch,
+    cpu.fold(images, i, whole.values + i * width, static_cast<float>(temperature), renormalise, extent, scratch,
              out + i * images.dim);
   });
   return folded;

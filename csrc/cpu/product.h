@@ -25,10 +25,7 @@ HA_HD int64_t units_of(Arithmetic arithmetic, int64_t dim) {
 template <Arithmetic A, bool offset, class E>
 HA_HD Lanes units_at(const E* row, int64_t u, int64_t dim, float scale) {
   if constexpr (A == Arithmetic::f32) {
-    if (u + kLanes <= dim) return widen_lanes(row + u) * scale;
-    Lanes v{};
-    for (int64_t k = u; k < dim; ++k) v[k - u] = widen(row[k]) * scale;
-    return v;
+    return lanes_at(row, u, dim) * scale;
   } else {
     constexpr int64_t per_unit = 4 / sizeof(E);
     IntLanes v{};
@@ -214,84 +211,6 @@ inline void rescale_int8(float* c, int64_t ld, const int32_t* word_sums, const f
       store(c + w * ld + r, value * load(region_scales + r));
     }
   }
-}
-
-// C without packing, for the few words of a candidate: lanes run over the feature dimension, rows come straight from the
-// store in its own dtype. `words` (n_words, dim) float32; out[w * ld + r], r < count.
-constexpr int kDirectWords = 4, kDirectRows = 4;
-
-template <int n, class E>
-HA_HD void dots(const E* const* rows, int n_rows, const float* words, int64_t word_ld, int64_t dim, float* sums) {
-  Lanes acc[kDirectRows][n];
-#pragma GCC unroll 4
-  for (int i = 0; i < kDirectRows; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < n; ++j) acc[i][j] = Lanes{};
-  int64_t k = 0;
-  for (; k + kLanes <= dim; k += kLanes) {
-    Lanes word[n];
-#pragma GCC unroll 4
-    for (int j = 0; j < n; ++j) word[j] = load(words + j * word_ld + k);
-#pragma GCC unroll 4
-    for (int i = 0; i < kDirectRows; ++i) {
-      const Lanes value = widen_lanes(rows[i] + k);
-#pragma GCC unroll 4
-      for (int j = 0; j < n; ++j) acc[i][j] = acc[i][j] + value * word[j];
-    }
-  }
-  for (int i = 0; i < n_rows; ++i)
-    for (int j = 0; j < n; ++j) {
-      float sum = sum_of(acc[i][j]);
-      for (int64_t tail = k; tail < dim; ++tail) sum += widen(rows[i][tail]) * words[j * word_ld + tail];
-      sums[i * n + j] = sum;
-    }
-}
-
-// One row by one word. The rows of an image then pass in the order of memory, which the prefetchers follow: reading four
-// rows side by side, as above, took 1.5 to 2 times as long where there is but one word to share them, and prefetching by
-// hand 1.3 to 1.9 times (Zen 4, 200 MB of float16).
-template <class E>
-HA_HD float dot(const E* row, const float* word, int64_t dim) {
-  Lanes acc[4] = {};
-  int64_t k = 0;
-  for (; k + 4 * kLanes <= dim; k += 4 * kLanes) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) acc[i] = acc[i] + widen_lanes(row + k + i * kLanes) * load(word + k + i * kLanes);
-  }
-  for (; k + kLanes <= dim; k += kLanes) acc[0] = acc[0] + widen_lanes(row + k) * load(word + k);
-  float sum = sum_of((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  for (; k < dim; ++k) sum += widen(row[k]) * word[k];
-  return sum;
-}
-
-inline void multiply_direct(const Rows& rows, int64_t first, int64_t count, const float* words, int64_t n_words,
-                            int64_t word_ld, float* c, int64_t ld) {
-  with_elements(rows, [&](const auto* values) {
-    if (n_words == 1) {
-      for (int64_t r = 0; r < count; ++r)
-        c[r] = dot(values + (first + r) * rows.stride, words, rows.dim) *
-               (rows.scales == nullptr ? 1.0f : rows.scales[first + r]);
-      return;
-    }
-    for (int64_t w = 0; w < n_words; w += kDirectWords) {
-      const int64_t n = n_words - w < kDirectWords ? n_words - w : kDirectWords;
-      for (int64_t r = 0; r < count; r += kDirectRows) {
-        const int64_t m = count - r < kDirectRows ? count - r : kDirectRows;
-        decltype(values) row[kDirectRows];
-        for (int i = 0; i < kDirectRows; ++i) row[i] = values + (first + r + (i < m ? i : 0)) * rows.stride;
-        float sums[kDirectRows * kDirectWords];
-        const float* word = words + w * word_ld;
-        if (n == 1) dots<1>(row, m, word, word_ld, rows.dim, sums);
-        else if (n == 2) dots<2>(row, m, word, word_ld, rows.dim, sums);
-        else if (n == 3) dots<3>(row, m, word, word_ld, rows.dim, sums);
-        else dots<4>(row, m, word, word_ld, rows.dim, sums);
-        for (int64_t i = 0; i < m; ++i) {
-          const float scale = rows.scales == nullptr ? 1.0f : rows.scales[first + r + i];
-          for (int64_t j = 0; j < n; ++j) c[(w + j) * ld + r + i] = sums[i * n + j] * scale;
-        }
-      }
-    }
-  });
 }
 
 }  // namespace HA_LEVEL

@@ -83,14 +83,21 @@ HA_HD void with_elements(const Rows& rows, const F& f) {
   }
 }
 
-// Row r as float32, scale applied, into `out` (dim floats).
+// Numbers k .. k + kLanes of a row of dim, zero from dim on.
+template <class E>
+HA_HD Lanes lanes_at(const E* row, int64_t k, int64_t dim) {
+  if (k + kLanes <= dim) return widen_lanes(row + k);
+  E last[kLanes] = {};
+  if (k < dim) memcpy(last, row + k, sizeof(E) * (dim - k));
+  return widen_lanes(last);
+}
+
+// Row r as float32, scale applied, into `out`: dim floats, and zeros up to whole vectors.
 inline void widen_row(const Rows& rows, int64_t r, float* out) {
   with_elements(rows, [&](const auto* values) {
     const auto* row = values + r * rows.stride;
     const float scale = rows.scales == nullptr ? 1.0f : rows.scales[r];
-    int64_t k = 0;
-    for (; k + kLanes <= rows.dim; k += kLanes) store(out + k, widen_lanes(row + k) * scale);
-    for (; k < rows.dim; ++k) out[k] = widen(row[k]) * scale;
+    for (int64_t k = 0; k < rows.dim; k += kLanes) store(out + k, lanes_at(row, k, rows.dim) * scale);
   });
 }
 

@@ -181,17 +181,29 @@ void for_candidates(const Level& level, const Rows& images, const Rows& texts, c
                 });
 }
 
-// The texts' rows as float32, dim apart: the store itself where it is that already, else a copy in `memory`.
-inline const float* wide_words(const Level& level, const Rows& texts, std::unique_ptr<Memory>& memory) {
-  if (texts.storage == Storage::f32 && texts.stride == texts.dim) return static_cast<const float*>(texts.values);
+// How the words of candidate lists are kept. Floating words may be rounded to two digits where that moves a score by about
+// 1e-6 (direct_int8.h; not where many cosines add up, as in late interaction).
+inline WordForm word_form(const Level& level, const Rows& images, const Rows& texts, bool may_round) {
+  if (images.storage != Storage::i8 || !level.can_multiply(Arithmetic::i8)) return WordForm::f32;
+  if (texts.storage == Storage::i8 && images.dim <= 65536) return WordForm::one_digit;  // 128 * 128 * dim fits int32
+  // 128 * 32639 * dim / 16 must fit int32.
+  const bool round = may_round && texts.storage != Storage::i8 && images.dim >= 256 && images.dim <= 8192;
+  return round ? WordForm::two_digits : WordForm::f32;
+}
+
+// All words in a form: the store itself where it is that already, else a copy in `memory`.
+inline ListWords list_words(const Level& level, WordForm form, const Rows& texts, std::unique_ptr<Memory>& memory) {
+  const int64_t size = level.word_size(form, texts.dim);
+  if (form == WordForm::f32 && texts.storage == Storage::f32 && texts.stride == size && texts.dim == size)
+    return {form, static_cast<const float*>(texts.values)};
   const int64_t total = texts.offsets[texts.items];
-  memory = std::make_unique<Memory>(4 * total * texts.dim);
-  constexpr int64_t rows = 256;
+  memory = std::make_unique<Memory>(4 * total * size);
+  constexpr int64_t rows = 64;
   for_each_task((total + rows - 1) / rows, 64, [&](int64_t task, char*) {
     const int64_t first = task * rows;
-    level.widen(texts, first, std::min(rows, total - first), memory->floats() + first * texts.dim);
+    level.write_words(form, texts, first, std::min(rows, total - first), memory->floats() + first * size);
   });
-  return memory->floats();
+  return {form, memory->floats()};
 }
 
 }  // namespace heritage_align
