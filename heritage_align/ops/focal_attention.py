@@ -103,12 +103,13 @@ def focal_attention_score(
             lse_scale=lse_scale,
             candidates=candidates,
         ).float()
-    with torch.no_grad():
-        if direction != "i2t" and image_factor is None and chosen == "cuda":
-            image_factor = triangular_factor(images)
-        if direction != "t2i" and text_factor is None and chosen == "cuda":
-            text_factor = triangular_factor(texts)
     on_gpu = chosen == "cuda"
+    differentiated = torch.is_grad_enabled() and (images.values.requires_grad or texts.values.requires_grad)
+    if on_gpu or differentiated:  # on the CPU the kernel makes them beside the scores, and here the backward wants them too
+        if direction != "i2t" and image_factor is None:
+            image_factor = triangular_factor(images)
+        if direction != "t2i" and text_factor is None:
+            text_factor = triangular_factor(texts)
     if direction == "t2i":
         text_factor = None
     elif direction == "i2t":
