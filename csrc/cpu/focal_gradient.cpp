@@ -9,7 +9,7 @@
 namespace heritage_align {
 namespace {
 
-constexpr int64_t kRecordFloats = int64_t{64} << 20;  // of records at a time: 256 MB
+constexpr int64_t kRecordFloats = int64_t{4} << 20;  // of records at a time: 16 MB
 
 // Pairs of scores that have a gradient, text after text; empty items have none.
 std::vector<PairGradient> pairs_with_gradient(const Rows& images, const Rows& texts, const float* grad,

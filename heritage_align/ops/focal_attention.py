@@ -105,7 +105,8 @@ def focal_attention_score(
         ).float()
     on_gpu = chosen == "cuda"
     differentiated = torch.is_grad_enabled() and (images.values.requires_grad or texts.values.requires_grad)
-    if on_gpu or differentiated:  # on the CPU the kernel makes them beside the scores, and here the backward wants them too
+    # On the CPU the kernels make the factors themselves; a backward would make them again.
+    if on_gpu or (differentiated and not torch.compiler.is_compiling()):
         if direction != "i2t" and image_factor is None:
             image_factor = triangular_factor(images)
         if direction != "t2i" and text_factor is None:
