@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -469,7 +470,7 @@ def test_a_score_does_not_depend_on_the_images_before_it(pooling: str, monkeypat
 
 
 def emulated_gradients(
-    grad: torch.Tensor, images: ops.Ragged, texts: ops.Ragged, config: dict[str, object]
+    grad: torch.Tensor, images: ops.Ragged, texts: ops.Ragged, config: dict[str, Any]
 ) -> tuple[torch.Tensor, ...]:
     """What the backward of ops.focal_attention_score calls; autograd knows the real namespace alone."""
     settings = [
@@ -495,11 +496,11 @@ def emulated_gradients(
 
 
 def assert_focal_gradients(
-    images: ops.Ragged, texts: ops.Ragged, tolerance: float = 2e-5, **config: object
+    images: ops.Ragged, texts: ops.Ragged, tolerance: float = 2e-5, **config: Any
 ) -> tuple[torch.Tensor, ...]:
     """The emulated kernels against autograd through the reference in float64; about a third of the pairs matter."""
     candidates = config.get("candidates")
-    shape = (len(images), len(texts)) if candidates is None else candidates.shape  # type: ignore[attr-defined]
+    shape = (len(images), len(texts)) if candidates is None else candidates.shape
     generator = torch.Generator().manual_seed(60)
     grad = torch.randn(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.3)
     found = emulated_gradients(grad, images, texts, config)

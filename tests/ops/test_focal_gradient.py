@@ -1,4 +1,4 @@
-"""The gradient of focal attention: by hand, against autograd through the reference in float64, and what it leaves alone."""
+"""The gradient of focal attention: by hand, against float64 autograd of the reference, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -51,12 +51,14 @@ def assert_gradients(found: Gradients, expected: Gradients, tolerance: float = 2
 
 
 def test_two_regions_and_a_word_by_hand() -> None:
-    """v = (1, 0), (0, 1), q = (1, 0), temperature ln 3: C = (1, 0), p = (3/4, 1/4), L = sqrt(10) / 4, r = 3 / sqrt(10)."""
+    """v = (1, 0), (0, 1), q = (1, 0), temperature ln 3."""
+    # C = (1, 0), p = (3/4, 1/4), L = sqrt(10) / 4, r = 3 / sqrt(10).
     images = ops.Ragged(torch.eye(2), torch.tensor([0, 2]))
     texts = ops.Ragged(torch.tensor([[1.0, 0.0]]), torch.tensor([0, 1]))
     config = {"rectifier": "none", "normalise": "none", "temperature": math.log(3), "aggregate": "mean"}
     regions, words = gradients(images, texts, torch.ones(1, 1), **config)
-    # n = 4 / sqrt(10), c = -4.8 / sqrt(10), k = -3 / sqrt(10); p' = (0.4, -1.2) / sqrt(10); l' = (0.3, -0.3) / sqrt(10).
+    # n = 4 / sqrt(10), c = -4.8 / sqrt(10), k = -3 / sqrt(10);
+    # p' = (0.4, -1.2) / sqrt(10); l' = (0.3, -0.3) / sqrt(10);
     # C' = (3 + 0.3 ln 3, 1 - 0.3 ln 3) / sqrt(10); c p p^T = -0.3 (9, 3; 3, 1) / sqrt(10).
     t = 0.3 * math.log(3)
     torch.testing.assert_close(regions, torch.tensor([[0.3 + t, -0.9], [0.1 - t, -0.3]]) / math.sqrt(10))
@@ -64,14 +66,15 @@ def test_two_regions_and_a_word_by_hand() -> None:
 
 
 def test_the_l2_normaliser_by_hand() -> None:
-    """i2t, v = (1, 0) against (3/5, 4/5) and (1, 0), with one region: each word's weights over it are all one word's sum."""
+    """i2t of one region, v = (1, 0), and two words, (3/5, 4/5) and (1, 0)."""
     # A sole region normalises every cosine to 1 (norm + 1e-8), so both words weigh the same whatever the rows are:
     # a = ((3/5, 4/5) + (1, 0)) / 2 = (0.8, 0.4), r = 0.8 / sqrt(0.8) = sqrt(0.8), and only |a| and v move it.
     images = ops.Ragged(torch.tensor([[1.0, 0.0]]), torch.tensor([0, 1]))
     texts = ops.Ragged(torch.tensor([[0.6, 0.8], [1.0, 0.0]]), torch.tensor([0, 2]))
     regions, words = gradients(images, texts, torch.ones(1, 1), direction="i2t", aggregate="sum")
     root = math.sqrt(0.8)
-    # d r / d a = (v - r a / |a|) / |a| = ((1, 0) - (0.8, 0.4)) / root; each word has half of it. d r / d v = a / |a| - r v.
+    # d r / d a = (v - r a / |a|) / |a| = ((1, 0) - (0.8, 0.4)) / root, of which each word has half;
+    # d r / d v = a / |a| - r v.
     torch.testing.assert_close(words, torch.tensor([[0.1, -0.2], [0.1, -0.2]]) / root, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(regions, torch.tensor([[0.0, 0.4 / root]]), atol=1e-6, rtol=1e-5)
 
@@ -90,9 +93,7 @@ SETTINGS = {
 @pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
 @pytest.mark.parametrize("normalise", ["l2", "softmax", "none"])
 @pytest.mark.parametrize("rectifier", ["leaky_relu", "relu", "none"])
-def test_gradients_of_all_settings(
-    make_ragged: MakeRagged, rectifier: str, normalise: str, focal: str | None
-) -> None:
+def test_gradients_of_all_settings(make_ragged: MakeRagged, rectifier: str, normalise: str, focal: str | None) -> None:
     images, texts = make_ragged([36, 9, 0, 17], 64, 5), make_ragged([3, 13, 0, 6], 64, 6)
     grad = torch.randn(4, 4, generator=torch.Generator().manual_seed(7))
     config = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "direction": "both"}
@@ -101,8 +102,8 @@ def test_gradients_of_all_settings(
         assert_gradients(found, oracle(images, texts, grad, aggregate=aggregate, **config))
 
 
-# Where a text or an image has few fragments, a cosine near 0 is divided by a norm near 0: rounding it moves the gradient by
-# 1e-7 / |cosine|, in autograd's float32 too. Hence the tolerance, with which a wrong term still shows.
+# Where a text or an image has few fragments, a cosine near 0 is divided by a norm near 0: rounding it moves the
+# gradient by 1e-7 / |cosine|, in autograd's float32 too. Hence the tolerance, with which a wrong term still shows.
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     config=st.fixed_dictionaries(SETTINGS),
