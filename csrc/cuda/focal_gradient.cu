@@ -68,6 +68,7 @@ std::tuple<Tensor, Tensor> focal_attention_backward(
     torch::stable::zero_(word_gradient);
     return {region_gradient, word_gradient};
   }
+  STD_TORCH_CHECK(max_regions > 0 && max_words > 0, "max_regions and max_words are needed");
   Room room{regions, {}};
   Maybe word_lengths, region_lengths;
   if (t2i) word_lengths = lengths_of(device, words, p.words);

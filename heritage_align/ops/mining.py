@@ -39,9 +39,8 @@ def hardest_negative_hinge(scores: Tensor, *, margin: float = 0.2) -> Tensor:
     positive = scores.diagonal()
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     negatives = scores.masked_fill(own, float("-inf"))
-    text_cost = (margin + negatives.amax(dim=1) - positive).relu()
-    image_cost = (margin + negatives.amax(dim=0) - positive).relu()
-    return text_cost.sum() + image_cost.sum()
+    hardest = torch.stack([negatives.amax(dim=1), negatives.amax(dim=0)])  # of each image, of each text
+    return (margin + hardest - positive).relu().sum()
 
 
 def mining_scores(
