@@ -99,10 +99,12 @@ def mining_scores(
     }
     if pick("auto", images.device, (torch.float32,)) == "reference":
         return focal_attention_score(images, texts, **settings)
+    on_gpu = images.device.type == "cuda"
     with torch.no_grad():
-        # Made once, of the rows as they are: the backward takes them too.
-        image_factor = triangular_factor(images) if direction != "i2t" else None
-        text_factor = triangular_factor(texts) if direction != "t2i" else None
+        image_factor = text_factor = None
+        if on_gpu or not torch.compiler.is_compiling():  # of the rows as they are: the backward takes them too
+            image_factor = triangular_factor(images) if direction != "i2t" else None
+            text_factor = triangular_factor(texts) if direction != "t2i" else None
         scores = focal_attention_score(
             images.to(dtype=dtype),
             texts.to(dtype=dtype),
@@ -110,7 +112,6 @@ def mining_scores(
             text_factor=text_factor,
             **settings,
         )
-    on_gpu = images.device.type == "cuda"
     return _WithGradient.apply(
         images.values,
         texts.values,

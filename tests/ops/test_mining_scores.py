@@ -66,6 +66,20 @@ def test_a_strided_side_and_a_frozen_one(make_ragged: MakeRagged) -> None:
     assert not ops.mining_scores(images, images).requires_grad
 
 
+@needs_kernels
+def test_compile_without_graph_breaks(make_ragged: MakeRagged) -> None:
+    images, texts = with_grad(make_ragged([7, 2], 48)), with_grad(make_ragged([4, 5], 48, 1))
+
+    def loss(regions: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        sides = ops.Ragged(regions, images.offsets), ops.Ragged(words, texts.offsets)
+        return ops.hardest_negative_hinge(ops.mining_scores(*sides, direction="both"))
+
+    leaves = [images.values, texts.values]
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(loss(*leaves), leaves)
+    torch.testing.assert_close(torch.autograd.grad(compiled(*leaves), leaves), expected)
+
+
 def test_bad_input(make_ragged: MakeRagged) -> None:
     images, texts = make_ragged([7, 2], 48), make_ragged([4, 5], 48, 1)
     with pytest.raises(ValueError, match=r"dtype must be one of torch.float16, torch.bfloat16; got torch.float32"):
