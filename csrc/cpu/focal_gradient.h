@@ -76,10 +76,17 @@ inline void add_product_rows(int64_t columns, int64_t inner, const float* a, int
 
 inline void add_product(int64_t rows, int64_t columns, int64_t inner, const float* a, int64_t a_ld, const float* b,
                         int64_t b_ld, float* out, int64_t out_ld) {
-  int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows)
-    add_product_rows<kRows>(columns, inner, a + r, a_ld, b, b_ld, out + r * out_ld, out_ld);
-  for (; r < rows; ++r) add_product_rows<1>(columns, inner, a + r, a_ld, b, b_ld, out + r * out_ld, out_ld);
+  for (int64_t r = 0; r < rows; r += kRows) {
+    float* to = out + r * out_ld;
+    switch (rows - r < kRows ? rows - r : kRows) {
+#define HA_ROWS(n)                                                                                         \
+  case n:                                                                                                  \
+    if constexpr (n <= kRows) add_product_rows<n>(columns, inner, a + r, a_ld, b, b_ld, to, out_ld);        \
+    break;
+      HA_ROWS(1) HA_ROWS(2) HA_ROWS(3) HA_ROWS(4) HA_ROWS(5) HA_ROWS(6) HA_ROWS(7) HA_ROWS(8)
+#undef HA_ROWS
+    }
+  }
 }
 
 // Rows first .. first + count as float32, `ld` (a multiple of kLanes) apart: the store itself where it is that, else a
