@@ -41,11 +41,10 @@ void for_each_item(const std::vector<PairGradient>& pairs, size_t scratch_bytes,
   });
 }
 
-// The gradient of the values of a store, its rows padded to whole vectors while they are summed.
-Tensor without_padding(const Tensor& padded, int64_t dim) {
+// Rows are padded to whole vectors while their gradient is summed.
+Tensor without_padding(Tensor padded, int64_t dim) {
   if (padded.size(1) == dim) return padded;
-  Tensor padded_too = padded;
-  return torch::stable::contiguous(torch::stable::narrow(padded_too, 1, 0, dim));
+  return torch::stable::contiguous(torch::stable::narrow(padded, 1, 0, dim));
 }
 
 std::tuple<Tensor, Tensor> focal_attention_backward(

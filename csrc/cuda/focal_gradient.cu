@@ -1,7 +1,7 @@
 // The op focal_attention_backward on CUDA.
 #include <tuple>
 
-#include "focal_gradient.cuh"
+#include "focal_gradient_spread.cuh"
 #include "ops.h"
 #include "tensors.cuh"
 

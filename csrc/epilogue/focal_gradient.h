@@ -7,7 +7,7 @@
 // q_j enter through C, L and |q| alone, so the feature dimension is met in small products and the rest is m x n. With
 // the score's gradient g, and r_j' = g d score / d r_j:
 //
-//   nominator    n_j = r_j' / max(L_j |q_j|, eps)                         C_ij gets n_j p_ij
+//   numerator    n_j = r_j' / max(L_j |q_j|, eps)                         C_ij gets n_j p_ij
 //   lengths      c_j = -r_j' r_j / L_j^2    k_j = -r_j' r_j / |q_j|^2     both 0 where eps was the larger
 //   weights      p_ij' = n_j C_ij + c_j (R^T R p_j)_i                     for d L_j / d p_j = R^T R p_j / L_j
 //   logits       l_ij' = p_ij (p_ij' - sum_i p_ij p_ij')                  the sum is 0: r_j does not see the scale of
@@ -66,7 +66,7 @@ struct LengthGradient {
   T query;
 };
 
-// The gradient of step 2: `slope` is r'. `pull` is overwritten by the logits' gradient; the nominator's share is added to
+// The gradient of step 2: `slope` is r'. `pull` is overwritten by the logits' gradient; the numerator's share is added to
 // `cosine_gradient`.
 template <class T, class Weights, class Cosines, class Pull, class Gradient>
 HA_HD LengthGradient<T> attended_query_gradient(int64_t m, const Weights& p, const Cosines& cosines, const Pull& pull,
@@ -75,13 +75,13 @@ HA_HD LengthGradient<T> attended_query_gradient(int64_t m, const Weights& p, con
   const T zero = slope * 0.0f;
   const auto inside = query.floored == zero;
   const T lengths = query.length * length, loss = slope * query.cosine;
-  const T nominator = slope / where(inside, lengths, zero + kEps);
+  const T numerator = slope / where(inside, lengths, zero + kEps);
   const T attended = where(inside, zero - loss / (query.length * query.length), zero);
   const T mean = where(inside, zero, loss);
   for (int64_t i = 0; i < m; ++i) {
     const T weight = p[i];
-    cosine_gradient[i] = cosine_gradient[i] + nominator * weight;
-    pull[i] = weight * (nominator * cosines[i] + attended * pull[i] - mean);
+    cosine_gradient[i] = cosine_gradient[i] + numerator * weight;
+    pull[i] = weight * (numerator * cosines[i] + attended * pull[i] - mean);
   }
   return {attended, where(inside, zero - loss / (length * length), zero)};
 }
@@ -105,7 +105,7 @@ HA_HD void query_axis_gradient(const FocalSettings& s, int64_t n, const Cosines&
     mean = mean + logit_of<T>(unit, axis, cosines[j]) * (logit_gradient[j] * s.temperature);
   }
   const T norm = sqrt_of(squares);
-  // The norm moves the denominator, unless it is 0 or, as the denominator's floor (query_axis), below the floor.
+  // The norm moves the denumerator, unless it is 0 or, as the denumerator's floor (query_axis), below the floor.
   const auto moves = s.focal == Focal::none ? norm > zero : norm >= zero + kEps;
   const T safe_norm = where(moves, norm, one), shrink = where(moves, mean * axis.scale, zero);
   for (int64_t j = 0; j < n; ++j) {
