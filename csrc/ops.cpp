@@ -12,6 +12,12 @@ STABLE_TORCH_LIBRARY(heritage_align, m) {
       " int direction, int rectifier, int normalise, int focal, int aggregate, float temperature, float lse_scale,"
       " int max_regions, int max_words) -> Tensor");
   m.def(
+      "focal_attention_backward(Tensor grad, Tensor regions, Tensor? region_scales, Tensor region_offsets,"
+      " Tensor words, Tensor? word_scales, Tensor word_offsets, Tensor? keep,"
+      " Tensor? image_factor, Tensor? image_factor_offsets, Tensor? text_factor, Tensor? text_factor_offsets,"
+      " Tensor? candidates, int direction, int rectifier, int normalise, int focal, int aggregate,"
+      " float temperature, float lse_scale, int max_regions, int max_words) -> (Tensor, Tensor)");
+  m.def(
       "patch_weighted(Tensor queries, Tensor patches, Tensor? patch_scales, Tensor patch_offsets, Tensor? weights,"
       " Tensor? global_features, Tensor? candidates, Tensor? pair_order, Tensor? pair_starts,"
       " int pooling, float temperature, float global_mix, int max_patches) -> Tensor");

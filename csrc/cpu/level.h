@@ -48,6 +48,14 @@ struct CandidateList {
   float* scores;
 };
 
+// A pair whose score has the gradient `slope`, and room for what its text needs of it: C' (regions, n_ld), then the square
+// by which the text's own words are multiplied (n, n_ld); n_ld is n rounded up to whole vectors.
+struct PairGradient {
+  int64_t image, text;
+  float slope;
+  float* record;
+};
+
 struct Level {
   const char* name;
   int lanes;
@@ -63,6 +71,13 @@ struct Level {
   void (*focal_block)(const FocalProblem&, Arithmetic, const RegionBlock&, const WordBlock*, int64_t blocks,
                       float* scores, int64_t image_step, const Extent&, char* scratch);
   void (*focal_candidates)(const FocalProblem&, const CandidateList&, const ListWords&, const Extent&, char* scratch);
+  size_t (*gradient_scratch_bytes)(int64_t longest_image, int64_t longest_text, int64_t dim);
+  // Adds to the gradient of an image's rows, `ld` apart, over pairs of this image; fills in their records.
+  void (*focal_image_gradient)(const FocalProblem&, const float* region_lengths, const PairGradient*, int64_t count,
+                               float* gradient, int64_t ld, char* scratch);
+  // The same of a text's rows, from the records.
+  void (*focal_text_gradient)(const FocalProblem&, const PairGradient*, int64_t count, float* gradient, int64_t ld,
+                              char* scratch);
   void (*patch_block)(const PatchProblem&, Arithmetic, const Rows& texts, const RegionBlock&, const WordBlock*,
                       int64_t blocks, const Rows* global, const float* wide_words, float* scores, int64_t image_step,
                       const Extent&, char* scratch);

@@ -72,6 +72,7 @@ class Memory {
   explicit Memory(size_t bytes) : data_(std::aligned_alloc(64, (bytes + 127) / 64 * 64)) {
     if (data_ == nullptr) throw std::bad_alloc();
   }
+  Memory(Memory&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   ~Memory() { std::free(data_); }

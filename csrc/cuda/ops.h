@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
+#include <tuple>
 
 namespace heritage_align::cuda {
 
@@ -16,6 +17,13 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
                        Maybe pair_starts, Maybe bin_order, Maybe bin_starts, int64_t direction, int64_t rectifier,
                        int64_t normalise, int64_t focal, int64_t aggregate, double temperature, double lse_scale,
                        int64_t max_regions, int64_t max_words);
+
+// The gradients of the rows of both sides, float32.
+std::tuple<Tensor, Tensor> focal_attention_backward(
+    Tensor grad, Tensor regions, Maybe region_scales, Tensor region_offsets, Tensor words, Maybe word_scales,
+    Tensor word_offsets, Maybe keep, Maybe image_factor, Maybe image_factor_offsets, Maybe text_factor,
+    Maybe text_factor_offsets, Maybe candidates, int64_t direction, int64_t rectifier, int64_t normalise, int64_t focal,
+    int64_t aggregate, double temperature, double lse_scale, int64_t max_regions, int64_t max_words);
 
 Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor patch_offsets, Maybe weights,
                       Maybe global_features, Maybe candidates, Maybe pair_order, Maybe pair_starts, int64_t pooling,

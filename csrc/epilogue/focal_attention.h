@@ -125,6 +125,17 @@ HA_HD T squared_length(const float* R, int64_t m, int64_t rank, const Weights& e
   return squares;
 }
 
+// Turns the m logits of a query into its weights, which have any scale; masked and filtered contexts weigh 0.
+template <class T, class Logits>
+HA_HD void weigh_contexts(const FocalSettings& s, int64_t m, const Logits& logits, const uint8_t* keep) {
+  const T zero = logits[0] * 0.0f;
+  T top = zero - 3.0e38f;
+  for (int64_t i = 0; i < m; ++i)
+    if (keep == nullptr || keep[i]) top = larger(top, T(logits[i]));
+  for (int64_t i = 0; i < m; ++i) logits[i] = keep == nullptr || keep[i] ? exp_of(logits[i] - top) : zero;
+  if (s.focal != Focal::none) focal_filter<T>(s, m, logits);
+}
+
 // Step 2. The cosine of a query with the context that it attends to.
 //   logits    m logits (step 1) of this query; overwritten by the weights
 //   cosines   m cosines of this query with the contexts
@@ -135,11 +146,7 @@ template <class T, class Logits, class Cosines>
 HA_HD T attended_cosine(const FocalSettings& s, int64_t m, const Logits& logits, const Cosines& cosines,
                         const uint8_t* keep, const float* R, int64_t rank, T length) {
   const T zero = cosines[0] * 0.0f;
-  T top = zero - 3.0e38f;
-  for (int64_t i = 0; i < m; ++i)
-    if (keep == nullptr || keep[i]) top = larger(top, T(logits[i]));
-  for (int64_t i = 0; i < m; ++i) logits[i] = keep == nullptr || keep[i] ? exp_of(logits[i] - top) : zero;
-  if (s.focal != Focal::none) focal_filter<T>(s, m, logits);
+  weigh_contexts<T>(s, m, logits, keep);
   T dot = zero, total = zero;
   for (int64_t i = 0; i < m; ++i) {
     dot = dot + logits[i] * cosines[i];

@@ -5,7 +5,7 @@ from .factor import triangular_factor
 from .focal_attention import focal_attention_score
 from .folding import fold_patches
 from .maxsim import maxsim_score
-from .mining import hardest_negative_hinge
+from .mining import hardest_negative_hinge, mining_scores
 from .patch_weighted import patch_weighted_score
 from .quantise import quantise
 from .ragged import Ragged
@@ -18,6 +18,7 @@ __all__ = [
     "fold_patches",
     "hardest_negative_hinge",
     "maxsim_score",
+    "mining_scores",
     "patch_weighted_score",
     "quantise",
     "triangular_factor",

@@ -103,12 +103,14 @@ def focal_attention_score(
             lse_scale=lse_scale,
             candidates=candidates,
         ).float()
-    with torch.no_grad():
-        if direction != "i2t" and image_factor is None and chosen == "cuda":
-            image_factor = triangular_factor(images)
-        if direction != "t2i" and text_factor is None and chosen == "cuda":
-            text_factor = triangular_factor(texts)
     on_gpu = chosen == "cuda"
+    differentiated = torch.is_grad_enabled() and (images.values.requires_grad or texts.values.requires_grad)
+    # On the CPU the kernels make the factors themselves; a backward would make them again.
+    if on_gpu or (differentiated and not torch.compiler.is_compiling()):
+        if direction != "i2t" and image_factor is None:
+            image_factor = triangular_factor(images)
+        if direction != "t2i" and text_factor is None:
+            text_factor = triangular_factor(texts)
     if direction == "t2i":
         text_factor = None
     elif direction == "i2t":

@@ -1,7 +1,8 @@
 """What Python adds to the compiled ops: shapes for tracing, gradients, and a clear refusal of vmap.
 
-Gradients come from the reference, and only for the pairs whose incoming gradient is not zero: a hinge with the hardest
-negative touches at most three pairs a row, so its backward costs those pairs and not all of them.
+Gradients are made only for the pairs whose incoming gradient is not zero: a hinge with the hardest negative touches at
+most three pairs a row, so its backward costs those pairs and not all of them. That of focal attention is a compiled op
+(csrc/epilogue/focal_gradient.h derives it); the others come from the reference by autograd.
 """
 
 from __future__ import annotations
@@ -21,11 +22,6 @@ _SCORES = {  # op: (its images' offsets, its texts' offsets or rows, are the tex
     "maxsim": (5, 2, True, 6),
 }
 _BACKWARDS = {
-    "focal_attention_backward": (
-        "(Tensor grad, Tensor regions, Tensor? region_scales, Tensor region_offsets, Tensor words, Tensor? word_scales,"
-        " Tensor word_offsets, Tensor? keep, Tensor? candidates, int direction, int rectifier, int normalise,"
-        " int focal, int aggregate, float temperature, float lse_scale) -> (Tensor, Tensor)"
-    ),
     "patch_weighted_backward": (
         "(Tensor grad, Tensor queries, Tensor patches, Tensor? patch_scales, Tensor patch_offsets, Tensor? weights,"
         " Tensor? global_features, Tensor? candidates, int pooling, float temperature, float global_mix)"
@@ -48,6 +44,7 @@ def register_all() -> None:
         _register_score_shape(name, images, texts, ragged, candidates)
     torch.library.register_fake("heritage_align::fold_patches", _fold_shape)
     torch.library.register_fake("heritage_align::triangular_factor", _factor_shape)
+    torch.library.register_fake("heritage_align::focal_attention_backward", _focal_attention_backward_shape)
     for name, schema in _BACKWARDS.items():
         torch.library.define(f"heritage_align::{name}", schema)
         torch.library.impl(f"heritage_align::{name}", "CompositeExplicitAutograd", globals()[f"_{name}"])
@@ -105,8 +102,8 @@ def _only(ctx: Any, gradients: dict[int, Tensor]) -> tuple[Tensor | None, ...]:
 def _focal_attention_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     args = _recall(ctx)
     op = torch.ops.heritage_align.focal_attention_backward
-    regions, words = op(grad, *args[:7], args[11], *args[16:23])
-    return _only(ctx, {0: regions, 3: words})
+    regions, words = op(grad.contiguous(), *args[:12], *args[16:])
+    return _only(ctx, {0: regions.to(args[0].dtype), 3: words.to(args[3].dtype)})
 
 
 def _patch_weighted_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -169,44 +166,6 @@ def _pairs_that_matter(grad: Tensor, candidates: Tensor | None) -> tuple[Tensor 
     ids = by_text.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     chosen = torch.where(by_text.gather(1, ids), ids, -1)
     return chosen, torch.where(chosen < 0, 0, grad.T.gather(1, ids))
-
-
-def _focal_attention_backward(
-    grad: Tensor,
-    regions: Tensor,
-    region_scales: Tensor | None,
-    region_offsets: Tensor,
-    words: Tensor,
-    word_scales: Tensor | None,
-    word_offsets: Tensor,
-    keep: Tensor | None,
-    candidates: Tensor | None,
-    direction: int,
-    rectifier: int,
-    normalise: int,
-    focal: int,
-    aggregate: int,
-    temperature: float,
-    lse_scale: float,
-) -> tuple[Tensor, ...]:
-    chosen, wanted = _pairs_that_matter(grad, candidates)
-
-    def scores(region_leaf: Tensor, word_leaf: Tensor) -> Tensor:
-        return reference.focal_attention_score(
-            Ragged(region_leaf, region_offsets, region_scales),
-            Ragged(word_leaf, word_offsets, word_scales),
-            direction=codes.name_of(codes.DIRECTIONS, direction),
-            rectifier=codes.name_of(codes.RECTIFIERS, rectifier),
-            normalise=codes.name_of(codes.NORMALISERS, normalise),
-            temperature=temperature,
-            focal=codes.name_of(codes.FOCALS, focal),
-            keep=keep,
-            aggregate=codes.name_of(codes.AGGREGATES, aggregate),
-            lse_scale=lse_scale,
-            candidates=chosen,
-        )
-
-    return _gradients(scores, wanted, regions, words)
 
 
 def _patch_weighted_backward(
@@ -282,7 +241,7 @@ def _fold_patches_backward(
 
 
 def _focal_attention_backward_shape(_grad: Tensor, regions: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(regions), torch.empty_like(rest[2])
+    return regions.new_empty(regions.shape, dtype=torch.float32), regions.new_empty(rest[2].shape, dtype=torch.float32)
 
 
 def _patch_weighted_backward_shape(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:

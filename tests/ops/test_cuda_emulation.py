@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from heritage_align import ops
-from heritage_align.ops import factor, focal_attention, folding, maxsim, patch_weighted
+from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, patch_weighted, reference
 
 HERE = Path(__file__).parent
 FP32 = {"atol": 3e-6, "rtol": 3e-6}
@@ -466,3 +467,88 @@ def test_a_score_does_not_depend_on_the_images_before_it(pooling: str, monkeypat
     for image in range(len(patches)):
         alone = ops.patch_weighted_score(queries, patches[image : image + 1], pooling=pooling, temperature=0.1)
         assert torch.equal(alone[0], together[image])
+
+
+def emulated_gradients(
+    grad: torch.Tensor, images: ops.Ragged, texts: ops.Ragged, config: dict[str, Any]
+) -> tuple[torch.Tensor, ...]:
+    """What the backward of ops.focal_attention_score calls; autograd knows the real namespace alone."""
+    settings = [
+        (table := getattr(codes, f"{name.upper()}S"))[config.get(name, next(iter(table)))]
+        for name in ("direction", "rectifier", "normaliser", "focal", "aggregate")
+    ]
+    keep, candidates = config.get("keep"), config.get("candidates")
+    found: tuple[torch.Tensor, ...] = torch.ops.heritage_align.focal_attention_backward(
+        grad,
+        *(images.values, images.scales, images.offsets),
+        *(texts.values, texts.scales, texts.offsets),
+        keep,
+        *(ops.triangular_factor(images), images.factor_offsets),
+        *(ops.triangular_factor(texts), texts.factor_offsets),
+        candidates,
+        *settings,
+        config.get("temperature", 9.0),
+        config.get("lse_scale", 6.0),
+        images.max_length,
+        texts.max_length,
+    )
+    return found
+
+
+def assert_focal_gradients(
+    images: ops.Ragged, texts: ops.Ragged, tolerance: float = 2e-5, **config: Any
+) -> tuple[torch.Tensor, ...]:
+    """The emulated kernels against autograd through the reference in float64; about a third of the pairs matter."""
+    candidates = config.get("candidates")
+    shape = (len(images), len(texts)) if candidates is None else candidates.shape
+    generator = torch.Generator().manual_seed(60)
+    grad = torch.randn(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.3)
+    found = emulated_gradients(grad, images, texts, config)
+    wide = [ops.Ragged(items.dequantised().double().requires_grad_(), items.offsets) for items in (images, texts)]
+    named = {"normalise" if name == "normaliser" else name: value for name, value in config.items()}
+    scores = reference.focal_attention_score(*wide, **named)
+    finite = torch.isfinite(scores)
+    nothing = 0 * (wide[0].values.sum() + wide[1].values.sum())
+    expected = torch.autograd.grad((scores[finite] * grad[finite]).sum() + nothing, [side.values for side in wide])
+    for ours, theirs in zip(found, expected):
+        assert ours.dtype == torch.float32
+        largest = max(1.0, float(theirs.abs().max()))
+        torch.testing.assert_close(ours.double(), theirs, atol=tolerance * largest, rtol=0)
+    return found
+
+
+# Lengths of which some pairs do not fit shared memory are in it ("both longer"), and texts enough for several chunks.
+@pytest.mark.parametrize("direction", ["t2i", "i2t", "both"])
+@pytest.mark.parametrize("shape", cases.SHAPES)
+def test_focal_gradients_of_all_shapes(shape: str, direction: str) -> None:
+    regions, words, dim = cases.SHAPES[shape]
+    assert_focal_gradients(ragged(regions, dim, 1), ragged(words, dim, 2), 1e-3, direction=direction)
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize(("rectifier", "normaliser"), [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
+@pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
+def test_focal_gradients_of_all_settings(rectifier: str, normaliser: str, focal: str | None, aggregate: str) -> None:
+    config = {"rectifier": rectifier, "normaliser": normaliser, "focal": focal, "aggregate": aggregate}
+    images, texts = ragged([9, 5, 0, 3], 32, 3), ragged([3, 2, 6, 0, 4], 32, 4)
+    keep = torch.rand(images.total, generator=torch.Generator().manual_seed(5)) < 0.6
+    keep[9:14] = False  # an image that would keep nothing
+    assert_focal_gradients(images, texts, direction="both", keep=keep, temperature=4.0, **config)
+    ids = candidate_lists(5, 4, 6, 61)
+    assert_focal_gradients(images, texts, direction="both", candidates=ids, lse_scale=2.0, **config)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
+def test_focal_gradients_of_stored_rows(dtype: torch.dtype) -> None:
+    images, texts = ragged([9, 5, 0, 3], 300, 3, dtype), ragged([3, 2, 6, 0, 4], 300, 4, dtype)
+    assert_focal_gradients(images, texts, direction="both")
+
+
+def test_focal_gradients_do_not_depend_on_the_order_of_threads(emulated: ctypes.CDLL) -> None:
+    images, texts = ragged([9, 5, 36, 3], 48, 3), ragged([3, 2, 6, 1, 4], 48, 4)
+    found = []
+    for order in (0, 1, 2):
+        emulated.set_thread_order(order)
+        found.append(assert_focal_gradients(images, texts, direction="both"))
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others))

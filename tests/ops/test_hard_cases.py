@@ -182,6 +182,14 @@ for store in (lambda r: r, lambda r: r.to(dtype=torch.float16), lambda r: r.to(d
         torch.testing.assert_close(got, reference.patch_weighted_score(wide[1].values, wide[0]), atol=3e-5, rtol=1e-5)
         got = ops.maxsim_score(t, i, candidates=ids, backend="cpu").double()
         torch.testing.assert_close(got, reference.maxsim_score(wide[1], wide[0], candidates=ids), atol=1e-5, rtol=1e-5)
+for config in ({}, {"direction": "both", "focal": "prob", "aggregate": "mean", "temperature": 20.0}):
+    found = []
+    for dtype, backend in ((torch.float32, "cpu"), (torch.float64, "reference")):
+        i, t = (ops.Ragged(r.values.to(dtype, copy=True).requires_grad_(), r.offsets) for r in (images, texts))
+        scores = ops.focal_attention_score(i, t, backend=backend, **config)
+        loss = scores[torch.isfinite(scores)].sum()
+        found.append([g.double() for g in torch.autograd.grad(loss, [i.values, t.values])])
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 print("fine")
 """
 

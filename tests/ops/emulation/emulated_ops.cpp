@@ -9,6 +9,7 @@
 
 #include "../../../csrc/ops.cpp"
 #include "../../../csrc/cuda/focal_attention.cu"
+#include "../../../csrc/cuda/focal_gradient.cu"
 #include "../../../csrc/cuda/per_image.cu"
 #include "../../../csrc/cuda/pairs.cu"
 #include "../../../csrc/cuda/pooled.cu"
