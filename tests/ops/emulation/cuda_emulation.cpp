@@ -35,7 +35,7 @@ struct Fiber {
   jmp_buf resume;
   ucontext_t context;
   int named;  // the barrier that it waits at, or -1
-  bool started;
+  bool started, fenced;
 };
 
 // Threads that meet in one operation.
@@ -58,7 +58,7 @@ struct Block {
   std::vector<Fiber> fibers;
   std::vector<Products> products;  // of each warp
   std::vector<Meeting> warps, warpgroups;
-  int at_named[16], waited;
+  int at_named[16], threads_of_named[16], waited;
   std::vector<int> order;
   int at_barrier = 0, done = 0;
   unsigned index = 0;
@@ -68,15 +68,11 @@ Block block;
 int current = 0;
 unsigned grid = 0;
 int order = 0, largest = 0;
-unsigned char* shared = nullptr;
+unsigned char *shared = nullptr, *published = nullptr;
+size_t shared_size = 0;
 const std::function<void()>* work = nullptr;
 jmp_buf scheduler;
 std::vector<unsigned char*> stacks;
-
-[[noreturn]] void fail(const char* what) {
-  fprintf(stderr, "CUDA emulation: %s (block %u, thread %d)\n", what, block.index, current);
-  abort();
-}
 
 // glibc's swapcontext makes a system call a switch; _setjmp and _longjmp between contexts made once do not.
 void pause() {
@@ -116,7 +112,7 @@ void run_block(int threads) {
     fiber.state = State::ready;
     fiber.groups.clear();
     fiber.open.clear();
-    fiber.started = false;
+    fiber.started = fiber.fenced = false;
     fiber.named = -1;
   }
   for (Meeting& warp : block.warps) warp.arrived = 0;
@@ -142,6 +138,22 @@ void run_block(int threads) {
 
 }  // namespace
 
+[[noreturn]] void fail(const char* what) {
+  fprintf(stderr, "CUDA emulation: %s (block %u, thread %d)\n", what, block.index, current);
+  abort();
+}
+
+const unsigned char* published_memory() { return published; }
+void publish_writes() { memcpy(published, shared, shared_size); }
+void write_published(void* to, const void* from, size_t bytes) {
+  memcpy(to, from, bytes);
+  memcpy(published + (static_cast<unsigned char*>(to) - shared), from, bytes);
+}
+void lose(void* from, size_t bytes) {
+  memset(from, 0xff, bytes);
+  memset(published + (static_cast<unsigned char*>(from) - shared), 0xff, bytes);
+}
+
 Index thread_index() { return {static_cast<unsigned>(current)}; }
 Index block_index() { return {block.index}; }
 Index block_size() { return {static_cast<unsigned>(block.fibers.size())}; }
@@ -155,6 +167,7 @@ void block_barrier() {
   Fiber& fiber = block.fibers[current];
   if (++block.at_barrier == static_cast<int>(block.fibers.size())) {
     block.at_barrier = 0;
+    made_progress();
     for (Fiber& other : block.fibers)
       if (other.state == State::at_barrier && other.named < 0) other.state = State::ready;
     return;
@@ -165,8 +178,12 @@ void block_barrier() {
 
 void named_barrier(int id, int threads) {
   if (id < 1 || id > 15) fail("a named barrier that is none of 1 to 15");
+  if (threads % kWarp != 0) fail("a named barrier of no whole number of warps");
+  if (block.at_named[id] > 0 && block.threads_of_named[id] != threads) fail("one barrier with two numbers of threads");
+  block.threads_of_named[id] = threads;
   if (++block.at_named[id] == threads) {
     block.at_named[id] = 0;
+    made_progress();
     for (Fiber& other : block.fibers)
       if (other.named == id) {
         other.named = -1;
@@ -180,9 +197,11 @@ void named_barrier(int id, int threads) {
 }
 
 void yield() {
-  if (++block.waited > 50000000) fail("a thread waits in a loop for what never comes");
+  if (++block.waited > 1000 * static_cast<int>(block.fibers.size())) fail("a thread waits in a loop for what never comes");
   pause();
 }
+
+void made_progress() { block.waited = 0; }
 
 static void meet(std::vector<Meeting>& meetings, int size, Operation operation, void* mine) {
   Meeting& meeting = meetings[current / size];
@@ -190,6 +209,7 @@ static void meet(std::vector<Meeting>& meetings, int size, Operation operation, 
   meeting.operation = operation;
   meeting.lanes[current % size] = mine;
   if (++meeting.arrived == size) {
+    made_progress();
     operation(meeting.lanes.data());
     meeting.arrived = 0;
     for (int l = 0; l < size; ++l) {
@@ -211,6 +231,7 @@ void copy_later(void* to, const void* from, int valid, int size) {
   if (valid > 0 && reinterpret_cast<uintptr_t>(from) % size != 0)
     fail("a background copy from an address that is no multiple of its size");
   if (valid < 0 || valid > size) fail("a background copy of less than nothing or more than its size");
+  memset(to, 0xff, size);  // from now on it may land
   block.fibers[current].open.push_back({to, from, valid, size});
 }
 
@@ -228,6 +249,11 @@ void copies_wait(int pending) {
   }
 }
 
+void product_fence() { block.fibers[current].fenced = true; }
+void need_product_fence() {
+  if (!block.fibers[current].fenced) fail("a product without a fence since the last wait");
+}
+
 void products_issue(int warp, std::function<void()> run, std::function<void()> finish) {
   block.products[warp].open.push_back({std::move(run), std::move(finish)});
 }
@@ -239,6 +265,7 @@ void products_commit() {
 }
 
 void products_wait(int pending) {
+  for (int l = 0; l < kWarp; ++l) block.fibers[current / kWarp * kWarp + l].fenced = false;
   auto& groups = block.products[current / kWarp].groups;
   while (static_cast<int>(groups.size()) > pending) {
     for (const Product& product : groups.front()) product.run();
@@ -262,6 +289,9 @@ void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::funct
   if (memory == MAP_FAILED) fail("no memory for shared memory");
   mprotect(static_cast<char*>(memory) + span, page, PROT_NONE);
   shared = static_cast<unsigned char*>(memory) + span - rounded;
+  shared_size = rounded;
+  std::vector<unsigned char> published_bytes(rounded);
+  published = published_bytes.data();
   largest = std::max(largest, threads);
   work = &body;
   grid = static_cast<unsigned>(blocks);
@@ -275,7 +305,7 @@ void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::funct
     block.index = static_cast<unsigned>(b);
     for (int i = 0; i < threads; ++i) block.order[i] = order == 1 ? threads - 1 - i : i;
     if (order > 1) std::shuffle(block.order.begin(), block.order.end(), random);
-    memset(shared, 0xff, rounded);
+    lose(shared, rounded);
     run_block(threads);
   }
   munmap(memory, span + page);

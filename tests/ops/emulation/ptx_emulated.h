@@ -23,7 +23,7 @@ struct alignas(16) Sixteen {
 };
 
 inline Sixteen load_once(const void* from) {
-  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) abort();
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) emulation::fail("16 bytes read from no multiple of 16");
   Sixteen loaded;
   memcpy(&loaded, from, sizeof loaded);
   return loaded;

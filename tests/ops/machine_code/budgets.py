@@ -75,9 +75,9 @@ class Code(NamedTuple):
     """What a kernel on tensor cores is made of.
 
     ``products``: the names of all its tensor instructions. ``run``: wgmma that follow one another at least, with no
-    wait and no fence between. ``loads``: reads of 16 bytes of device memory in each innermost loop of products, -1 where
-    that is left open. ``copies``: copy instructions that it must have. ``local``: reads and writes of local memory in
-    such a loop at most.
+    wait and no fence between. ``loads``: reads of 16 bytes of device memory in each innermost loop of products, -1
+    where that is left open. ``copies``: copy instructions that it must have. ``local``: reads and writes of local
+    memory in such a loop at most; none in a loop of wgmma.
     """
 
     kernel: str

@@ -42,7 +42,7 @@ def resources_of(log: str) -> list[Resources]:
 
 
 def stalls_in(log: str) -> list[str]:
-    """The lines with which ptxas says that products run one after the other, or that a request for registers is void."""
+    """The lines that say that products run one after the other, or that a request for registers is void."""
     return [line for line in log.splitlines() if any(int(number) in STALLS for number in REMARK.findall(line))]
 
 
