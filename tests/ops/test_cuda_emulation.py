@@ -30,13 +30,16 @@ ragged, candidate_lists = cases.ragged, cases.candidate_lists
 
 
 @pytest.fixture(scope="module")
-def library() -> ctypes.CDLL:
+def library() -> Iterator[ctypes.CDLL]:
     build = SimpleNamespace(**runpy.run_path(str(HERE / "emulation" / "build.py")))
     path = build.compile_emulation(HERE.parents[1] / "build" / "emulation")
     if path is None:
-        pytest.skip("the emulation of the CUDA kernels needs g++")
+        pytest.skip("the emulation of the CUDA kernels needs g++ and ninja")
     handle: ctypes.CDLL = build.load_emulation(path)
-    return handle
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the emulation has one; torch's others would only wait for work, busily
+    yield handle
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -345,6 +348,12 @@ def test_patch_weighted_of_candidates_does_not_round_its_queries(dim: int, dtype
     torch.testing.assert_close(score(queries, candidates=ids), theirs, atol=5e-6, rtol=0.0)
     alone = torch.cat([score(queries[i : i + 1], candidates=ids[i : i + 1]) for i in range(7)])
     torch.testing.assert_close(alone, theirs, atol=5e-6, rtol=0.0)
+
+
+def test_candidates_among_more_images_than_the_scan_takes_in_a_round() -> None:
+    """Lists are ordered image by image where they ask for a quarter as many pairs; a round is of 4096 images."""
+    patches, queries = ragged([1] * 4100, 16, 60, torch.float16), ragged([1] * 16, 16, 61).values
+    assert_patches(queries, patches, "max", 0.0, candidate_lists(16, 4100, 80, 62))
 
 
 @pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])

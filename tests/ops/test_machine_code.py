@@ -6,6 +6,7 @@ kernel may use, and what it must hold, is in machine_code/budgets.py.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -33,6 +34,14 @@ def logs(cuda_build: Path) -> dict[str, str]:  # noqa: ARG001  it brings the log
     return {f"{name}.cu": found[f"cuda_{name}.o.log"] for name in sources}
 
 
+@pytest.fixture(scope="module")
+def known_compiler(cuda_build: Path) -> None:
+    """Skips where the numbers of budgets.py are not those of this compiler."""
+    nvcc = json.loads((cuda_build / "_build_info.json").read_text())["nvcc"]
+    if budgets.COMPILER not in nvcc:
+        pytest.skip(f"budgets.py is for nvcc of {budgets.COMPILER}, this is {nvcc!r}")
+
+
 def find_cuobjdump() -> str | None:
     """Of the toolkit, or the one that comes with triton, hence with torch for CUDA."""
     places = [shutil.which("cuobjdump"), "/usr/local/cuda/bin/cuobjdump"]
@@ -42,14 +51,14 @@ def find_cuobjdump() -> str | None:
 
 
 @pytest.mark.cuda_build
+@pytest.mark.usefixtures("known_compiler")
 def test_every_kernel_keeps_to_its_budget(logs: dict[str, str]) -> None:
     resources = [entry for log in logs.values() for entry in ptxas.resources_of(log)]
-    assert len(resources) > 100  # of 69 kernels on two architectures
-    assert {entry.architecture for entry in resources} == {"sm_80", "sm_90a"}
+    assert len(resources) > 100
+    assert {"sm_80", "sm_90a"} <= {entry.architecture for entry in resources}
     assert checks.over_budget(resources, budgets.BUDGETS, ptxas.short_names) == []
 
 
-@pytest.mark.cuda_build
 def test_a_spill_has_a_reason() -> None:
     spilling = [line for line in budgets.BUDGETS if max(line.sm_80.stores, line.sm_90a.stores) > 0]
     assert all(line.why for line in spilling)
@@ -61,6 +70,7 @@ def test_ptxas_found_nothing_to_put_in_series(logs: dict[str, str]) -> None:
 
 
 @pytest.mark.cuda_build
+@pytest.mark.usefixtures("known_compiler")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 def test_machine_code_of_the_tensor_cores(architecture: str, cuda_build: Path) -> None:
     cuobjdump = find_cuobjdump()

@@ -51,7 +51,7 @@ def compile_emulation(folder: Path) -> Path | None:
         (folder / "build.ninja").write_text("\n".join(ninja_lines(compiler, library.name)) + "\n")
         done = subprocess.run([ninja, "-C", str(folder), library.name], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"the emulation does not compile:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"the emulation does not compile:\n{(done.stdout + done.stderr)[:4000]}")
     return library
 
 

@@ -139,10 +139,10 @@ using Accumulators = float[kFocalColumns / 2];
 
 // The operands of a product: 64 words and `regions` regions by 16 elements.
 template <int regions>
-struct Operands {
+struct OperandBits {
   uint16_t words[64][16], of_regions[regions][16];
 
-  Operands(uint64_t a, uint64_t b) {
+  OperandBits(uint64_t a, uint64_t b) {
     read(a, 64, words);
     read(b, regions, of_regions);
   }
@@ -162,7 +162,7 @@ struct Product {
   float* d;
   uint64_t a, b;
   bool accumulate;
-  std::shared_ptr<const Operands<regions>> begun;  // what the warp's operands were when its first lane came
+  std::shared_ptr<const OperandBits<regions>> begun;  // what the warp's operands were when its first lane came
 };
 
 // Accumulators whose products are under way: their numbers, and how many products they wait for.
@@ -175,7 +175,7 @@ inline std::map<float*, Awaited> awaited;
 // A warp's part of a product: 16 of the 64 words, by `regions` regions.
 template <float (*widen)(uint16_t), int regions>
 inline void multiply_part(const std::vector<float*>& lanes, const Product<regions>& product, int first_word) {
-  const Operands<regions> now(product.a, product.b), &begun = *product.begun;
+  const OperandBits<regions> now(product.a, product.b), &begun = *product.begun;
   const bool same = memcmp(begun.words[first_word], now.words[first_word], sizeof now.words / 4) == 0 &&
                     memcmp(begun.of_regions, now.of_regions, sizeof now.of_regions) == 0;
   float a[16][16], b[16][regions];
@@ -233,7 +233,7 @@ inline void product_of(float* d, uint64_t a, uint64_t b, bool accumulate) {
   constexpr int regions = 2 * accumulators;
   emulation::need_product_fence();
   Product<regions> mine{d, a, b, accumulate, nullptr};
-  if (emulation::lane_index() == 0) mine.begun = std::make_shared<const Operands<regions>>(a, b);
+  if (emulation::lane_index() == 0) mine.begun = std::make_shared<const OperandBits<regions>>(a, b);
   emulation::warpgroup_collective(multiply<widen, regions>, &mine);
 }
 template <int accumulators>

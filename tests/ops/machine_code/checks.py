@@ -30,7 +30,7 @@ def over_budget(resources: Iterable[Any], budgets: list[Any], names: Callable[[l
             complaints.append(f"{name} has no line in budgets.py")
             continue
         used.add(line.kernel)
-        most = getattr(line, found.architecture)
+        most = line.sm_90a if found.architecture == "sm_90a" else line.sm_80
         for what, number, allowed in [
             ("registers", found.registers, most.registers),
             ("bytes of spill stores", found.spill_stores, most.stores),
