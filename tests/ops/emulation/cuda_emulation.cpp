@@ -36,6 +36,7 @@ struct Fiber {
   ucontext_t context;
   int named;  // the barrier that it waits at, or -1
   bool started, fenced;
+  bool looked;  // paused in a loop that waits
 };
 
 // Threads that meet in one operation.
@@ -106,6 +107,15 @@ void start(Fiber& fiber, int id) {
   setcontext(&fiber.context);
 }
 
+// Runs a thread until it pauses.
+void resume(int id) {
+  current = id;
+  if (_setjmp(scheduler) == 0) {
+    if (block.fibers[id].started) _longjmp(block.fibers[id].resume, 1);
+    start(block.fibers[id], id);
+  }
+}
+
 void run_block(int threads) {
   block.at_barrier = block.done = 0;
   for (Fiber& fiber : block.fibers) {
@@ -119,20 +129,23 @@ void run_block(int threads) {
   for (Meeting& warpgroup : block.warpgroups) warpgroup.arrived = 0;
   for (int& count : block.at_named) count = 0;
   block.waited = 0;
-  volatile bool progress = true;  // volatile: changed between _setjmp and _longjmp
-  while (block.done < threads) {
+  // Round by round; or warp by warp, each as far as it comes while the others stand still.
+  const int size = order == 1 ? kWarp : threads;
+  for (bool progress = true; block.done < threads;) {
     if (!progress) fail("threads wait for partners that never come");
     progress = false;
-    for (volatile size_t i = 0; i < block.order.size(); i = i + 1) {
-      const int id = block.order[i];
-      if (block.fibers[id].state != State::ready) continue;
-      progress = true;
-      current = id;
-      if (_setjmp(scheduler) == 0) {
-        if (block.fibers[id].started) _longjmp(block.fibers[id].resume, 1);
-        start(block.fibers[id], id);
+    for (int first = 0; first < threads; first += size)
+      for (bool again = true; again;) {
+        again = false;
+        for (int i = first; i < first + size; ++i) {
+          Fiber& fiber = block.fibers[block.order[i]];
+          if (fiber.state != State::ready) continue;
+          progress = true;
+          fiber.looked = false;
+          resume(block.order[i]);
+          again = again || (order == 1 && !fiber.looked);
+        }
       }
-    }
   }
 }
 
@@ -197,7 +210,9 @@ void named_barrier(int id, int threads) {
 }
 
 void yield() {
-  if (++block.waited > 1000 * static_cast<int>(block.fibers.size())) fail("a thread waits in a loop for what never comes");
+  if (++block.waited > 1000 * static_cast<int>(block.fibers.size()))
+    fail("a thread waits in a loop for what never comes");
+  block.fibers[current].looked = true;
   pause();
 }
 

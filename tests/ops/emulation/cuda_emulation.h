@@ -3,8 +3,8 @@
 // A block's threads are fibers. A fiber runs until it meets a barrier or a warp operation that not all of its
 // partners have reached. What a GPU does not promise is not given here either: background copies land as late as the
 // program allows while their room is lost at once, shared memory starts as NaNs and ends at a page that cannot be
-// touched, and fibers may run in reverse or shuffled order. What breaks a rule of the PTX manual ends the process with
-// a message (rules.cpp breaks each of them).
+// touched, and fibers may run warp by warp or in a shuffled order. What breaks a rule of the PTX manual ends the
+// process with a message, or makes numbers wrong; rules.cpp breaks each of them.
 #pragma once
 
 #include <cstdint>
@@ -59,7 +59,8 @@ void publish_writes();
 void write_published(void* to, const void* from, size_t bytes);
 void lose(void* from, size_t bytes);  // NaNs
 
-// Runs `body` once for every thread of every block. `order`: 0 ascending, 1 descending, more: a seed to shuffle by.
+// Runs `body` once for every thread of every block. `order`: 0 takes turns in ascending order; 1 runs the last warp as
+// far as it comes alone, then the one before it; more is a seed of a shuffled order in which they take turns.
 void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::function<void()>& body);
 void set_order(int order);
 int largest_block();  // threads of the largest block since the last call: which kernels ran

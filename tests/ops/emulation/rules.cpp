@@ -26,6 +26,7 @@ bool breaks(const char* rule) { return broken == rule; }
 struct Shared {
   unsigned char operands[kOperandBytes];
   alignas(16) uint16_t small[kThreads * 8];
+  float of_warp[kThreads / 32];
   Barrier full;
 };
 
@@ -44,7 +45,8 @@ void kernel() {
   }
   __syncthreads();
   if (breaks("publish writes")) {  // threads write the operands and do not say so
-    for (int i = thread; i < kOperandBytes / 2; i += kThreads) reinterpret_cast<uint16_t*>(shared.operands)[i] = ones[0];
+    auto* halves = reinterpret_cast<uint16_t*>(shared.operands);
+    for (int i = thread; i < kOperandBytes / 2; i += kThreads) halves[i] = ones[0];
     if (thread == 0) shared.full.arrive();
   } else if (thread == 0) {
     shared.full.arrive_expecting(breaks("announce all bytes") ? kWordBytes : kOperandBytes);
@@ -74,11 +76,22 @@ void kernel() {
     copy_commit();
     copy_wait<0>();
   }
-  if (breaks("keep what is read until all have read it")) copy_async(own, twos + thread * 8, 16), copy_commit();
+  if (breaks("keep what is read until all have read it")) {
+    copy_async(own, twos + thread * 8, 16);
+    copy_commit();
+  }
   if (!breaks("let all threads meet") || thread != 5) named_barrier<kThreads>(1);
   if (breaks("meet in whole warps")) named_barrier<kThreads - 1>(1);
   copy_wait<0>();
   product_wait<0>();
+
+  for (int round = 0; round < 2; ++round) {
+    __syncwarp();
+    if (thread % 32 == 0) shared.of_warp[thread / 32] = static_cast<float>(round);
+    __syncthreads();
+    for (const float x : shared.of_warp) sum += x - static_cast<float>(round);
+    if (!breaks("meet before a room is used again")) __syncthreads();
+  }
   sums[thread] = sum;
 }
 
