@@ -2,7 +2,8 @@
 
 The public functions run as they would on a GPU: same plan, same bins, same sorted pairs; only the library behind
 ``torch.ops.heritage_align`` is the emulated one. What no emulation shows is left to test_cuda_gpu.py: rounding inside a
-tensor-core product, streams, graphs, and the instructions of Hopper.
+tensor-core product, approximate instructions, how operands and tensor maps are encoded, blocks that run at once,
+streams and graphs. test_emulation_rules.py shows that the emulation notices what it is to notice.
 """
 
 from __future__ import annotations
@@ -412,9 +413,10 @@ def test_focal_attention_of_candidates_on_the_hopper_path(
         emulated.set_thread_order(order)
         assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, candidates=ids, **settings)
     emulated.largest_block()
-    alone = [ops.focal_attention_score(images, texts[i : i + 1], candidates=ids[i : i + 1]) for i in range(n_texts)]
+    few = min(n_texts, 12)
+    alone = [ops.focal_attention_score(images, texts[i : i + 1], candidates=ids[i : i + 1]) for i in range(few)]
     assert emulated.largest_block() in HOPPER_FOCAL_PAIRS_THREADS  # several texts are also ordered, by larger blocks
-    assert torch.equal(ops.focal_attention_score(images, texts, candidates=ids), torch.cat(alone))
+    assert torch.equal(ops.focal_attention_score(images, texts, candidates=ids)[:few], torch.cat(alone))
 
 
 def test_the_hopper_path_is_the_default(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -73,6 +74,14 @@ unsigned char *shared = nullptr, *published = nullptr;
 size_t shared_size = 0;
 const std::function<void()>* work = nullptr;
 jmp_buf scheduler;
+bool in_fiber = false;
+std::string failure;
+
+std::vector<Check>& checks() {  // of other translation units, which may begin before this one
+  static std::vector<Check> all;
+  return all;
+}
+
 std::vector<unsigned char*> stacks;
 
 // glibc's swapcontext makes a system call a switch; _setjmp and _longjmp between contexts made once do not.
@@ -110,10 +119,13 @@ void start(Fiber& fiber, int id) {
 // Runs a thread until it pauses.
 void resume(int id) {
   current = id;
+  in_fiber = true;
   if (_setjmp(scheduler) == 0) {
     if (block.fibers[id].started) _longjmp(block.fibers[id].resume, 1);
     start(block.fibers[id], id);
   }
+  in_fiber = false;
+  if (!failure.empty()) throw std::runtime_error(failure);
 }
 
 void run_block(int threads) {
@@ -129,6 +141,7 @@ void run_block(int threads) {
   for (Meeting& warpgroup : block.warpgroups) warpgroup.arrived = 0;
   for (int& count : block.at_named) count = 0;
   block.waited = 0;
+  failure.clear();
   // Round by round; or warp by warp, each as far as it comes while the others stand still.
   const int size = order == 1 ? kWarp : threads;
   for (bool progress = true; block.done < threads;) {
@@ -152,8 +165,15 @@ void run_block(int threads) {
 }  // namespace
 
 [[noreturn]] void fail(const char* what) {
-  fprintf(stderr, "CUDA emulation: %s (block %u, thread %d)\n", what, block.index, current);
-  abort();
+  failure = std::string("CUDA emulation: ") + what + " (block " + std::to_string(block.index) + ", thread " +
+            std::to_string(current) + ")";
+  if (in_fiber) _longjmp(scheduler, 1);  // no exception crosses from one stack to another
+  throw std::runtime_error(failure);
+}
+
+int around_blocks(Check check) {
+  checks().push_back(check);
+  return 0;
 }
 
 const unsigned char* published_memory() { return published; }
@@ -302,6 +322,8 @@ void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::funct
   const size_t rounded = (shared_bytes + 127) / 128 * 128, span = (rounded + page - 1) / page * page;
   void* memory = mmap(nullptr, span + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) fail("no memory for shared memory");
+  const auto unmap = [&](void* at) { munmap(at, span + page); };
+  const std::unique_ptr<void, decltype(unmap)> mapped(memory, unmap);
   mprotect(static_cast<char*>(memory) + span, page, PROT_NONE);
   shared = static_cast<unsigned char*>(memory) + span - rounded;
   shared_size = rounded;
@@ -321,9 +343,10 @@ void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::funct
     for (int i = 0; i < threads; ++i) block.order[i] = order == 1 ? threads - 1 - i : i;
     if (order > 1) std::shuffle(block.order.begin(), block.order.end(), random);
     lose(shared, rounded);
+    for (const Check check : checks()) check(true);
     run_block(threads);
+    for (const Check check : checks()) check(false);
   }
-  munmap(memory, span + page);
 }
 
 }  // namespace emulation

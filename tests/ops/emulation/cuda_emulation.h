@@ -4,7 +4,7 @@
 // partners have reached. What a GPU does not promise is not given here either: background copies land as late as the
 // program allows while their room is lost at once, shared memory starts as NaNs and ends at a page that cannot be
 // touched, and fibers may run warp by warp or in a shuffled order. What breaks a rule of the PTX manual ends the
-// process with a message, or makes numbers wrong; rules.cpp breaks each of them.
+// launch with a message, or makes numbers wrong; rules.cpp breaks each of them.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,12 @@ Index block_size();
 Index grid_size();
 unsigned char* shared_memory();
 
-// Ends the process, with the block and the thread that did it.
+// Ends the launch by an exception, with the block and the thread that did it.
 [[noreturn]] void fail(const char* what);
+
+// Calls `check` before each block (`starts`), when twins forget what they remember, and behind it.
+using Check = void (*)(bool starts);
+int around_blocks(Check check);
 
 // Shared memory as the tensor cores of a warpgroup see it: what the copy engine has brought, and of what threads have
 // written what was there when publish_writes was last called. (By any thread: who wrote what is not known.)

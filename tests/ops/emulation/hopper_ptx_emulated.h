@@ -196,6 +196,15 @@ inline void multiply_part(const std::vector<float*>& lanes, const Product<region
   }
 }
 
+inline const int registered = emulation::around_blocks([](bool starts) {
+  if (!starts)
+    for (const auto& [barrier, copies] : copies_under_way)
+      if (!copies.empty()) emulation::fail("a block ends while the copy engine still writes to it");
+  copies_under_way.clear();
+  unpublished.clear();
+  awaited.clear();
+});
+
 inline void finish_part(const std::vector<float*>& lanes) {
   for (float* d : lanes) {
     const auto found = awaited.find(d);

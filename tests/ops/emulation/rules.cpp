@@ -1,6 +1,6 @@
 // A small kernel that brings operands, multiplies them and adds up what came, by the rules of the PTX manual; or that
-// breaks the one rule that the first argument names. test_emulation_rules.py runs it: the emulation must end it with a
-// message, or the sum must be wrong.
+// breaks the one rule that the first argument names. test_emulation_rules.py runs it: the emulation must end the launch
+// with a message, or the sum must be wrong.
 #include "cuda_emulation.h"
 
 namespace heritage_align {
@@ -8,6 +8,7 @@ enum class Storage { f32, f16, bf16, i8 };
 }
 
 #include <cstdio>
+#include <exception>
 #include <string>
 
 #include "hopper_ptx_emulated.h"
@@ -58,9 +59,13 @@ void kernel() {
   if (!breaks("fence before products")) product_fence();
   product_f16(d, operand(shared.operands), operand(shared.operands + kWordBytes), false);
   product_commit();
-  if (breaks("keep operands while they are read") && thread == 0)
+  if (breaks("keep operands while they are read") && thread == 0) {
+    shared.full.arrive_expecting(kOperandBytes);
     copy_bulk(shared.operands, ones, kOperandBytes, shared.full);
+  }
   if (!breaks("wait for products")) product_wait<0>();
+  if (breaks("wait for the right phase")) shared.full.wait(0);  // too late
+  if (breaks("keep operands while they are read")) shared.full.wait(1);
   float sum = 0.0f;
   for (const float x : d) sum += x;
 
@@ -92,6 +97,10 @@ void kernel() {
     for (const float x : shared.of_warp) sum += x - static_cast<float>(round);
     if (!breaks("meet before a room is used again")) __syncthreads();
   }
+  if (breaks("wait for all copies") && thread == 0) {
+    shared.full.arrive_expecting(kOperandBytes);
+    copy_bulk(shared.operands, ones, kOperandBytes, shared.full);
+  }
   sums[thread] = sum;
 }
 
@@ -104,7 +113,12 @@ int main(int arguments, char** argument) {
   bool right = true;
   for (int order = 0; order < 4; ++order) {
     emulation::set_order(order);
-    emulation::run_grid(1, kThreads, sizeof(Shared) + 1024, kernel);
+    try {
+      emulation::run_grid(1, kThreads, sizeof(Shared) + 1024, kernel);
+    } catch (const std::exception& broken_rule) {
+      puts(broken_rule.what());
+      return 0;
+    }
     for (const float sum : sums) right = right && sum == kRight;
   }
   puts(right ? "right" : "wrong");
