@@ -107,6 +107,7 @@ def kernel_lines(compiler: str, nvcc: str | None, torch_root: Path, output: Path
     targets += ["-gencode=arch=compute_90,code=compute_90"]
     nvcc_flags = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden"]
     nvcc_flags += ["-cudart=static", "--threads=0", "-diag-suppress=20012", *targets, TARGET_MACRO, *include]
+    nvcc_flags += ["-Xptxas=-v"]  # registers, spills and stalls are said nowhere else; the tests read the logs
     lines = [
         "ninja_required_version = 1.5",
         "rule cxx",
@@ -114,7 +115,8 @@ def kernel_lines(compiler: str, nvcc: str | None, torch_root: Path, output: Path
         "  depfile = $out.d",
         "  deps = gcc",
         "rule nvcc",
-        f"  command = {nvcc} -MD -MF $out.d {quoted(nvcc_flags)} -c $in -o $out",
+        f"  command = {nvcc} -MD -MF $out.d {quoted(nvcc_flags)} -c $in -o $out 2> $out.log"
+        " || (cat $out.log >&2; exit 1)",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
@@ -124,7 +126,8 @@ def kernel_lines(compiler: str, nvcc: str | None, torch_root: Path, output: Path
 
     def compile_with(rule: str, source: Path, flags: list[str]) -> None:
         objects.append(f"{source.parent.name}_{source.stem}.o")
-        lines.append(f"build {objects[-1]}: {rule} {quoted([str(source)])}")
+        made = f"{objects[-1]} | {objects[-1]}.log" if rule == "nvcc" else objects[-1]
+        lines.append(f"build {made}: {rule} {quoted([str(source)])}")
         lines.append(f"  flags = {quoted(flags)}")
 
     compile_with("cxx", SOURCES / "ops.cpp", [*COMMON, TARGET_MACRO, *include])

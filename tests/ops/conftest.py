@@ -1,6 +1,11 @@
 """Random ragged items for the ops' tests."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,3 +38,21 @@ def wide(ragged: ops.Ragged) -> ops.Ragged:
 def in_float64() -> Callable[[ops.Ragged], ops.Ragged]:
     """See :func:`wide`."""
     return wide
+
+
+@pytest.fixture(scope="session")
+def cuda_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a build with CUDA, for which no GPU is needed. Ninja compiles what is not up to date."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("needs nvcc")
+    folder = tmp_path_factory.mktemp("cuda")
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(folder)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "HERITAGE_ALIGN_BUILD": "cuda"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "heritage_align" / "ops"

@@ -133,19 +133,12 @@ def test_pairs_sorted_by_image(ids: list[int]) -> None:
 
 
 @pytest.mark.cuda_build
-def test_cuda_sources_compile_without_a_gpu(tmp_path: Path) -> None:
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        pytest.skip("needs nvcc")
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path)]
-    environment = {**os.environ, "HERITAGE_ALIGN_BUILD": "cuda"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    facts = json.loads((tmp_path / "heritage_align" / "ops" / "_build_info.json").read_text())
+def test_cuda_sources_compile_without_a_gpu(cuda_build: Path) -> None:
+    facts = json.loads((cuda_build / "_build_info.json").read_text())
     assert facts["cuda"] is True
     assert facts["cuda_targets"] == ["sm_80", "sm_90a", "compute_90"]
     code = (
-        f"import torch; torch.ops.load_library({str(tmp_path / 'heritage_align' / 'ops' / '_kernels.so')!r});"
+        f"import torch; torch.ops.load_library({str(cuda_build / '_kernels.so')!r});"
         "print(all(torch._C._dispatch_has_kernel_for_dispatch_key('heritage_align::' + op, 'CUDA') for op in"
         " ('focal_attention', 'patch_weighted', 'maxsim', 'fold_patches', 'triangular_factor')))"
     )

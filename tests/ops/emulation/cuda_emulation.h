@@ -2,8 +2,9 @@
 //
 // A block's threads are fibers. A fiber runs until it meets a barrier or a warp operation that not all of its
 // partners have reached. What a GPU does not promise is not given here either: background copies land as late as the
-// program allows, shared memory starts as NaNs and ends at a page that cannot be touched, and fibers may run in
-// reverse or shuffled order.
+// program allows while their room is lost at once, shared memory starts as NaNs and ends at a page that cannot be
+// touched, and fibers may run warp by warp or in a shuffled order. What breaks a rule of the PTX manual ends the
+// launch with a message, or makes numbers wrong; rules.cpp breaks each of them.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,24 @@ Index block_size();
 Index grid_size();
 unsigned char* shared_memory();
 
-// Runs `body` once for every thread of every block. `order`: 0 ascending, 1 descending, more: a seed to shuffle by.
+// Ends the launch by an exception, with the block and the thread that did it.
+[[noreturn]] void fail(const char* what);
+
+// Calls `check` before each block (`starts`), when twins forget what they remember, and behind it.
+using Check = void (*)(bool starts);
+int around_blocks(Check check);
+
+// Shared memory as the tensor cores of a warpgroup see it: what the copy engine has brought, and of what threads have
+// written what was there when publish_writes was last called. (By any thread: who wrote what is not known.)
+const unsigned char* published_memory();
+void publish_writes();
+
+// What the copy engine does to shared memory: ordinary reads and the tensor cores see it alike.
+void write_published(void* to, const void* from, size_t bytes);
+void lose(void* from, size_t bytes);  // NaNs
+
+// Runs `body` once for every thread of every block. `order`: 0 takes turns in ascending order; 1 runs the last warp as
+// far as it comes alone, then the one before it; more is a seed of a shuffled order in which they take turns.
 void run_grid(int64_t blocks, int threads, size_t shared_bytes, const std::function<void()>& body);
 void set_order(int order);
 int largest_block();  // threads of the largest block since the last call: which kernels ran
@@ -57,8 +75,10 @@ void block_barrier();
 // Waits for `threads` threads that call with the same id.
 void named_barrier(int id, int threads);
 
-// Lets the other threads go on; for waiting in a loop.
+// Lets the other threads go on; for waiting in a loop. Fails when nothing but this happens any more; `made_progress`
+// says that something has.
 void yield();
+void made_progress();
 
 // Waits until all 32 lanes of the warp have called with the same `operation`; then one of them runs it on what each
 // lane handed in, in lane order. The same for the 128 threads of a warpgroup.
@@ -72,7 +92,10 @@ void copies_commit();
 void copies_wait(int pending);
 
 // Products of warpgroups. A warp's part of one is issued for that warp, runs when the warp waits for its group, and is
-// finished when all of the group have run.
+// finished when all of the group have run. A thread that has waited must fence before it takes part in another: it may
+// have read or written accumulators.
+void product_fence();
+void need_product_fence();
 void products_issue(int warp, std::function<void()> run, std::function<void()> finish);
 void products_commit();  // of the warp of this thread, as the next
 void products_wait(int pending);

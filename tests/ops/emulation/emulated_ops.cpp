@@ -1,6 +1,5 @@
-// The CUDA drivers and kernels, host code and device code, as ops of the namespace heritage_align_emulated on CPU
-// tensors. Compiled with -Dheritage_align=heritage_align_emulated; the sources for Hopper are compiled beside this
-// file.
+// The schemas, and the CUDA drivers as ops of the namespace heritage_align_emulated on CPU tensors. Everything here is
+// compiled with -Dheritage_align=heritage_align_emulated.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -8,12 +7,6 @@
 #include "cuda_emulation.h"
 
 #include "../../../csrc/ops.cpp"
-#include "../../../csrc/cuda/focal_attention.cu"
-#include "../../../csrc/cuda/focal_gradient.cu"
-#include "../../../csrc/cuda/per_image.cu"
-#include "../../../csrc/cuda/pairs.cu"
-#include "../../../csrc/cuda/pooled.cu"
-#include "../../../csrc/cuda/preparation.cu"
 
 #define CUDA CPU
 #include "../../../csrc/cuda/register.cu"

@@ -1,6 +1,6 @@
-// The twins of csrc/cuda/hopper_ptx.cuh, by the PTX manual. Copies and products are as late as they may be: a copy's
-// room holds NaNs until some thread has looked for it for a while, and a warp's part of a product reads its operands
-// when that warp waits for it; until then the accumulators hold NaNs.
+// The twins of csrc/cuda/hopper_ptx.cuh, by the PTX manual. Copies and products take as long as they may: a copy's room
+// holds NaNs until some thread has looked for it for a while; a product reads its operands both when it begins and when
+// a warp waits for it, and where they differ its part is NaNs; until then the accumulators hold NaNs.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,8 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -22,6 +24,7 @@ inline uint32_t shared_address(const void* at) {
 }
 
 inline std::map<const void*, std::vector<std::function<void()>>> copies_under_way;  // by the barrier that they tell
+inline std::set<const void*> unpublished;  // barriers that the copy engine does not know
 
 struct Barrier {
   int16_t arrivals, missing;
@@ -29,6 +32,8 @@ struct Barrier {
   uint32_t phase : 1;
 
   void start(int count) {
+    if (shared_address(this) % 8 != 0) emulation::fail("a barrier at no multiple of 8");
+    unpublished.insert(this);
     arrivals = missing = static_cast<int16_t>(count);
     bytes = 0;
     phase = 0;
@@ -38,6 +43,7 @@ struct Barrier {
     finish();
   }
   void arrive_expecting(uint32_t expected) {
+    if (expected >= 1u << 20) emulation::fail("a barrier expects a megabyte or more");
     bytes += static_cast<int32_t>(expected);
     arrive();
   }
@@ -56,6 +62,7 @@ struct Barrier {
 
  private:
   void finish() {
+    emulation::made_progress();
     if (missing != 0 || bytes != 0) return;
     missing = arrivals;
     phase ^= 1;
@@ -63,13 +70,18 @@ struct Barrier {
 };
 static_assert(sizeof(Barrier) == 8, "as on the GPU");
 
-inline void publish_barriers() {}
+inline void publish_barriers() { unpublished.clear(); }
+inline void need_published(const Barrier& barrier) {
+  if (unpublished.count(&barrier) > 0) emulation::fail("a copy tells a barrier that was not published");
+}
 
 inline void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barrier) {
-  if (bytes % 16 != 0 || shared_address(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) abort();
-  memset(to, 0xff, bytes);
+  if (bytes % 16 != 0 || shared_address(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
+    emulation::fail("a bulk copy of no multiple of 16");
+  need_published(barrier);
+  emulation::lose(to, bytes);
   copies_under_way[&barrier].push_back([=, &barrier] {
-    memcpy(to, from, bytes);
+    emulation::write_published(to, from, bytes);
     barrier.receive(bytes);
   });
 }
@@ -83,29 +95,34 @@ inline uint32_t swizzled(uint32_t address) { return address ^ ((address >> 7 & 7
 
 inline void copy_box(void* to, const CUtensorMap& map, int column, int row, Barrier& barrier) {
   const uint32_t first = shared_address(to);
-  if (first % 1024 != 0) abort();
-  memset(to, 0xff, map.box_rows * 128);
+  if (first % 1024 != 0) emulation::fail("a box to no multiple of 1024");
+  need_published(barrier);
+  emulation::lose(to, map.box_rows * 128);
   copies_under_way[&barrier].push_back([=, &barrier] {
     for (int r = 0; r < map.box_rows; ++r)
       for (int c = 0; c < kBoxColumns; ++c) {
-        const bool inside = row + r < map.rows && column + c < map.dim;
+        const bool inside = row + r >= 0 && row + r < map.rows && column + c >= 0 && column + c < map.dim;
         const uint16_t value = inside ? map.values[(row + r) * map.stride + column + c] : uint16_t{0};
-        memcpy(emulation::shared_memory() + swizzled(first + r * 128 + c * 2), &value, 2);
+        emulation::write_published(emulation::shared_memory() + swizzled(first + r * 128 + c * 2), &value, 2);
       }
     barrier.receive(map.box_rows * 128);
   });
 }
 
 template <int registers>
-inline void shrink_registers() {}
+inline void shrink_registers() {
+  static_assert(registers >= 24 && registers <= 256 && registers % 8 == 0, "what setmaxnreg takes");
+}
 template <int registers>
-inline void grow_registers() {}
+inline void grow_registers() {
+  shrink_registers<registers>();
+}
 template <int threads>
 inline void named_barrier(int id) {
   emulation::named_barrier(id, threads);
 }
-inline void publish_writes() {}
-inline void product_fence() {}
+inline void publish_writes() { emulation::publish_writes(); }
+inline void product_fence() { emulation::product_fence(); }
 inline void product_commit() {
   emulation::warp_collective([](void* const*) { emulation::products_commit(); }, nullptr);
 }
@@ -124,10 +141,32 @@ inline uint64_t further(uint64_t operand, uint32_t bytes) { return operand + byt
 constexpr int kFocalColumns = 184;
 using Accumulators = float[kFocalColumns / 2];
 
+// The operands of a product: 64 words and `regions` regions by 16 elements.
+template <int regions>
+struct OperandBits {
+  uint16_t words[64][16], of_regions[regions][16];
+
+  OperandBits(uint64_t a, uint64_t b) {
+    read(a, 64, words);
+    read(b, regions, of_regions);
+  }
+
+ private:
+  static void read(uint64_t start, int rows, uint16_t (*to)[16]) {
+    for (int row = 0; row < rows; ++row)
+      for (int k = 0; k < 16; ++k) {
+        const uint32_t address = swizzled(static_cast<uint32_t>(start) + row * 128 + k * 2);
+        memcpy(&to[row][k], emulation::published_memory() + address, 2);
+      }
+  }
+};
+
+template <int regions>
 struct Product {
   float* d;
   uint64_t a, b;
   bool accumulate;
+  std::shared_ptr<const OperandBits<regions>> begun;  // what the warp's operands were when its first lane came
 };
 
 // Accumulators whose products are under way: their numbers, and how many products they wait for.
@@ -139,27 +178,36 @@ inline std::map<float*, Awaited> awaited;
 
 // A warp's part of a product: 16 of the 64 words, by `regions` regions.
 template <float (*widen)(uint16_t), int regions>
-inline void multiply_part(const std::vector<float*>& lanes, const Product& product, int first_word) {
-  const auto element = [](uint64_t start, int row, int k) {
-    uint16_t bits;
-    memcpy(&bits, emulation::shared_memory() + swizzled(static_cast<uint32_t>(start) + row * 128 + k * 2), 2);
-    return widen(bits);
-  };
-  float a[16][16], b[regions][16];
+inline void multiply_part(const std::vector<float*>& lanes, const Product<regions>& product, int first_word) {
+  const OperandBits<regions> now(product.a, product.b), &begun = *product.begun;
+  const bool same = memcmp(begun.words[first_word], now.words[first_word], sizeof now.words / 4) == 0 &&
+                    memcmp(begun.of_regions, now.of_regions, sizeof now.of_regions) == 0;
+  float a[16][16], b[16][regions];
   for (int k = 0; k < 16; ++k) {
-    for (int row = 0; row < 16; ++row) a[row][k] = element(product.a, first_word + row, k);
-    for (int row = 0; row < regions; ++row) b[row][k] = element(product.b, row, k);
+    for (int row = 0; row < 16; ++row) a[row][k] = same ? widen(now.words[first_word + row][k]) : NAN;
+    for (int row = 0; row < regions; ++row) b[k][row] = widen(now.of_regions[row][k]);
   }
+  float sums[16][regions] = {};
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 16; ++k)
+      for (int region = 0; region < regions; ++region) sums[row][region] += a[row][k] * b[k][region];
   for (int lane = 0; lane < 32; ++lane) {
     float* d = awaited[lanes[lane]].numbers.data();
     for (int i = 0; i < regions / 2; ++i) {
-      const int row = lane / 4 + i % 4 / 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      float sum = product.accumulate ? d[i] : 0.0f;
-      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
-      d[i] = sum;
+      const float sum = sums[lane / 4 + i % 4 / 2 * 8][i / 4 * 8 + lane % 4 * 2 + i % 2];
+      d[i] = product.accumulate ? d[i] + sum : sum;
     }
   }
 }
+
+inline const int registered = emulation::around_blocks([](bool starts) {
+  if (!starts)
+    for (const auto& [barrier, copies] : copies_under_way)
+      if (!copies.empty()) emulation::fail("a block ends while the copy engine still writes to it");
+  copies_under_way.clear();
+  unpublished.clear();
+  awaited.clear();
+});
 
 inline void finish_part(const std::vector<float*>& lanes) {
   for (float* d : lanes) {
@@ -172,12 +220,14 @@ inline void finish_part(const std::vector<float*>& lanes) {
 
 template <float (*widen)(uint16_t), int regions>
 inline void multiply(void* const* threads) {
-  const Product product = *static_cast<const Product*>(threads[0]);
+  const auto of_thread = [threads](int thread) { return static_cast<const Product<regions>*>(threads[thread]); };
   for (int first = 0; first < 128; first += 32) {
     std::vector<float*> lanes;
+    const Product<regions> product = *of_thread(first);
     for (int thread = first; thread < first + 32; ++thread) {
-      const Product& mine = *static_cast<const Product*>(threads[thread]);
-      if (mine.a != product.a || mine.b != product.b || mine.accumulate != product.accumulate) abort();
+      const Product<regions>& mine = *of_thread(thread);
+      if (mine.a != of_thread(0)->a || mine.b != of_thread(0)->b || mine.accumulate != of_thread(0)->accumulate)
+        emulation::fail("the threads of a warpgroup do not agree on a product");
       Awaited& at = awaited[mine.d];
       if (at.products++ == 0) {
         at.numbers.assign(mine.d, mine.d + regions / 2);
@@ -191,15 +241,21 @@ inline void multiply(void* const* threads) {
   }
 }
 
+template <float (*widen)(uint16_t), int accumulators>
+inline void product_of(float* d, uint64_t a, uint64_t b, bool accumulate) {
+  constexpr int regions = 2 * accumulators;
+  emulation::need_product_fence();
+  Product<regions> mine{d, a, b, accumulate, nullptr};
+  if (emulation::lane_index() == 0) mine.begun = std::make_shared<const OperandBits<regions>>(a, b);
+  emulation::warpgroup_collective(multiply<widen, regions>, &mine);
+}
 template <int accumulators>
 inline void product_f16(float (&d)[accumulators], uint64_t a, uint64_t b, bool accumulate) {
-  Product mine{d, a, b, accumulate};
-  emulation::warpgroup_collective(multiply<float_of_f16, 2 * accumulators>, &mine);
+  product_of<float_of_f16, accumulators>(d, a, b, accumulate);
 }
 template <int accumulators>
 inline void product_bf16(float (&d)[accumulators], uint64_t a, uint64_t b, bool accumulate) {
-  Product mine{d, a, b, accumulate};
-  emulation::warpgroup_collective(multiply<float_of_bf16, 2 * accumulators>, &mine);
+  product_of<float_of_bf16, accumulators>(d, a, b, accumulate);
 }
 
 }  // namespace heritage_align::hopper

@@ -1,0 +1,124 @@
+"""What each kernel may use, and what its machine code must hold. One line a kernel: this is the file to edit.
+
+``test_machine_code.py`` names every kernel that has no line, every line that has no kernel, and every number that is
+exceeded, with the number found. Write a new number here when it was meant, with the reason where it is a spill.
+A name is as ``ptxas.shortened`` makes it; ``*`` stands for any arguments, and the first line that fits holds.
+The numbers are those of one compiler; with another the tests that use them are skipped.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+COMPILER = "release 13.0"  # as nvcc --version says
+
+
+class Use(NamedTuple):
+    """Registers a thread, which the hardware gives in eights; bytes of spill stores, of spill loads, of stack."""
+
+    registers: int
+    stores: int = 0
+    loads: int = 0
+    stack: int = 0
+
+
+EMPTY = Use(8)  # a kernel of sm_90a alone has no body on sm_80
+
+
+class Budget(NamedTuple):
+    """A line: the most on sm_80 and its successors and on sm_90a, why it spills. Static shared memory is always 0."""
+
+    kernel: str
+    sm_80: Use
+    sm_90a: Use
+    why: str = ""
+
+
+BUDGETS = [
+    # Three blocks of 128 threads a multiprocessor. The stack holds what the epilogue indexes, no spills.
+    Budget("focal_attention_kernel<*>", Use(168, stack=16), Use(168, stack=16)),
+    Budget("pooled_kernel<*>", Use(168), Use(168)),
+    # 512 threads: 128 registers, of which the accumulators take 92. The scoring warps spill, the product does not.
+    Budget("focal_kernel<*>", EMPTY, Use(128, 248, 520, 104), "the scoring warps have 128 registers, as all have"),
+    Budget("focal_pairs_kernel<*, 4>", EMPTY, Use(168, 94, 112, 72), "outside its loop of products"),
+    Budget("focal_pairs_kernel<*, 2>", EMPTY, Use(128, 58, 68, 48), "outside its loop of products"),
+    # 384 threads at the launch; setmaxnreg shares these 168 out anew.
+    Budget("pooled_stream_kernel<*>", EMPTY, Use(168)),
+    Budget("rerank_pair_kernel<i8, *>", Use(96), Use(96)),
+    Budget("rerank_pair_kernel<*>", Use(80), Use(80)),
+    Budget("rerank_image_kernel<*>", Use(128), Use(128, 12, 28, 8), "outside its loops of products"),
+    Budget("plain_rerank_kernel<*>", Use(128), Use(128)),
+    Budget(
+        "fold_rows_kernel<i8, 4>",
+        Use(240),
+        Use(256, 132, 128, 120),
+        "in its loop over patches: 64 elements a lane, twice",
+    ),
+    Budget("fold_rows_kernel<i8, 2>", Use(128), Use(248)),
+    Budget("fold_rows_kernel<i8, 1>", Use(88), Use(128)),
+    Budget("fold_rows_kernel<*, 4>", Use(152), Use(184)),
+    Budget("fold_rows_kernel<*, 2>", Use(96), Use(128, 12, 8, 8), "a register, in its loop over patches"),
+    Budget("fold_rows_kernel<*, 1>", Use(64), Use(96)),
+    Budget("fold_patches_kernel", Use(32, 8, 16, 8), Use(40), "two registers, outside its loops"),
+    Budget("triangular_factor_kernel", Use(64), Use(64)),
+    Budget("scan_pairs_kernel", Use(64), Use(64, 8, 4, 8), "a register; one block of 1024 threads"),
+    Budget("count_pairs_kernel", Use(8), Use(8)),
+    Budget("place_pairs_kernel", Use(16), Use(16)),
+    Budget("pack_words_kernel<*>", Use(40), Use(40)),
+    Budget("pack_blocks_kernel", Use(32, 8, 16, 8), Use(32), "two registers, outside its loops"),
+    Budget("prepare_factors_kernel", Use(40), Use(32)),
+    Budget("list_images_kernel", Use(40), Use(40)),
+    Budget("add_parts_kernel", Use(32), Use(32)),
+    Budget("row_lengths_kernel", Use(48), Use(48)),
+    Budget("convert_rows_kernel", Use(24), Use(32)),
+]
+
+
+class Code(NamedTuple):
+    """What a kernel on tensor cores is made of.
+
+    ``products``: the names of all its tensor instructions. ``run``: wgmma that follow one another at least, with no
+    wait and no fence between. ``loads``: reads of 16 bytes of device memory in each innermost loop of products, -1
+    where that is left open. ``copies``: copy instructions that it must have. ``local``: reads and writes of local
+    memory in such a loop at most; none in a loop of wgmma.
+    """
+
+    kernel: str
+    architectures: tuple[str, ...]
+    products: set[str]
+    run: int = 0
+    loads: int = -1
+    copies: tuple[str, ...] = ()
+    local: int = 0
+
+
+BOTH, HOPPER = ("sm_80", "sm_90a"), ("sm_90a",)
+HALF, BRAIN, BYTES = "HMMA.16816.F32", "HMMA.16816.F32.BF16", "IMMA.16832.S8.S8"
+FACTOR = {HALF, "HMMA.1688.F32"}  # |R e|: both halves of 11 bits are float16, whatever the storage
+
+CODE = [
+    *(
+        Code(f"{kernel}<{product}*>", BOTH, instructions, copies=("LDGSTS",))
+        for kernel in ("focal_attention_kernel", "pooled_kernel")
+        for product, instructions in [
+            ("HalfProduct", {HALF}),
+            ("BrainProduct", {BRAIN}),
+            ("MixedProduct", {HALF}),
+            ("Int8Product", {BYTES}),
+            ("FloatProduct", set()),
+        ]
+    ),
+    # A chunk of 64 elements is four products. `local`: the spills of the scoring warps, see above.
+    Code("focal_kernel<f16>", HOPPER, {"HGMMA.64x184x16.F32", *FACTOR}, 4, copies=("UTMALDG.2D",), local=51),
+    Code("focal_kernel<bf16>", HOPPER, {"HGMMA.64x184x16.F32.BF16", *FACTOR}, 4, copies=("UTMALDG.2D",), local=51),
+    # 4 chunks ahead of 2 fragments of words, or 3 of 4.
+    Code("focal_pairs_kernel<f16, 2>", HOPPER, {HALF}, loads=8, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<f16, 4>", HOPPER, {HALF}, loads=12, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<bf16, 2>", HOPPER, {BRAIN}, loads=8, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<bf16, 4>", HOPPER, {BRAIN}, loads=12, copies=("UBLKCP",)),
+    Code("pooled_stream_kernel<f16, *>", HOPPER, {"HGMMA.64x128x16.F32"}, 4, copies=("UTMALDG.2D",)),
+    Code("pooled_stream_kernel<bf16, *>", HOPPER, {"HGMMA.64x128x16.F32.BF16"}, 4, copies=("UTMALDG.2D",)),
+    # Eight loads of 16 bytes under way in every lane.
+    Code("rerank_*_kernel<bf16, *>", BOTH, {BRAIN}, loads=8),
+    Code("rerank_*_kernel<*>", BOTH, {HALF}, loads=8),
+]
