@@ -1,4 +1,5 @@
 // The op focal_attention on CUDA.
+#include "focal_tile.cuh"
 #include "hopper.h"
 #include "ops.h"
 #include "tensors.cuh"
@@ -6,23 +7,31 @@
 namespace heritage_align::cuda {
 namespace {
 
-constexpr int64_t kWorkspaceBytes = int64_t{512} << 20;  // for items longer than a tile, at most
+constexpr int64_t kWorkspaceBytes = int64_t{512} << 20;  // at most
+
+// Whether the items and settings are those of focal_tile_kernel.
+bool fits_tile(const FocalParameters& p, int64_t max_regions, int64_t max_words) {
+  return p.settings.normaliser != Normaliser::softmax && max_words <= kProductWords && max_regions <= kTileRegions &&
+         (p.direction == Direction::i2t || max_regions <= kMostContexts) &&
+         (p.direction == Direction::t2i || max_words <= kMostContexts);
+}
 
 template <class P>
 void launch(const Device& device, FocalParameters p, const Tensor& like, int64_t max_regions) {
   int64_t blocks = blocks_for(p.tasks.count);
-  if (p.max_words <= kTileWords && max_regions <= kTileRegions) {
-    device.launch(focal_attention_kernel<P, false>, blocks, kThreads, kFocalBytes, p);
+  if (fits_tile(p, max_regions, p.max_words)) {
+    device.launch(focal_tile_kernel<P>, blocks, kThreads, kFocalTileBytes,
+                  FocalTileParameters{p, slope_of(p.settings.rectifier), norm_of(p.settings)});
     return;
   }
-  p.max_words = std::max<int64_t>(p.max_words, kTileWords);
+  p.max_words = std::max<int64_t>(p.max_words, kProductWords);
   p.pitch = std::max<int64_t>(max_regions, kTileRegions) | 1;
   const int64_t of_block = workspace_of_block(p.max_words, p.pitch);
   const int64_t affordable = std::max<int64_t>(1, kWorkspaceBytes / 4 / of_block);
   blocks = std::min({blocks, affordable, int64_t{4} * device.multiprocessors()});
   Tensor workspace = new_tensor(like, {blocks * of_block}, ScalarType::Float);
   p.workspace = static_cast<float*>(workspace.mutable_data_ptr());
-  device.launch(focal_attention_kernel<P, true>, blocks, kThreads, kFocalBytes, p);
+  device.launch(focal_attention_kernel<P>, blocks, kThreads, kFocalBytes, p);
 }
 
 }  // namespace
@@ -65,6 +74,7 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   if (hopper::fits_focal(device, p, regions, max_regions, max_words) &&
       hopper::score_focal(device, p, regions, max_regions, max_words))
     return scores;
+  p.tasks = with_wide_tiles(p.tasks, p.regions.items, p.words.items, max_words);
   if (t2i) word_lengths = lengths_of(device, words, p.words);
   p.word_lengths = data_of<float>(word_lengths);
   switch (p.regions.storage) {

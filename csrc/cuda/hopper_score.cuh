@@ -8,7 +8,7 @@
 // shared memory that has no L1 to speak of: 370 clocks for each value that came back (measured on an H200).
 #pragma once
 
-#include "hopper_attend.cuh"
+#include "hopper_tile.cuh"
 
 namespace heritage_align::hopper {
 
@@ -59,11 +59,6 @@ __device__ __forceinline__ void fetch_lists(const HopperParameters& p, uint32_t 
 }
 
 __device__ __forceinline__ float2 two_at(const float* at) { return *reinterpret_cast<const float2*>(at); }
-
-// The scale of a context's logits over an item's queries, whose rectified cosines have these squares.
-__device__ __forceinline__ float logit_scale(const Norm& norm, float squares) {
-  return norm.temperature * quick_reciprocal(fmaxf(quick_sqrt(squares) * norm.use, norm.least) + norm.more);
-}
 
 // t2i, step 1: scales by text and region. A thread walks down two regions of 64 words, eight words read ahead.
 __device__ __forceinline__ void scale_regions(const HopperParameters& p, const ScoredTile& tile, const Batch& batch) {

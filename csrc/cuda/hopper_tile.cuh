@@ -2,6 +2,7 @@
 // things lie in shared memory.
 #pragma once
 
+#include "attend.cuh"
 #include "focal_attention.cuh"
 #include "hopper_ptx.cuh"
 #include "tensor_map.h"
@@ -14,7 +15,6 @@ constexpr int kBlockWords = kGroups * kTileWords;
 constexpr int kTileColumns = kFocalColumns;    // regions of a tile: five images of 36
 constexpr int kMostImages = 20;                // images of a tile
 constexpr int kLongestItem = 64;               // regions of an image, words of a text
-constexpr float kLog2E = 1.44269504f;
 
 // What a tile holds, made once before the tiles (hopper_prepare.cuh). A word that is none belongs to some text.
 struct alignas(16) TextList {
@@ -58,12 +58,6 @@ static_assert(kMostImages * kBlockWords + kTileColumns <= kPool, "room for one t
 constexpr int kCosinesBytes = kBlockWords * kTileColumns * static_cast<int>(sizeof(float));
 constexpr int kScratchBytes = (static_cast<int>(sizeof(Scratch)) + 127) / 128 * 128;
 
-// How the norm over an item's queries becomes the scale of logits, without a branch: temperature / (the larger of use *
-// norm and least, + more). For powers of two, so the temperature is log2(e) times what was asked for.
-struct Norm {
-  float temperature, use, least, more;
-};
-
 struct HopperParameters {
   CUtensorMap words;    // boxes of 128 packed words
   CUtensorMap regions;  // boxes of a tile's regions
@@ -73,7 +67,7 @@ struct HopperParameters {
   const ImageList* images;  // one for each tile's images
   FactorOperands image_factors, text_factors;
   int chunks;
-  float slope;  // fmaxf(c, slope c) is every rectifier: leaky, none below zero, or none
+  float slope;  // of the rectifier, see slope_of
   Norm norm;
 };
 

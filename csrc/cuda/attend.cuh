@@ -1,4 +1,5 @@
-// Step 2 of epilogue/focal_attention.h by a warp: blocks of 16 queries attend to the contexts of one item.
+// Step 2 of epilogue/focal_attention.h by a warp, for the tiles of both paths: blocks of 16 queries attend to the contexts
+// of one item. Everything here is of sm_80.
 //
 // Queries are rows and contexts columns of fragments of mma.sync (ptx.cuh), so a quad of lanes holds a query: each of
 // its lanes two contexts out of eight. Weights never leave the registers: as they are, they are the left operand of
@@ -6,12 +7,36 @@
 // (22 bits), and three products make one: high high + low high + high low.
 #pragma once
 
-#include "hopper_tile.cuh"
+#include "rows.cuh"
 
-namespace heritage_align::hopper {
+namespace heritage_align {
 
 constexpr int kBlockQueries = 16;
 constexpr float kWeightExponent = 10.0f;  // the largest weight is 2^10: float16 then holds 34 binary places below it
+constexpr float kLog2E = 1.44269504f;
+
+// How the norm over an item's queries becomes the scale of logits, without a branch: temperature / (the larger of use *
+// norm and least, + more). For powers of two, so the temperature is log2(e) times what was asked for.
+struct Norm {
+  float temperature, use, least, more;
+};
+
+// Of every normaliser but softmax.
+inline Norm norm_of(const FocalSettings& s) {
+  const float temperature = s.temperature * kLog2E;
+  if (s.normaliser == Normaliser::none) return {temperature, 0.0f, 1.0f, 0.0f};
+  return s.focal == Focal::none ? Norm{temperature, 1.0f, 0.0f, kEps} : Norm{temperature, 1.0f, kEps, 0.0f};
+}
+
+// fmaxf(c, slope * c) is every rectifier: leaky, none below zero, or none.
+inline float slope_of(Rectifier rectifier) {
+  return rectifier == Rectifier::leaky_relu ? kLeakySlope : rectifier == Rectifier::relu ? 0.0f : 1.0f;
+}
+
+// The scale of a context's logits over an item's queries, whose rectified cosines have these squares.
+__device__ __forceinline__ float logit_scale(const Norm& norm, float squares) {
+  return norm.temperature * quick_reciprocal(fmaxf(quick_sqrt(squares) * norm.use, norm.least) + norm.more);
+}
 
 // Groups of eight contexts for which there is code: how many an item of `contexts` takes, and their operands of R.
 __host__ __device__ constexpr int context_groups(int64_t contexts) {
@@ -129,10 +154,10 @@ struct FactorRegisters {
   }
 };
 
-// |R e|^2 of this lane's two queries of a block, the part that its columns hold.
-template <int groups>
-__device__ __forceinline__ void squared_lengths(const FactorRegisters<groups>& factor, const Operands<groups>& e,
-                                                float (&squares)[2]) {
+// |R e|^2 of this lane's two queries of a block, the part that its columns hold. `factor.block(j, p)` is this lane's part
+// of eight rows of R by eight contexts.
+template <int groups, class Factor>
+__device__ __forceinline__ void squared_lengths(const Factor& factor, const Operands<groups>& e, float (&squares)[2]) {
   HA_UNROLL
   for (int j = 0; j < groups; ++j) {  // eight rows of R, whose columns before 8 j are zero
     float y[4] = {};
@@ -177,4 +202,4 @@ __device__ __forceinline__ float cosine_of(float dot, float lengths, float total
   return dot * quick_reciprocal(fmaxf(lengths, total * kEps));
 }
 
-}  // namespace heritage_align::hopper
+}  // namespace heritage_align
