@@ -44,6 +44,8 @@ __host__ __device__ constexpr int context_groups(int64_t contexts) {
 }
 __host__ __device__ constexpr int factor_blocks(int groups) { return groups * (groups + 1) / 2; }
 
+__device__ __forceinline__ float2 two_at(const float* at) { return *reinterpret_cast<const float2*>(at); }
+
 __device__ __forceinline__ float quad_sum(float x) {
   x += __shfl_xor_sync(kAllLanes, x, 1);
   return x + __shfl_xor_sync(kAllLanes, x, 2);

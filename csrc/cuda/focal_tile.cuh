@@ -31,7 +31,7 @@ constexpr int kFocalTileBytes = kFocalListBytes + kCosineBytes +
                                 (kThreads / kLanes * kScratch + kTileRegions) * static_cast<int>(sizeof(float));
 static_assert(kProductBytes <= kCosineBytes, "cosines take the place of the chunks");
 static_assert(kFocalTileBytes <= kHalfOfShared, "two blocks share an A100's multiprocessor");
-static_assert(kScratch >= kTileRegions + kMostContexts, "room for one query item");
+static_assert(kScratch >= kTileRegions + kMostContexts && kScratch % 2 == 0, "room for one query item");
 
 struct FocalTileParameters {
   FocalParameters focal;
@@ -98,6 +98,7 @@ struct Batch {
   uint64_t kept;   // a bit for each context that may be weighed
   float* results;  // of the queries
   float* scales;   // of the logits, by query item and context
+  int pitch;       // of the scales, even
 };
 
 // Step 1: scales[query item][context]. t2i: a lane walks down two regions, the words of all texts of the batch one
@@ -131,7 +132,7 @@ __device__ __forceinline__ void scale_regions(const FocalTileParameters& p, cons
       HA_UNROLL
       for (int k = 0; k < 2; ++k) {
         if (lane + k * kLanes < m.contexts)
-          m.scales[(text - m.first) * m.contexts + lane + k * kLanes] = logit_scale(p.norm, squares[k]);
+          m.scales[(text - m.first) * m.pitch + lane + k * kLanes] = logit_scale(p.norm, squares[k]);
         squares[k] = 0.0f;
       }
       ++text;
@@ -163,48 +164,53 @@ __device__ __forceinline__ void scale_words(const FocalTileParameters& p, const 
         }
       }
       squares = quad_sum(squares);
-      if (t == 0) m.scales[(image - m.first) * m.contexts + word] = logit_scale(p.norm, squares);
+      if (t == 0) m.scales[(image - m.first) * m.pitch + word] = logit_scale(p.norm, squares);
     }
   }
 }
 
-// Cosines and logits of 16 queries from `first`, the last query in the place of those behind it.
-template <int groups, bool i2t>
+// Cosines and logits of 16 queries from `first`, the last query in the place of those behind it. `plain`: a lane's two
+// regions can be read at once, and all contexts but some of the last eight may be weighed.
+template <int groups, bool i2t, bool plain>
 __device__ __forceinline__ void read_block(const FocalTileParameters& p, const Batch& m, const uint8_t* item_of_query,
                                            const float* cosines, int first, Elements<groups>& c,
                                            Elements<groups>& logits) {
   const int lane = threadIdx.x % kLanes, g = lane / 4, t = lane % 4;
   const float slope = p.slope;
-  const bool pairs = !i2t && m.start % 2 == 0;  // then a lane's two regions are read at once
   HA_UNROLL
   for (int row = 0; row < 2; ++row) {
     const int next = first + row * 8 + g, last = m.query + m.queries - 1, query = next < last ? next : last;
-    const float* scales = m.scales + (item_of_query[query] - m.first) * m.contexts;
+    const float* scales = m.scales + (item_of_query[query] - m.first) * m.pitch;
     const int skew = (query & 2) << 2, column = m.start + 2 * t;
     const float* of_query = cosines + query * kTileRegions;
-    const float* even = of_query + (column ^ skew);               // with q even: 8 q does not touch the bit that changes
+    const float* even = of_query + (column ^ skew);  // with q even: 8 q does not touch the bit that changes
     const float* odd = of_query + ((column + 8) ^ skew) - 8;
     HA_UNROLL
     for (int q = 0; q < groups; ++q) {
-      float cosine[2], scale[2];
-      if (pairs) {
-        const float2 two = *reinterpret_cast<const float2*>((q % 2 == 0 ? even : odd) + 8 * q);
-        cosine[0] = two.x;
-        cosine[1] = two.y;
+      float2 cosine, scale;
+      if (i2t) {
+        int words[2];
+        HA_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          const int word = Roles<i2t>::context(q, t, i);
+          words[i] = word < m.contexts ? word : m.contexts - 1;
+        }
+        cosine = {cosines[cosine_at(m.start + words[0], query)], cosines[cosine_at(m.start + words[1], query)]};
+        scale = {scales[words[0]], scales[words[1]]};
+      } else {
+        const int at = column + 8 * q;
+        cosine = plain ? two_at((q % 2 == 0 ? even : odd) + 8 * q)
+                       : float2{of_query[at ^ skew], of_query[(at + 1) ^ skew]};
+        scale = two_at(scales + 8 * q + 2 * t);
       }
-      HA_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        int context = Roles<i2t>::context(q, t, i);
-        if (i2t && context >= m.contexts) context = m.contexts - 1;
-        if (!pairs) cosine[i] = cosines[Roles<i2t>::at(query, m.start + context)];
-        scale[i] = scales[context];
-        c[q][2 * row + i] = cosine[i];
-        logits[q][2 * row + i] = scale[i] * fmaxf(cosine[i], slope * cosine[i]);
-      }
+      c[q][2 * row] = cosine.x;
+      c[q][2 * row + 1] = cosine.y;
+      logits[q][2 * row] = scale.x * fmaxf(cosine.x, slope * cosine.x);
+      logits[q][2 * row + 1] = scale.y * fmaxf(cosine.y, slope * cosine.y);
     }
   }
   HA_UNROLL
-  for (int q = 0; q < groups; ++q)
+  for (int q = plain ? groups - 1 : 0; q < groups; ++q)
     HA_UNROLL
     for (int i = 0; i < 4; ++i)
       if ((m.kept >> Roles<i2t>::context(q, t, i % 2) & 1) == 0) {
@@ -220,7 +226,9 @@ __device__ __forceinline__ void attend_queries(const FocalTileParameters& p, con
                                                const uint8_t* item_of_query, const float* cosines,
                                                LengthOf length_of) {
   constexpr int kBlocks = 2;
+  constexpr uint64_t kFull = ~uint64_t{0} >> (kMostContexts - 8 * (groups - 1));
   const FocalSettings& s = p.focal.settings;
+  const bool plain = (i2t || m.start % 2 == 0) && (m.kept & kFull) == kFull;
   HA_NO_UNROLL
   for (int first = 0; first < m.queries; first += kBlocks * kBlockQueries) {
     const int own = first + query_of_lane();
@@ -230,7 +238,12 @@ __device__ __forceinline__ void attend_queries(const FocalTileParameters& p, con
     for (int b = 0; b < kBlocks; ++b) {
       if (first + b * kBlockQueries >= m.queries) break;
       Elements<groups> c, logits;
-      read_block<groups, i2t>(p, m, item_of_query, cosines, m.query + first + b * kBlockQueries, c, logits);
+      const int block = m.query + first + b * kBlockQueries;
+      if (plain) {
+        read_block<groups, i2t, true>(p, m, item_of_query, cosines, block, c, logits);
+      } else {
+        read_block<groups, i2t, false>(p, m, item_of_query, cosines, block, c, logits);
+      }
       Operands<groups> operands;
       const float count = static_cast<float>(m.contexts);
       if (s.focal != Focal::none) {
@@ -287,7 +300,9 @@ class Scorer {
     constexpr int kWarps = kThreads / kLanes;
     const int items = i2t ? tile().n_texts : tile().n_images, query_items = i2t ? tile().n_images : tile().n_texts;
     const int parts = items % kWarps == 0 || items > 2 * kWarps ? 1 : items % 2 == 0 ? 2 : 4;
-    for (int unit = threadIdx.x / kLanes; unit < items * parts; unit += kWarps) {
+    // By a shuffle, so that the compiler knows it to be the same in all lanes, and loops over it to converge.
+    const int warp = __shfl_sync(kAllLanes, threadIdx.x / kLanes, 0);
+    for (int unit = warp; unit < items * parts; unit += kWarps) {
       const int item = unit / parts, part = unit % parts;
       const int first = part * query_items / parts, last = (part + 1) * query_items / parts;
       const int contexts = context_start()[item + 1] - context_start()[item];
@@ -334,13 +349,16 @@ class Scorer {
     const FactorOfTriangle<groups, i2t> factor(factors.values + factors.offsets[number], contexts, rank);
     const int start = context_start()[item];
     const uint64_t kept = kept_contexts(start, contexts);
-    const auto queries_of = [&](int from, int to) { return query_start()[to] - query_start()[from]; };
+    const int pitch = (contexts + 1) / 2 * 2;
+    const auto room = [&](int end) {  // for results, to an even number
+      return (query_start()[end] - query_start()[first] + 1) / 2 * 2;
+    };
     for (int end; first < last; first = end) {
       end = first + 1;
-      while (end < last && queries_of(first, end + 1) + (end + 1 - first) * contexts <= kScratch) ++end;
-      const int queries = queries_of(first, end);
-      const Batch batch{first,    end,  query_start()[first], queries, start, contexts, kept, scratch_,
-                        scratch_ + queries};
+      while (end < last && room(end + 1) + (end + 1 - first) * pitch <= kScratch) ++end;
+      const int query = query_start()[first];
+      const Batch batch{first,    end,  query,    query_start()[end] - query, start,
+                        contexts, kept, scratch_, scratch_ + room(end),       pitch};
       __syncwarp();  // the scratch is no longer read
       if (i2t) {
         scale_words(p_, query_start(), cosines_, batch);

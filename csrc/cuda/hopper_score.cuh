@@ -58,8 +58,6 @@ __device__ __forceinline__ void fetch_lists(const HopperParameters& p, uint32_t 
   copy_commit();
 }
 
-__device__ __forceinline__ float2 two_at(const float* at) { return *reinterpret_cast<const float2*>(at); }
-
 // t2i, step 1: scales by text and region. A thread walks down two regions of 64 words, eight words read ahead.
 __device__ __forceinline__ void scale_regions(const HopperParameters& p, const ScoredTile& tile, const Batch& batch) {
   constexpr int kTeam = (kTileColumns / 2 + kLanes - 1) / kLanes * kLanes;  // threads of a half: whole warps

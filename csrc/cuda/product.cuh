@@ -267,7 +267,7 @@ __device__ __forceinline__ void make_product(const Rows& words, const Rows& regi
   const int word_fragments = words_left < half_words ? words_left : half_words;
   const int region_fragments = regions_left < half_regions ? regions_left : half_regions;
   const bool idle = word_fragments <= 0 || region_fragments <= 0;
-  const bool all = word_fragments == kWordFragments && region_fragments == kRegionFragments;
+  const bool all = n_words > kProductWords - 16 && n_regions > kTileRegions - 8;  // fragments, of every warp
   Accumulators<typename P::Accumulator> c = {};
 
   __syncthreads();  // what lay in the stages before is no longer read
@@ -275,18 +275,21 @@ __device__ __forceinline__ void make_product(const Rows& words, const Rows& regi
     if (s < chunks) load(s);
     copy_commit();
   }
-  for (int chunk = 0; chunk < chunks; ++chunk) {
+  const auto next_chunk = [&](int chunk) {
     copy_wait<kStages - 2>();
     __syncthreads();  // the chunk is there for all, and all are done with the one that the next copy overwrites
     if (chunk + kStages - 1 < chunks) load(chunk + kStages - 1);
     copy_commit();
     const unsigned char* from = stages + chunk % kStages * kStageBytes;
-    const WarpChunk part{from + warp_word * kRowBytes, from + (kProductWords + warp_region) * kRowBytes,
-                         word_fragments, region_fragments};
-    if (all) {
-      P::template multiply<true>(c, part);
-    } else if (!idle) {
-      P::template multiply<false>(c, part);
+    return WarpChunk{from + warp_word * kRowBytes, from + (kProductWords + warp_region) * kRowBytes, word_fragments,
+                     region_fragments};
+  };
+  if (all) {  // loops of their own: the compiler keeps the accumulators where the products want them
+    for (int chunk = 0; chunk < chunks; ++chunk) P::template multiply<true>(c, next_chunk(chunk));
+  } else {
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const WarpChunk part = next_chunk(chunk);
+      if (!idle) P::template multiply<false>(c, part);
     }
   }
   copy_wait<0>();
