@@ -13,7 +13,6 @@ namespace heritage_align {
 
 constexpr int kBlockQueries = 16;
 constexpr float kWeightExponent = 10.0f;  // the largest weight is 2^10: float16 then holds 34 binary places below it
-constexpr float kLog2E = 1.44269504f;
 
 // How the norm over an item's queries becomes the scale of logits, without a branch: temperature / (the larger of use *
 // norm and least, + more). For powers of two, so the temperature is log2(e) times what was asked for.

@@ -7,7 +7,7 @@
 namespace heritage_align::cuda {
 namespace {
 
-constexpr int64_t kWorkspaceBytes = int64_t{512} << 20;  // at most
+constexpr int64_t kWorkspaceBytes = int64_t{512} << 20;  // for items longer than a tile, at most
 
 // Whether the items and settings are those of focal_tile_kernel.
 bool fits_tile(const FocalParameters& p, int64_t max_regions, int64_t max_words) {
@@ -18,8 +18,14 @@ bool fits_tile(const FocalParameters& p, int64_t max_regions, int64_t max_words)
 
 template <class P>
 void launch(const Device& device, FocalParameters p, const Tensor& like, int64_t max_regions) {
+  const bool tile = fits_tile(p, max_regions, p.max_words);
+  if (!tile && p.max_words <= kTileWords && max_regions <= kTileRegions) {
+    device.launch(focal_attention_kernel<P, false>, blocks_for(p.tasks.count), kThreads, kFocalBytes, p);
+    return;
+  }
+  p.tasks = with_wide_tiles(p.tasks, p.regions.items, p.words.items, p.max_words);
   int64_t blocks = blocks_for(p.tasks.count);
-  if (fits_tile(p, max_regions, p.max_words)) {
+  if (tile) {
     device.launch(focal_tile_kernel<P>, blocks, kThreads, kFocalTileBytes,
                   FocalTileParameters{p, slope_of(p.settings.rectifier), norm_of(p.settings)});
     return;
@@ -31,7 +37,7 @@ void launch(const Device& device, FocalParameters p, const Tensor& like, int64_t
   blocks = std::min({blocks, affordable, int64_t{4} * device.multiprocessors()});
   Tensor workspace = new_tensor(like, {blocks * of_block}, ScalarType::Float);
   p.workspace = static_cast<float*>(workspace.mutable_data_ptr());
-  device.launch(focal_attention_kernel<P>, blocks, kThreads, kFocalBytes, p);
+  device.launch(focal_attention_kernel<P, true>, blocks, kThreads, kFocalBytes, p);
 }
 
 }  // namespace
@@ -74,7 +80,6 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   if (hopper::fits_focal(device, p, regions, max_regions, max_words) &&
       hopper::score_focal(device, p, regions, max_regions, max_words))
     return scores;
-  p.tasks = with_wide_tiles(p.tasks, p.regions.items, p.words.items, max_words);
   if (t2i) word_lengths = lengths_of(device, words, p.words);
   p.word_lengths = data_of<float>(word_lengths);
   switch (p.regions.storage) {

@@ -1,5 +1,5 @@
-// Focal attention with any settings and items of any length: a tile of cosines in device memory, then the three steps of
-// epilogue/focal_attention.h in one or both directions on that same tile.
+// Focal attention with any settings and items of any length: a tile of cosines, then the three steps of
+// epilogue/focal_attention.h by threads, in one or both directions on that same tile.
 #pragma once
 
 #include "product.cuh"
@@ -18,7 +18,7 @@ struct FocalParameters {
   const float* word_lengths;    // |s| of every word, for t2i
   const float* region_lengths;  // |v| of every region, for i2t; null: each block finds those of its tile
   float* scores;
-  float* workspace;             // cosines, logits and lengths of each block of focal_attention_kernel
+  float* workspace;             // where an item is longer than a tile: cosines, logits and lengths of each block
   int64_t pitch;                // of cosines in the workspace
   int64_t max_words;
 };
@@ -117,17 +117,27 @@ __device__ __forceinline__ void score_tile(const FocalParameters& p, const WideT
   }
 }
 
-constexpr int kFocalListBytesAny = (static_cast<int>(sizeof(WideTile)) + 127) / 128 * 128;
-constexpr int kFocalBytes = kFocalListBytesAny + kProductBytes;
+// Shared memory of a block: the tile's lists and lengths, then the chunks and, after them in time, where no item is
+// longer than a bin or a tile, cosines and logits of a bin.
+constexpr int kFocalPitch = kTileRegions + 1;  // odd: threads of neighbouring words meet different banks
+constexpr int kFocalListBytes = (static_cast<int>(sizeof(WideTile)) + 127) / 128 * 128;
+constexpr int kFocalLengthBytes = (kTileRegions * static_cast<int>(sizeof(float)) + 127) / 128 * 128;
+constexpr int kFocalBinBytes = 2 * kTileWords * kFocalPitch * static_cast<int>(sizeof(float));
+constexpr int kFocalBytes =
+    kFocalListBytes + kFocalLengthBytes + (kProductBytes > kFocalBinBytes ? kProductBytes : kFocalBinBytes);
+static_assert(kFocalBytes <= kHalfOfShared, "two blocks share an A100's multiprocessor");
 
-template <class P>
+// `spilled`: items longer than that; cosines, logits and lengths are then in this block's part of the workspace.
+template <class P, bool spilled>
 __global__ void __launch_bounds__(kThreads, 2) focal_attention_kernel(FocalParameters p) {
   HA_SHARED_MEMORY(shared);
   WideTile& tile = *reinterpret_cast<WideTile*>(shared);
-  unsigned char* stages = shared + kFocalListBytesAny;
-  float* cosines = p.workspace + blockIdx.x * workspace_of_block(p.max_words, p.pitch);
-  float* logits = cosines + p.max_words * p.pitch;
-  float* own_lengths = logits + p.max_words * p.pitch;
+  unsigned char* stages = shared + kFocalListBytes + kFocalLengthBytes;
+  float* own = spilled ? p.workspace + blockIdx.x * workspace_of_block(p.max_words, p.pitch) : nullptr;
+  const int64_t pitch = spilled ? p.pitch : kFocalPitch;
+  float* cosines = spilled ? own : reinterpret_cast<float*>(stages);
+  float* logits = cosines + (spilled ? p.max_words : kTileWords) * pitch;
+  float* own_lengths = spilled ? logits + p.max_words * pitch : reinterpret_cast<float*>(shared + kFocalListBytes);
 
   for (int64_t task = blockIdx.x; task < p.tasks.count; task += gridDim.x) {
     const TextGroups groups = start_task<Block>(p.tasks, task, p.regions, tile);
@@ -137,15 +147,13 @@ __global__ void __launch_bounds__(kThreads, 2) focal_attention_kernel(FocalParam
     for (int64_t group = groups.first; group < groups.last; group += groups.step) {
       start_group<Block>(p.tasks, groups, group, p.words, tile);
       for (int word = 0; word < tile.n_words; word += kProductWords)
-        for (int region = 0; region < tile.n_regions; region += kTileRegions) {
-          const int last = tile.n_regions - region;
+        for (int region = 0; region < tile.n_regions; region += kTileRegions)
           make_product<P>(p.words, p.regions, tile, word, region, stages, [&](int w, int r, float x, float y) {
-            float* at = cosines + (word + w) * p.pitch + region + r;
+            float* at = cosines + (word + w) * pitch + region + r;
             at[0] = x;
-            if (r + 1 < last) at[1] = y;
+            if (region + r + 1 < tile.n_regions) at[1] = y;
           });
-        }
-      if (tile.n_words > 0) score_tile<Block>(p, tile, cosines, logits, p.pitch, lengths);
+      if (tile.n_words > 0) score_tile<Block>(p, tile, cosines, logits, pitch, lengths);
     }
   }
 }

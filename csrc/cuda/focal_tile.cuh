@@ -25,9 +25,9 @@ struct FocalLists {
   uint8_t image_of_region[kTileRegions];
 };
 constexpr int kScratch = 300;  // six texts of 13 words by 36 regions
-constexpr int kFocalListBytes = (static_cast<int>(sizeof(FocalLists)) + 127) / 128 * 128;
+constexpr int kTileListBytes = (static_cast<int>(sizeof(FocalLists)) + 127) / 128 * 128;
 constexpr int kCosineBytes = kProductWords * kTileRegions * static_cast<int>(sizeof(float));
-constexpr int kFocalTileBytes = kFocalListBytes + kCosineBytes +
+constexpr int kFocalTileBytes = kTileListBytes + kCosineBytes +
                                 (kThreads / kLanes * kScratch + kTileRegions) * static_cast<int>(sizeof(float));
 static_assert(kProductBytes <= kCosineBytes, "cosines take the place of the chunks");
 static_assert(kFocalTileBytes <= kHalfOfShared, "two blocks share an A100's multiprocessor");
@@ -396,7 +396,7 @@ __global__ void __launch_bounds__(kThreads, 2) focal_tile_kernel(FocalTileParame
   HA_SHARED_MEMORY(shared);
   FocalLists& lists = *reinterpret_cast<FocalLists*>(shared);
   WideTile& tile = lists.tile;
-  unsigned char* stages = shared + kFocalListBytes;
+  unsigned char* stages = shared + kTileListBytes;
   float* cosines = reinterpret_cast<float*>(stages);
   float* scratch = reinterpret_cast<float*>(stages + kCosineBytes);
   float* own_lengths = scratch + kThreads / kLanes * kScratch;

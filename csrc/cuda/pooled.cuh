@@ -33,6 +33,56 @@ __device__ __forceinline__ void score_empty_image(const PooledParameters& p, con
     p.scores[(tile.first_image + image) * p.tasks.image_step + tile.place[text]] = -INFINITY;
 }
 
+// Patches from .. to of an image for the rows of a thread, of `rows` of the tile.
+struct Patches {
+  const float* similarities;  // of the thread's first row, by patch
+  const float* weights;       // by patch, or null
+  int from, to, rows;
+};
+
+// A loop for each pooling: pool_add then has no branches.
+template <Pooling pooling>
+__device__ __forceinline__ void add_patches(PatchSettings settings, const Patches& patches,
+                                            Pool<float> (&pools)[kRowsOfThread]) {
+  settings.pooling = pooling;
+#pragma unroll 4
+  for (int r = patches.from; r < patches.to; r += kRowLanes) {
+    const float weight = pooling == Pooling::weights ? patches.weights[r] : 0.0f;
+    HA_UNROLL
+    for (int i = 0; i < kRowsOfThread; ++i)
+      if (i * kRowsOfPass < patches.rows)
+        pool_add(settings, pools[i], patches.similarities[i * kRowsOfPass * kPooledPitch + r], weight);
+  }
+}
+
+// The softmax of what is all there: the maximum first, then less than half of the instructions that pool_add takes.
+template <>
+__device__ __forceinline__ void add_patches<Pooling::softmax>(PatchSettings settings, const Patches& patches,
+                                                              Pool<float> (&pools)[kRowsOfThread]) {
+  const float scale = settings.inverse_temperature * kLog2E;
+  Pool<float> here[kRowsOfThread];
+  HA_UNROLL
+  for (Pool<float>& pool : here) pool = empty_pool(0.0f);
+#pragma unroll 4
+  for (int r = patches.from; r < patches.to; r += kRowLanes)
+    HA_UNROLL
+    for (int i = 0; i < kRowsOfThread; ++i)
+      if (i * kRowsOfPass < patches.rows)
+        here[i].top = larger(here[i].top, patches.similarities[i * kRowsOfPass * kPooledPitch + r]);
+#pragma unroll 4
+  for (int r = patches.from; r < patches.to; r += kRowLanes)
+    HA_UNROLL
+    for (int i = 0; i < kRowsOfThread; ++i)
+      if (i * kRowsOfPass < patches.rows) {
+        const float similarity = patches.similarities[i * kRowsOfPass * kPooledPitch + r];
+        const float weight = power_of_two((similarity - here[i].top) * scale);
+        here[i].mass += weight;
+        here[i].acc += weight * similarity;
+      }
+  HA_UNROLL
+  for (int i = 0; i < kRowsOfThread; ++i) pools[i] = pool_merge(settings, pools[i], here[i]);
+}
+
 // Of the lanes of a row, in all of them but for the order of the merges.
 __device__ __forceinline__ Pool<float> pool_of_row(const PatchSettings& s, Pool<float> pool) {
   const int lane = threadIdx.x % kRowLanes;
@@ -89,13 +139,21 @@ __global__ void __launch_bounds__(kThreads, 2) pooled_kernel(PooledParameters p)
           for (; image < tile.n_images && tile.region_start[image] < last; ++image) {
             const int begin = tile.region_start[image], end = tile.region_start[image + 1];
             const int from = begin > first ? begin : first, to = end < last ? end : last;
-            for (int r = from + row_lane; r < to; r += kRowLanes) {
-              const float weight = p.weights == nullptr ? 0.0f : p.weights[tile.first_region + r];
-              HA_UNROLL
-              for (int i = 0; i < kRowsOfThread; ++i)
-                if (i * kRowsOfPass < rows)
-                  pool_add(p.settings, pools[i],
-                           similarities[(first_row + i * kRowsOfPass) * kPooledPitch + r - first], weight);
+            const Patches patches{similarities + first_row * kPooledPitch - first,
+                                  p.weights == nullptr ? nullptr : p.weights + tile.first_region, from + row_lane, to,
+                                  rows};
+            switch (p.settings.pooling) {
+              case Pooling::softmax:
+                add_patches<Pooling::softmax>(p.settings, patches, pools);
+                break;
+              case Pooling::max:
+                add_patches<Pooling::max>(p.settings, patches, pools);
+                break;
+              case Pooling::mean:
+                add_patches<Pooling::mean>(p.settings, patches, pools);
+                break;
+              case Pooling::weights:
+                add_patches<Pooling::weights>(p.settings, patches, pools);
             }
             if (end > last) break;
             if (begin == end) continue;
