@@ -59,6 +59,11 @@ template <int groups>
 using Elements = float[groups][4];
 
 template <int groups>
+__device__ __forceinline__ float2 two_of(const Elements<groups>& elements, int p, int row) {
+  return {elements[p][2 * row], elements[p][2 * row + 1]};
+}
+
+template <int groups>
 struct Operands {
   uint32_t high[groups][2], low[groups][2];
 };
@@ -106,11 +111,12 @@ __device__ __forceinline__ void filter_quad(const FocalSettings& s, float count,
   }
 }
 
-// From cosines and logits (in powers of two; -inf: no weight) to operands and sums.
-template <int groups, bool focal>
-__device__ __forceinline__ void weigh(const FocalSettings& s, float count, const Elements<groups>& cosines,
-                                      Elements<groups>& e, Operands<groups>& operands, float (&dot)[2],
-                                      float (&total)[2]) {
+// From logits (in powers of two; -inf: no weight) to operands and sums. `cosines_of(p, row)` are those of a lane's two
+// contexts of group p.
+template <int groups, bool focal, class CosinesOf>
+__device__ __forceinline__ void weigh(const FocalSettings& s, float count, Elements<groups>& e,
+                                      Operands<groups>& operands, float (&dot)[2], float (&total)[2],
+                                      CosinesOf cosines_of) {
   HA_UNROLL
   for (int row = 0; row < 2; ++row) {
     float top = e[0][2 * row];
@@ -121,12 +127,13 @@ __device__ __forceinline__ void weigh(const FocalSettings& s, float count, const
     for (int p = 0; p < groups; ++p)
       HA_UNROLL
       for (int i = 2 * row; i < 2 * row + 2; ++i) e[p][i] = power_of_two(e[p][i] - top);
-    if (focal) filter_quad<groups>(s, count, e, row);
+    if (focal && s.focal != Focal::none) filter_quad<groups>(s, count, e, row);
     HA_UNROLL
     for (int p = 0; p < groups; ++p) {
       const float a = e[p][2 * row], b = e[p][2 * row + 1];
-      dot[row] += a * cosines[p][2 * row];
-      dot[row] += b * cosines[p][2 * row + 1];
+      const float2 cosines = cosines_of(p, row);
+      dot[row] += a * cosines.x;
+      dot[row] += b * cosines.y;
       total[row] += a;
       total[row] += b;
       const uint32_t high = halves_of_floats(a, b);

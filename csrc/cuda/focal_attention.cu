@@ -12,8 +12,8 @@ constexpr int64_t kWorkspaceBytes = int64_t{512} << 20;  // for items longer tha
 // Whether the items and settings are those of focal_tile_kernel.
 bool fits_tile(const FocalParameters& p, int64_t max_regions, int64_t max_words) {
   return p.settings.normaliser != Normaliser::softmax && max_words <= kProductWords && max_regions <= kTileRegions &&
-         (p.direction == Direction::i2t || max_regions <= kMostContexts) &&
-         (p.direction == Direction::t2i || max_words <= kMostContexts);
+         (p.direction == Direction::i2t || max_regions <= kMostRegions) &&
+         (p.direction == Direction::t2i || max_words <= kMostWords);
 }
 
 template <class P>

@@ -1,6 +1,6 @@
-// Focal attention on a tile of cosines in shared memory, for items of up to 64 rows: the three steps of
-// epilogue/focal_attention.h by warps that need nothing of each other. A warp takes a context item, finds its factor's
-// operands once, and scores its query items a few at a time.
+// Focal attention on a tile of cosines in shared memory: the three steps of epilogue/focal_attention.h by warps that need
+// nothing of each other. A warp takes a context item, finds its factor's operands once (of up to 64 contexts; those of
+// more are made whenever they are needed), and scores its query items a few at a time.
 #pragma once
 
 #include "attend.cuh"
@@ -8,7 +8,10 @@
 
 namespace heritage_align {
 
-constexpr int kMostContexts = 64;
+constexpr int kMostHeld = 64;                // contexts of which a warp holds the factor
+constexpr int kMostRegions = kTileRegions;   // contexts of t2i
+constexpr int kMostWords = kMostHeld;        // contexts of i2t
+constexpr int kKeptWords = (kMostRegions + 63) / 64;
 
 // Cosine of a word and a region of the tile. Even and odd pairs of words lie 8 floats apart: the pairs of regions that
 // a quad reads of four words, and the eight regions of four words, then meet all banks.
@@ -31,7 +34,8 @@ constexpr int kFocalTileBytes = kTileListBytes + kCosineBytes +
                                 (kThreads / kLanes * kScratch + kTileRegions) * static_cast<int>(sizeof(float));
 static_assert(kProductBytes <= kCosineBytes, "cosines take the place of the chunks");
 static_assert(kFocalTileBytes <= kHalfOfShared, "two blocks share an A100's multiprocessor");
-static_assert(kScratch >= kTileRegions + kMostContexts && kScratch % 2 == 0, "room for one query item");
+static_assert(kScratch >= kTileRegions + kMostWords && kScratch >= kProductWords + kMostRegions && kScratch % 2 == 0,
+              "room for one query item");
 
 struct FocalTileParameters {
   FocalParameters focal;
@@ -49,8 +53,25 @@ struct Roles {
   }
 };
 
-// The factor of an item as operands of mma.sync, see squared_lengths: two halves of 11 bits of R times a power of two
-// that brings its largest entry to [2^7, 2^8).
+// What brings the largest entry of a factor, of which each lane has seen a part, to [2^7, 2^8), and what undoes it:
+// powers of two.
+__device__ __forceinline__ float scale_of_factor(float top, float& unscale) {
+  for (int step = kLanes / 2; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
+  int exponent = 0;
+  if (top > 0.0f && top < INFINITY) frexpf(top, &exponent);
+  exponent = exponent < -100 ? -100 : exponent;
+  unscale = ldexpf(1.0f, exponent - 8);
+  return ldexpf(1.0f, 8 - exponent);
+}
+
+// Two entries of the scaled factor as a pair of halves, and what that pair leaves.
+__device__ __forceinline__ uint2 operand_of(float first, float second) {
+  const uint32_t high = halves_of_floats(first, second);
+  return {high, halves_of_floats(first - float_of_f16(static_cast<uint16_t>(high)),
+                                 second - float_of_f16(static_cast<uint16_t>(high >> 16)))};
+}
+
+// The factor of an item as operands of mma.sync, see squared_lengths.
 template <int groups, bool i2t>
 struct FactorOfTriangle {
   uint2 held[factor_blocks(groups)];
@@ -71,23 +92,69 @@ struct FactorOfTriangle {
           entry = inside ? R[row * m - row * (row + 1) / 2 + context] : 0.0f;
           top = fmaxf(top, fabsf(entry));
         }
-    for (int step = kLanes / 2; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
-    int exponent = 0;
-    if (top > 0.0f && top < INFINITY) frexpf(top, &exponent);
-    exponent = exponent < -100 ? -100 : exponent;
-    const float scale = ldexpf(1.0f, 8 - exponent);
-    unscale = ldexpf(1.0f, exponent - 8);
+    const float scale = scale_of_factor(top, unscale);
     HA_UNROLL
-    for (int b = 0; b < factor_blocks(groups); ++b) {
-      const float first = x[b][0] * scale, second = x[b][1] * scale;
-      const uint32_t high = halves_of_floats(first, second);
-      held[b] = {high, halves_of_floats(first - float_of_f16(static_cast<uint16_t>(high)),
-                                        second - float_of_f16(static_cast<uint16_t>(high >> 16)))};
-    }
+    for (int b = 0; b < factor_blocks(groups); ++b) held[b] = operand_of(x[b][0] * scale, x[b][1] * scale);
   }
 
   static __host__ __device__ constexpr int number_of(int j, int q) { return j * groups - j * (j - 1) / 2 + q - j; }
   __device__ __forceinline__ uint2 block(int j, int q) const { return held[number_of(j, q)]; }
+};
+
+// The same for more contexts than registers hold: an operand is made each time that it is needed.
+template <int groups>
+struct FactorInMemory {
+  const float* R;
+  int m, rank;
+  float scale, unscale;
+
+  __device__ __forceinline__ FactorInMemory(const float* triangle, int contexts, int rows)
+      : R(triangle), m(contexts), rank(rows) {
+    float top = 0.0f;
+#pragma unroll 4
+    for (int i = threadIdx.x % kLanes; i < m * (m + 1) / 2; i += kLanes) top = fmaxf(top, fabsf(R[i]));
+    __syncwarp();
+    scale = scale_of_factor(top, unscale);
+  }
+
+  __device__ __forceinline__ uint2 block(int j, int q) const {
+    const int lane = threadIdx.x % kLanes, row = 8 * j + lane / 4, first = 8 * q + 2 * (lane % 4);
+    const float* at = R + row * m - row * (row + 1) / 2 + first;
+    return operand_of(row < rank && row <= first && first < m ? at[0] * scale : 0.0f,
+                      row < rank && row <= first + 1 && first + 1 < m ? at[1] * scale : 0.0f);
+  }
+
+  // As squared_lengths of attend.cuh, but a loop over the rows of R: unrolled, it takes the compiler minutes.
+  __device__ __forceinline__ void add_squares(const Operands<groups>& e, float (&squares)[2]) const {
+    static_assert(groups % 2 == 0, "two groups at once");
+    HA_NO_UNROLL
+    for (int j = 0; 8 * j < rank; ++j) {
+      float y[4] = {};
+      HA_UNROLL
+      for (int p = 0; p < groups; p += 2) {
+        if (p + 1 < j || 8 * p >= m) continue;  // the same for all lanes; R has zeros there
+        const uint2 r[2] = {block(j, p), block(j, p + 1)};
+        const uint32_t high[2] = {r[0].x, r[1].x}, low[2] = {r[0].y, r[1].y};
+        const uint32_t e_high[4] = {e.high[p][0], e.high[p][1], e.high[p + 1][0], e.high[p + 1][1]};
+        const uint32_t e_low[4] = {e.low[p][0], e.low[p][1], e.low[p + 1][0], e.low[p + 1][1]};
+        __syncwarp();
+        mma_f16(y, e_high, high);
+        mma_f16(y, e_low, high);
+        mma_f16(y, e_high, low);
+      }
+      HA_UNROLL
+      for (int i = 0; i < 4; ++i) squares[i / 2] += y[i] * y[i];
+    }
+  }
+};
+
+template <int groups, bool i2t, bool held>
+struct FactorOf {
+  using Type = FactorOfTriangle<groups, i2t>;
+};
+template <int groups>
+struct FactorOf<groups, false, false> {
+  using Type = FactorInMemory<groups>;
 };
 
 // Query items first .. last, whose queries are the tile's from `query` on, and one context item.
@@ -95,48 +162,53 @@ struct Batch {
   int first, last;
   int query, queries;
   int start, contexts;
-  uint64_t kept;   // a bit for each context that may be weighed
-  float* results;  // of the queries
-  float* scales;   // of the logits, by query item and context
-  int pitch;       // of the scales, even
+  uint64_t kept[kKeptWords];  // a bit for each context that may be weighed
+  float* results;             // of the queries
+  float* scales;              // of the logits, by query item and context
+  int pitch;                  // of the scales, even
+
+  __device__ __forceinline__ bool keeps(int context) const {
+    return (kept[context / 64] >> context % 64 & 1) != 0;
+  }
 };
 
-// Step 1: scales[query item][context]. t2i: a lane walks down two regions, the words of all texts of the batch one
-// after the other, four read ahead.
+// Step 1: scales[query item][context]. t2i: a lane walks down two regions, the words of all texts of the batch one after
+// the other, four read ahead.
 __device__ __forceinline__ void scale_regions(const FocalTileParameters& p, const int* text_start,
                                               const float* cosines, const Batch& m) {
-  constexpr int kAhead = 4;
-  const int lane = threadIdx.x % kLanes, columns = m.contexts > kLanes ? 2 : 1;
+  constexpr int kAhead = 4, kColumns = 2;
   const float slope = p.slope;
-  const float* from[2][kAhead];
-  HA_UNROLL
-  for (int k = 0; k < 2; ++k)
+  for (int first = threadIdx.x % kLanes; first < m.contexts; first += kColumns * kLanes) {
+    const bool both = first + kLanes < m.contexts;
+    const float* from[kColumns][kAhead];
     HA_UNROLL
-    for (int i = 0; i < kAhead; ++i) from[k][i] = cosines + cosine_at(m.query + i, m.start + lane + k * kLanes);
-  int text = m.first, end = text_start[text + 1] - m.query;
-  float squares[2] = {0.0f, 0.0f};
-  for (int word = 0; word < m.queries; word += kAhead) {
-    float x[kAhead][2];
-    HA_UNROLL
-    for (int i = 0; i < kAhead; ++i)
+    for (int k = 0; k < kColumns; ++k)
       HA_UNROLL
-      for (int k = 0; k < 2; ++k) x[i][k] = k < columns ? from[k][i][word * kTileRegions] : 0.0f;
-    HA_UNROLL
-    for (int i = 0; i < kAhead; ++i) {
+      for (int i = 0; i < kAhead; ++i) from[k][i] = cosines + cosine_at(m.query + i, m.start + first + k * kLanes);
+    int text = m.first, end = text_start[text + 1] - m.query;
+    float squares[kColumns] = {0.0f, 0.0f};
+    for (int word = 0; word < m.queries; word += kAhead) {
+      float x[kAhead][kColumns];
       HA_UNROLL
-      for (int k = 0; k < 2; ++k) {
-        const float rectified = fmaxf(x[i][k], slope * x[i][k]);
-        squares[k] += rectified * rectified;
+      for (int i = 0; i < kAhead; ++i) {
+        x[i][0] = from[0][i][word * kTileRegions];
+        x[i][1] = both ? from[1][i][word * kTileRegions] : 0.0f;
       }
-      if (word + i + 1 != end) continue;  // the same for all lanes
       HA_UNROLL
-      for (int k = 0; k < 2; ++k) {
-        if (lane + k * kLanes < m.contexts)
-          m.scales[(text - m.first) * m.pitch + lane + k * kLanes] = logit_scale(p.norm, squares[k]);
-        squares[k] = 0.0f;
+      for (int i = 0; i < kAhead; ++i) {
+        HA_UNROLL
+        for (int k = 0; k < kColumns; ++k) {
+          const float rectified = fmaxf(x[i][k], slope * x[i][k]);
+          squares[k] += rectified * rectified;
+        }
+        if (word + i + 1 != end) continue;  // the same for all lanes
+        float* to = m.scales + (text - m.first) * m.pitch + first;
+        to[0] = logit_scale(p.norm, squares[0]);
+        if (both) to[kLanes] = logit_scale(p.norm, squares[1]);
+        squares[0] = squares[1] = 0.0f;
+        ++text;
+        end = text < m.last ? text_start[text + 1] - m.query : 0;
       }
-      ++text;
-      end = text < m.last ? text_start[text + 1] - m.query : 0;
     }
   }
 }
@@ -169,89 +241,152 @@ __device__ __forceinline__ void scale_words(const FocalTileParameters& p, const 
   }
 }
 
-// Cosines and logits of 16 queries from `first`, the last query in the place of those behind it. `plain`: a lane's two
-// regions can be read at once, and all contexts but some of the last eight may be weighed.
+// Where the cosines of a query are, and the scales of their logits, for a lane of 16 queries.
+template <bool i2t>
+class QueryRow {
+ public:
+  // Row `row` of the block of queries from `first`; the last query takes the place of those behind it.
+  __device__ __forceinline__ QueryRow(const Batch& m, const uint8_t* item_of_query, const float* cosines, int first,
+                                      int row)
+      : m_(m), cosines_(cosines) {
+    const int lane = threadIdx.x % kLanes, next = first + row * 8 + lane / 4, last = m.query + m.queries - 1;
+    query_ = next < last ? next : last;
+    scales_ = m.scales + (item_of_query[query_] - m.first) * m.pitch;
+    const int skew = (query_ & 2) << 2, column = m.start + 2 * (lane % 4);
+    HA_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const float* of_query = cosines + query_ * kTileRegions;
+      even_[i] = of_query + ((column + i) ^ skew);  // with q even, 8 q does not touch the bit that changes
+      odd_[i] = of_query + ((column + i + 8) ^ skew) - 8;
+    }
+  }
+
+  // Of the lane's contexts of group q. `pairs`: two regions can be read at once.
+  template <bool pairs>
+  __device__ __forceinline__ float2 cosines(int q) const {
+    if (i2t) return {cosines_[cosine_at(m_.start + word(q, 0), query_)], cosines_[cosine_at(m_.start + word(q, 1), query_)]};
+    const float* const* from = q % 2 == 0 ? even_ : odd_;
+    return pairs ? two_at(from[0] + 8 * q) : float2{from[0][8 * q], from[1][8 * q]};
+  }
+  __device__ __forceinline__ float2 scales(int q) const {
+    return i2t ? float2{scales_[word(q, 0)], scales_[word(q, 1)]} : two_at(scales_ + 8 * q + 2 * (threadIdx.x % 4));
+  }
+
+ private:
+  __device__ __forceinline__ int word(int q, int i) const {
+    const int context = Roles<true>::context(q, threadIdx.x % 4, i);
+    return context < m_.contexts ? context : m_.contexts - 1;
+  }
+
+  const Batch& m_;
+  const float* cosines_;
+  const float* scales_;
+  const float* even_[2];
+  const float* odd_[2];
+  int query_;
+};
+
+__device__ __forceinline__ float2 logits_of(const float2& cosines, const float2& scales, float slope) {
+  return {scales.x * fmaxf(cosines.x, slope * cosines.x), scales.y * fmaxf(cosines.y, slope * cosines.y)};
+}
+
+// Cosines and logits of 16 queries from `first`. `plain`: two regions can be read at once, and all contexts but some of
+// the last eight may be weighed.
 template <int groups, bool i2t, bool plain>
 __device__ __forceinline__ void read_block(const FocalTileParameters& p, const Batch& m, const uint8_t* item_of_query,
                                            const float* cosines, int first, Elements<groups>& c,
                                            Elements<groups>& logits) {
-  const int lane = threadIdx.x % kLanes, g = lane / 4, t = lane % 4;
-  const float slope = p.slope;
   HA_UNROLL
   for (int row = 0; row < 2; ++row) {
-    const int next = first + row * 8 + g, last = m.query + m.queries - 1, query = next < last ? next : last;
-    const float* scales = m.scales + (item_of_query[query] - m.first) * m.pitch;
-    const int skew = (query & 2) << 2, column = m.start + 2 * t;
-    const float* of_query = cosines + query * kTileRegions;
-    const float* even = of_query + (column ^ skew);  // with q even: 8 q does not touch the bit that changes
-    const float* odd = of_query + ((column + 8) ^ skew) - 8;
+    const QueryRow<i2t> from(m, item_of_query, cosines, first, row);
     HA_UNROLL
     for (int q = 0; q < groups; ++q) {
-      float2 cosine, scale;
-      if (i2t) {
-        int words[2];
-        HA_UNROLL
-        for (int i = 0; i < 2; ++i) {
-          const int word = Roles<i2t>::context(q, t, i);
-          words[i] = word < m.contexts ? word : m.contexts - 1;
-        }
-        cosine = {cosines[cosine_at(m.start + words[0], query)], cosines[cosine_at(m.start + words[1], query)]};
-        scale = {scales[words[0]], scales[words[1]]};
-      } else {
-        const int at = column + 8 * q;
-        cosine = plain ? two_at((q % 2 == 0 ? even : odd) + 8 * q)
-                       : float2{of_query[at ^ skew], of_query[(at + 1) ^ skew]};
-        scale = two_at(scales + 8 * q + 2 * t);
-      }
+      const float2 cosine = from.template cosines<plain>(q), logit = logits_of(cosine, from.scales(q), p.slope);
       c[q][2 * row] = cosine.x;
       c[q][2 * row + 1] = cosine.y;
-      logits[q][2 * row] = scale.x * fmaxf(cosine.x, slope * cosine.x);
-      logits[q][2 * row + 1] = scale.y * fmaxf(cosine.y, slope * cosine.y);
+      logits[q][2 * row] = logit.x;
+      logits[q][2 * row + 1] = logit.y;
     }
   }
   HA_UNROLL
   for (int q = plain ? groups - 1 : 0; q < groups; ++q)
     HA_UNROLL
     for (int i = 0; i < 4; ++i)
-      if ((m.kept >> Roles<i2t>::context(q, t, i % 2) & 1) == 0) {
+      if (!m.keeps(Roles<i2t>::context(q, threadIdx.x % 4, i % 2))) {
         logits[q][i] = -INFINITY;
         c[q][i] = 0.0f;  // behind the item: perhaps not a number
       }
 }
 
+// The sums of 16 queries over their contexts. Of more contexts than registers hold cosines are read twice.
+template <int groups, bool i2t, bool focal, class Factor>
+__device__ __forceinline__ void attend_block(const FocalTileParameters& p, const Batch& m, bool plain,
+                                             const Factor& factor, const uint8_t* item_of_query, const float* cosines,
+                                             int first, float (&dot)[2], float (&total)[2], float (&squares)[2]) {
+  const float count = static_cast<float>(m.contexts);
+  Elements<groups> logits;
+  Operands<groups> operands;
+  if constexpr (8 * groups <= kMostHeld) {
+    Elements<groups> c;
+    if (plain) {
+      read_block<groups, i2t, true>(p, m, item_of_query, cosines, first, c, logits);
+    } else {
+      read_block<groups, i2t, false>(p, m, item_of_query, cosines, first, c, logits);
+    }
+    weigh<groups, focal>(p.focal.settings, count, logits, operands, dot, total,
+                         [&](int q, int row) { return two_of<groups>(c, q, row); });
+  } else {
+    const QueryRow<i2t> from[2] = {{m, item_of_query, cosines, first, 0}, {m, item_of_query, cosines, first, 1}};
+    const auto kept = [&](int q, float2 two, float otherwise) {
+      const int context = Roles<i2t>::context(q, threadIdx.x % 4, 0);
+      return float2{m.keeps(context) ? two.x : otherwise, m.keeps(context + 1) ? two.y : otherwise};
+    };
+    HA_UNROLL
+    for (int row = 0; row < 2; ++row)
+      HA_UNROLL
+      for (int q = 0; q < groups; ++q) {
+        const float2 all = logits_of(from[row].template cosines<false>(q), from[row].scales(q), p.slope);
+        const float2 logit = kept(q, all, -INFINITY);
+        logits[q][2 * row] = logit.x;
+        logits[q][2 * row + 1] = logit.y;
+      }
+    weigh<groups, focal>(p.focal.settings, count, logits, operands, dot, total, [&](int q, int row) {
+      return kept(q, from[row].template cosines<false>(q), 0.0f);
+    });
+  }
+  if constexpr (8 * groups <= kMostHeld) {
+    squared_lengths<groups>(factor, operands, squares);
+  } else {
+    factor.add_squares(operands, squares);
+  }
+}
+
 // Step 2 for the queries of a batch.
-template <int groups, bool i2t, class LengthOf>
-__device__ __forceinline__ void attend_queries(const FocalTileParameters& p, const Batch& m,
-                                               const FactorOfTriangle<groups, i2t>& factor,
+template <int groups, bool i2t, class Factor, class LengthOf>
+__device__ __forceinline__ void attend_queries(const FocalTileParameters& p, const Batch& m, const Factor& factor,
                                                const uint8_t* item_of_query, const float* cosines,
                                                LengthOf length_of) {
-  constexpr int kBlocks = 2;
-  constexpr uint64_t kFull = ~uint64_t{0} >> (kMostContexts - 8 * (groups - 1));
-  const FocalSettings& s = p.focal.settings;
-  const bool plain = (i2t || m.start % 2 == 0) && (m.kept & kFull) == kFull;
+  constexpr bool kHeld = 8 * groups <= kMostHeld;
+  constexpr int kBlocks = kHeld ? 2 : 1;  // at a time; one of more contexts is long enough
+  constexpr uint64_t kFull = ~uint64_t{0} >> (kHeld ? 64 - 8 * (groups - 1) : 0);
+  const bool plain = (i2t || m.start % 2 == 0) && (m.kept[0] & kFull) == kFull;
+  const bool focal = p.focal.settings.focal != Focal::none;
   HA_NO_UNROLL
   for (int first = 0; first < m.queries; first += kBlocks * kBlockQueries) {
-    const int own = first + query_of_lane();
+    const int own = query_of_lane() < kBlocks * kBlockQueries ? first + query_of_lane() : m.queries;
     const float length = own < m.queries ? length_of(m.query + own) : 0.0f;
-    Sums<kBlocks> sums{};
+    Sums<2> sums{};
     HA_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
-      if (first + b * kBlockQueries >= m.queries) break;
-      Elements<groups> c, logits;
-      const int block = m.query + first + b * kBlockQueries;
-      if (plain) {
-        read_block<groups, i2t, true>(p, m, item_of_query, cosines, block, c, logits);
+      const int block = first + b * kBlockQueries;
+      if (block >= m.queries) break;
+      if (focal || !kHeld) {
+        attend_block<groups, i2t, true>(p, m, plain, factor, item_of_query, cosines, m.query + block, sums.dot[b],
+                                        sums.total[b], sums.squares[b]);
       } else {
-        read_block<groups, i2t, false>(p, m, item_of_query, cosines, block, c, logits);
+        attend_block<groups, i2t, false>(p, m, plain, factor, item_of_query, cosines, m.query + block, sums.dot[b],
+                                         sums.total[b], sums.squares[b]);
       }
-      Operands<groups> operands;
-      const float count = static_cast<float>(m.contexts);
-      if (s.focal != Focal::none) {
-        weigh<groups, true>(s, count, c, logits, operands, sums.dot[b], sums.total[b]);
-      } else {
-        weigh<groups, false>(s, count, c, logits, operands, sums.dot[b], sums.total[b]);
-      }
-      squared_lengths<groups>(factor, operands, sums.squares[b]);
     }
     const float dot = quad_sums(sums.dot), total = quad_sums(sums.total);
     const float attended = quick_sqrt(quad_sums(sums.squares)) * factor.unscale;
@@ -307,6 +442,12 @@ class Scorer {
       const int first = part * query_items / parts, last = (part + 1) * query_items / parts;
       const int contexts = context_start()[item + 1] - context_start()[item];
       if (contexts == 0 || first == last) continue;
+      if constexpr (!i2t) {
+        if (contexts > kMostHeld) {
+          score_item<kMostRegions / 8>(item, contexts, first, last);
+          continue;
+        }
+      }
       switch (context_groups(contexts)) {
         case 2:
           score_item<2>(item, contexts, first, last);
@@ -328,15 +469,23 @@ class Scorer {
   __device__ __forceinline__ const int* query_start() const { return i2t ? tile().region_start : tile().word_start; }
   __device__ __forceinline__ const int* context_start() const { return i2t ? tile().word_start : tile().region_start; }
 
-  __device__ __forceinline__ uint64_t kept_contexts(int start, int contexts) const {
-    const uint64_t all = ~uint64_t{0} >> (kMostContexts - contexts);
-    if (i2t || p_.focal.keep == nullptr) return all;
-    const uint8_t* keep = p_.focal.keep + tile().first_region + start;
-    const int lane = threadIdx.x % kLanes;
-    const uint64_t low = __ballot_sync(kAllLanes, lane < contexts && keep[lane] != 0);
-    const uint64_t high = __ballot_sync(kAllLanes, lane + kLanes < contexts && keep[lane + kLanes] != 0);
-    const uint64_t kept = low | high << kLanes;
-    return kept == 0 ? all : kept;  // an item that would keep nothing keeps all
+  __device__ __forceinline__ void find_kept_contexts(int start, int contexts, uint64_t (&kept)[kKeptWords]) const {
+    const uint8_t* keep = i2t || p_.focal.keep == nullptr ? nullptr : p_.focal.keep + tile().first_region + start;
+    uint64_t all[kKeptWords], some = 0;
+    HA_UNROLL
+    for (int w = 0; w < kKeptWords; ++w) {
+      const int left = contexts - 64 * w, context = 64 * w + static_cast<int>(threadIdx.x % kLanes);
+      all[w] = left <= 0 ? 0 : ~uint64_t{0} >> (left < 64 ? 64 - left : 0);
+      kept[w] = all[w];
+      if (keep == nullptr || left <= 0) continue;
+      const uint64_t low = __ballot_sync(kAllLanes, context < contexts && keep[context] != 0);
+      const uint64_t high = __ballot_sync(kAllLanes, context + kLanes < contexts && keep[context + kLanes] != 0);
+      kept[w] = low | high << kLanes;
+      some |= kept[w];
+    }
+    if (keep != nullptr && some == 0)  // an item that would keep nothing keeps all
+      HA_UNROLL
+      for (int w = 0; w < kKeptWords; ++w) kept[w] = all[w];
   }
 
   // Query items first .. last attend to one item, as many at a time as find room.
@@ -346,9 +495,12 @@ class Scorer {
     const Factors& factors = i2t ? p.text_factors : p.image_factors;
     const int64_t number = i2t ? int64_t{tile().text[item]} : tile().first_image + item;
     const int rank = contexts < p.regions.dim ? contexts : static_cast<int>(p.regions.dim);
-    const FactorOfTriangle<groups, i2t> factor(factors.values + factors.offsets[number], contexts, rank);
-    const int start = context_start()[item];
-    const uint64_t kept = kept_contexts(start, contexts);
+    using Factor = typename FactorOf<groups, i2t, (8 * groups <= kMostHeld)>::Type;
+    const Factor factor(factors.values + factors.offsets[number], contexts, rank);
+    Batch batch{};
+    batch.start = context_start()[item];
+    batch.contexts = contexts;
+    find_kept_contexts(batch.start, contexts, batch.kept);
     const int pitch = (contexts + 1) / 2 * 2;
     const auto room = [&](int end) {  // for results, to an even number
       return (query_start()[end] - query_start()[first] + 1) / 2 * 2;
@@ -356,9 +508,13 @@ class Scorer {
     for (int end; first < last; first = end) {
       end = first + 1;
       while (end < last && room(end + 1) + (end + 1 - first) * pitch <= kScratch) ++end;
-      const int query = query_start()[first];
-      const Batch batch{first,    end,  query,    query_start()[end] - query, start,
-                        contexts, kept, scratch_, scratch_ + room(end),       pitch};
+      batch.first = first;
+      batch.last = end;
+      batch.query = query_start()[first];
+      batch.queries = query_start()[end] - batch.query;
+      batch.results = scratch_;
+      batch.scales = scratch_ + room(end);
+      batch.pitch = pitch;
       __syncwarp();  // the scratch is no longer read
       if (i2t) {
         scale_words(p_, query_start(), cosines_, batch);

@@ -182,7 +182,8 @@ __device__ __forceinline__ void attend_to_image(const HopperParameters& p, const
           c[q][i] = 0.0f;  // beyond the image: perhaps not a number
         }
     Operands<groups> operands;
-    weigh<groups, focal>(s, static_cast<float>(count), c, logits, operands, sums.dot[b], sums.total[b]);
+    weigh<groups, focal>(s, static_cast<float>(count), logits, operands, sums.dot[b], sums.total[b],
+                         [&](int q, int row) { return two_of<groups>(c, q, row); });
     squared_lengths<groups>(factor, operands, sums.squares[b]);
     __syncwarp();
   }
@@ -229,7 +230,8 @@ __device__ __forceinline__ void attend_to_text(const HopperParameters& p, const 
         }
     }
     Operands<groups> operands;
-    weigh<groups, focal>(s, static_cast<float>(count), c, logits, operands, sums.dot[b], sums.total[b]);
+    weigh<groups, focal>(s, static_cast<float>(count), logits, operands, sums.dot[b], sums.total[b],
+                         [&](int q, int row) { return two_of<groups>(c, q, row); });
     squared_lengths<groups>(factor, operands, sums.squares[b]);
     if (groups > 2) __syncwarp();
   }

@@ -96,8 +96,17 @@ def test_focal_attention_of_all_settings_in_full_tiles(
     assert_focal(images, texts, {"atol": 1e-5, "rtol": 1e-6}, direction="both", temperature=20.0, keep=keep, **settings)
 
 
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+def test_images_of_more_regions_than_a_warp_holds(focal: str | None) -> None:
+    images, texts = ragged([100, 65, 7, 144, 36, 71, 72], 80, 71, torch.float16), ragged([13, 2, 64, 40, 1], 80, 72)
+    keep = torch.arange(images.total) % 3 != 0
+    keep[100:165] = False
+    for settings in ({}, {"keep": keep, "aggregate": "mean", "temperature": 20.0, "focal": focal}):
+        assert_focal(images, texts.to(dtype=torch.float16), {"atol": 1e-5, "rtol": 0.0}, **settings)
+
+
 def test_query_items_of_more_than_a_bin_in_full_tiles() -> None:
-    """Only contexts have to fit the epilogue for tiles: 64 of them."""
+    """Contexts have to fit the epilogue for tiles, 144 regions or 64 words; queries only the tile."""
     tolerance = {"atol": 1e-5, "rtol": 0.0}
     images, texts = ragged([36, 20, 64, 7], 40, 61, torch.float16), ragged([70, 128, 3, 60, 65], 40, 62, torch.float16)
     assert_focal(images, texts, tolerance)
