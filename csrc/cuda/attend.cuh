@@ -1,5 +1,5 @@
-// Step 2 of epilogue/focal_attention.h by a warp, for the tiles of both paths: blocks of 16 queries attend to the contexts
-// of one item. Everything here is of sm_80.
+// Step 2 of epilogue/focal_attention.h by a warp, for the tiles of both paths: blocks of 16 queries attend to the
+// contexts of one item. Everything here is of sm_80.
 //
 // Queries are rows and contexts columns of fragments of mma.sync (ptx.cuh), so a quad of lanes holds a query: each of
 // its lanes two contexts out of eight. Weights never leave the registers: as they are, they are the left operand of
@@ -162,8 +162,8 @@ struct FactorRegisters {
   }
 };
 
-// |R e|^2 of this lane's two queries of a block, the part that its columns hold. `factor.block(j, p)` is this lane's part
-// of eight rows of R by eight contexts.
+// |R e|^2 of this lane's two queries of a block, the part that its columns hold. `factor.block(j, p)` is this lane's
+// part of eight rows of R by eight contexts.
 template <int groups, class Factor>
 __device__ __forceinline__ void squared_lengths(const Factor& factor, const Operands<groups>& e, float (&squares)[2]) {
   HA_UNROLL

@@ -1,5 +1,5 @@
 // The op focal_attention on CUDA.
-#include "focal_tile.cuh"
+#include "focal_kernel.cuh"
 #include "hopper.h"
 #include "ops.h"
 #include "tensors.cuh"
