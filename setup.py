@@ -27,6 +27,8 @@ SOURCES = ROOT / "csrc"
 FACTS = "_build_info.json"
 TARGET = "2.10"  # the oldest torch that the library runs on
 TARGET_MACRO = "-DTORCH_TARGET_VERSION=0x020a000000000000"
+# Machine code of sm_80 runs on every GPU of 8.x, that of sm_90a on 9.0 alone; PTX of compute_90 is for later ones.
+# heritage_align/ops/architectures.py has the rules. sm_90a must stay: on 9.0 the library expects its kernels.
 CUDA_TARGETS = ("sm_80", "sm_90a", "compute_90")
 COMMON = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
 # Contraction to fused multiply-adds and no errno are what the kernels are written for. Nothing here reorders sums.
@@ -103,8 +105,7 @@ def quoted(flags: list[str]) -> str:
 def kernel_lines(compiler: str, nvcc: str | None, torch_root: Path, output: Path) -> list[str]:
     """The ninja file of the kernels; without ``nvcc``, CPU only."""
     include = [f"-I{torch_root}/include", f"-I{torch_root}/include/torch/csrc/api/include"]
-    targets = ["-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90a,code=sm_90a"]
-    targets += ["-gencode=arch=compute_90,code=compute_90"]
+    targets = [f"-gencode=arch=compute_{target.split('_')[1]},code={target}" for target in CUDA_TARGETS]
     nvcc_flags = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden"]
     nvcc_flags += ["-cudart=static", "--threads=0", "-diag-suppress=20012", *targets, TARGET_MACRO, *include]
     nvcc_flags += ["-Xptxas=-v"]  # registers, spills and stalls are said nowhere else; the tests read the logs

@@ -75,11 +75,32 @@ def _kernels() -> Iterator[Finding]:
         if built and MISSING[device.lower()] is None:
             targets = f" for {', '.join(facts.cuda_targets)}" if device == "CUDA" else ""
             yield Finding(f"{device} kernels", "ok", f"built{targets} against torch {facts.torch}, {facts.compiler}")
+            if device == "CUDA":
+                yield from _architectures(facts.cuda_targets)
         else:
             reason = why or facts.reason or MISSING[device.lower()] or "not built"
             yield Finding(f"{device} kernels", "missing", f"the reference runs instead: {reason}")
     planner = "built" if facts.planner else f"planning runs in Python: {facts.reason or 'not built'}"
     yield Finding("planner", "ok" if facts.planner else "missing", planner)
+
+
+def _architectures(targets: tuple[str, ...]) -> Iterator[Finding]:
+    """What runs on the GPUs that are here; where there is none, on those that there are."""
+    import torch
+
+    from heritage_align.ops.architectures import GENERATIONS, architecture
+
+    for index in range(torch.cuda.device_count()):
+        found = architecture(torch.cuda.get_device_capability(index), targets)
+        detail = f"{torch.cuda.get_device_name(index)}: {found}"
+        if found.target is None:
+            detail += "; the reference runs instead"
+        yield Finding(f"kernels on GPU {index}", "missing" if found.target is None else "ok", detail)
+    if torch.cuda.device_count() == 0:
+        for capability, examples in GENERATIONS.items():
+            found = architecture(capability, targets)
+            name = f"kernels on a GPU of {capability[0]}.{capability[1]}"
+            yield Finding(name, "missing" if found.target is None else "ok", f"{examples}: {found}")
 
 
 def _plugins(registry: Registry) -> Iterator[Finding]:

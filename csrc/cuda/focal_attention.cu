@@ -1,4 +1,5 @@
 // The op focal_attention on CUDA.
+#include "focal_kernel.cuh"
 #include "hopper.h"
 #include "ops.h"
 #include "tensors.cuh"
@@ -8,14 +9,28 @@ namespace {
 
 constexpr int64_t kWorkspaceBytes = int64_t{512} << 20;  // for items longer than a tile, at most
 
+// Whether the items and settings are those of focal_tile_kernel.
+bool fits_tile(const FocalParameters& p, int64_t max_regions, int64_t max_words) {
+  return p.settings.normaliser != Normaliser::softmax && max_words <= kProductWords && max_regions <= kTileRegions &&
+         (p.direction == Direction::i2t || max_regions <= kMostRegions) &&
+         (p.direction == Direction::t2i || max_words <= kMostWords);
+}
+
 template <class P>
 void launch(const Device& device, FocalParameters p, const Tensor& like, int64_t max_regions) {
-  int64_t blocks = blocks_for(p.tasks.count);
-  if (p.max_words <= kTileWords && max_regions <= kTileRegions) {
-    device.launch(focal_attention_kernel<P, false>, blocks, kThreads, kFocalBytes, p);
+  const bool tile = fits_tile(p, max_regions, p.max_words);
+  if (!tile && p.max_words <= kTileWords && max_regions <= kTileRegions) {
+    device.launch(focal_attention_kernel<P, false>, blocks_for(p.tasks.count), kThreads, kFocalBytes, p);
     return;
   }
-  p.max_words = std::max<int64_t>(p.max_words, kTileWords);
+  p.tasks = with_wide_tiles(p.tasks, p.regions.items, p.words.items, p.max_words);
+  int64_t blocks = blocks_for(p.tasks.count);
+  if (tile) {
+    device.launch(focal_tile_kernel<P>, blocks, kThreads, kFocalTileBytes,
+                  FocalTileParameters{p, slope_of(p.settings.rectifier), norm_of(p.settings)});
+    return;
+  }
+  p.max_words = std::max<int64_t>(p.max_words, kProductWords);
   p.pitch = std::max<int64_t>(max_regions, kTileRegions) | 1;
   const int64_t of_block = workspace_of_block(p.max_words, p.pitch);
   const int64_t affordable = std::max<int64_t>(1, kWorkspaceBytes / 4 / of_block);

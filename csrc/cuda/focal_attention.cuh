@@ -1,20 +1,12 @@
-// Focal attention, all pairs and candidates: a tile of cosines, then the three steps of epilogue/focal_attention.h in
-// one or both directions on that same tile.
+// Focal attention with any settings and items of any length: a tile of cosines, then the three steps of
+// epilogue/focal_attention.h by threads, in one or both directions on that same tile.
 #pragma once
 
 #include "product.cuh"
 
 namespace heritage_align {
 
-constexpr int kFocalPitch = kTileRegions + 1;  // odd: threads of neighbouring words meet different banks
-
-// Shared memory of a block: the tile's lists, then the chunks and, after them in time, cosines and logits.
 constexpr int kTileBytes = (static_cast<int>(sizeof(Tile)) + 127) / 128 * 128;
-constexpr int kFocalTileBytes = 2 * kTileWords * kFocalPitch * static_cast<int>(sizeof(float));
-constexpr int kFocalLengthBytes = kTileRegions * static_cast<int>(sizeof(float));
-constexpr int kFocalBytes =
-    kTileBytes + kFocalLengthBytes + (kProductBytes > kFocalTileBytes ? kProductBytes : kFocalTileBytes);
-static_assert(3 * (kFocalBytes + 1024) <= 228 * 1024, "three blocks share a Hopper multiprocessor");
 
 struct FocalParameters {
   Tasks tasks;
@@ -43,11 +35,25 @@ struct Side {
   int64_t step;
 };
 
+// The lengths of the tile's regions for i2t: measured before, or now by the block. Then a barrier must follow.
+template <int words>
+__device__ __forceinline__ const float* region_lengths_of_tile(const FocalParameters& p, const TileOf<words>& tile,
+                                                               float* own) {
+  if (p.region_lengths != nullptr) return p.region_lengths + tile.first_region;
+  if (p.direction == Direction::t2i) return nullptr;
+  const int lane = threadIdx.x % kLanes;
+  for (int r = threadIdx.x / kLanes; r < tile.n_regions; r += kThreads / kLanes) {
+    const float length = warp_length(p.regions, tile.first_region + r, lane);
+    if (lane == 0) own[r] = length;
+  }
+  return own;
+}
+
 // One direction: queries attend to contexts. `keep` is of the tile's contexts, or null. length_of(q) is the length of
 // tile row q of the queries, factor_of(item) the number of a context item, place_of(query item, context item) where
 // its score goes.
 template <class Team, class LengthOf, class NumberOf, class PlaceOf>
-__device__ __forceinline__ void attend(const FocalParameters& p, const Tile& tile, const Side& queries,
+__device__ __forceinline__ void attend(const FocalParameters& p, const WideTile& tile, const Side& queries,
                                        const Side& contexts, const uint8_t* keep, const Factors& factors,
                                        const float* cosines, float* logits, bool add, LengthOf length_of,
                                        NumberOf number_of, PlaceOf place_of) {
@@ -91,7 +97,7 @@ __device__ __forceinline__ void attend(const FocalParameters& p, const Tile& til
 }
 
 template <class Team>
-__device__ __forceinline__ void score_tile(const FocalParameters& p, const Tile& tile, const float* cosines,
+__device__ __forceinline__ void score_tile(const FocalParameters& p, const WideTile& tile, const float* cosines,
                                            float* logits, int64_t pitch, const float* lengths) {
   const Side words{tile.word_start, tile.n_texts, tile.n_words, pitch};
   const Side regions{tile.region_start, tile.n_images, tile.n_regions, 1};
@@ -111,36 +117,42 @@ __device__ __forceinline__ void score_tile(const FocalParameters& p, const Tile&
   }
 }
 
-// `spilled`: items longer than a tile; cosines and logits are then in this block's part of the workspace.
+// Shared memory of a block: the tile's lists and lengths, then the chunks and, after them in time, where no item is
+// longer than a bin or a tile, cosines and logits of a bin.
+constexpr int kFocalPitch = kTileRegions + 1;  // odd: threads of neighbouring words meet different banks
+constexpr int kFocalListBytes = (static_cast<int>(sizeof(WideTile)) + 127) / 128 * 128;
+constexpr int kFocalLengthBytes = (kTileRegions * static_cast<int>(sizeof(float)) + 127) / 128 * 128;
+constexpr int kFocalBinBytes = 2 * kTileWords * kFocalPitch * static_cast<int>(sizeof(float));
+constexpr int kFocalBytes =
+    kFocalListBytes + kFocalLengthBytes + (kProductBytes > kFocalBinBytes ? kProductBytes : kFocalBinBytes);
+static_assert(kFocalBytes <= kHalfOfShared, "two blocks share an A100's multiprocessor");
+
+// `spilled`: items longer than that; cosines, logits and lengths are then in this block's part of the workspace.
 template <class P, bool spilled>
-__global__ void __launch_bounds__(kThreads, 3) focal_attention_kernel(FocalParameters p) {
+__global__ void __launch_bounds__(kThreads, 2) focal_attention_kernel(FocalParameters p) {
   HA_SHARED_MEMORY(shared);
-  Tile& tile = *reinterpret_cast<Tile*>(shared);
-  unsigned char* stages = shared + kTileBytes + kFocalLengthBytes;
+  WideTile& tile = *reinterpret_cast<WideTile*>(shared);
+  unsigned char* stages = shared + kFocalListBytes + kFocalLengthBytes;
   float* own = spilled ? p.workspace + blockIdx.x * workspace_of_block(p.max_words, p.pitch) : nullptr;
   const int64_t pitch = spilled ? p.pitch : kFocalPitch;
   float* cosines = spilled ? own : reinterpret_cast<float*>(stages);
   float* logits = cosines + (spilled ? p.max_words : kTileWords) * pitch;
-  float* own_lengths = spilled ? logits + p.max_words * pitch : reinterpret_cast<float*>(shared + kTileBytes);
+  float* own_lengths = spilled ? logits + p.max_words * pitch : reinterpret_cast<float*>(shared + kFocalListBytes);
 
   for (int64_t task = blockIdx.x; task < p.tasks.count; task += gridDim.x) {
     const TextGroups groups = start_task<Block>(p.tasks, task, p.regions, tile);
     if (groups.first >= groups.last || tile.n_regions == 0) continue;
     if (p.keep != nullptr) find_kept<Block>(p.keep, tile);
-    const float* lengths = p.region_lengths + tile.first_region;
-    if (p.direction != Direction::t2i && p.region_lengths == nullptr) {
-      const int lane = threadIdx.x % kLanes;
-      for (int r = threadIdx.x / kLanes; r < tile.n_regions; r += kThreads / kLanes) {
-        const float length = warp_length(p.regions, tile.first_region + r, lane);
-        if (lane == 0) own_lengths[r] = length;
-      }
-      lengths = own_lengths;  // read after the barriers of the product
-    }
+    const float* lengths = region_lengths_of_tile(p, tile, own_lengths);  // read after the barriers of the product
     for (int64_t group = groups.first; group < groups.last; group += groups.step) {
       start_group<Block>(p.tasks, groups, group, p.words, tile);
-      for (int word = 0; word < tile.n_words; word += kTileWords)
+      for (int word = 0; word < tile.n_words; word += kProductWords)
         for (int region = 0; region < tile.n_regions; region += kTileRegions)
-          make_product<P>(p.words, p.regions, tile, word, region, stages, cosines + word * pitch + region, pitch);
+          make_product<P>(p.words, p.regions, tile, word, region, stages, [&](int w, int r, float x, float y) {
+            float* at = cosines + (word + w) * pitch + region + r;
+            at[0] = x;
+            if (region + r + 1 < tile.n_regions) at[1] = y;
+          });
       if (tile.n_words > 0) score_tile<Block>(p, tile, cosines, logits, pitch, lengths);
     }
   }

@@ -244,13 +244,9 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
   auto* images = static_cast<ImageList*>(image_lists.mutable_data_ptr());
   parameters.texts = texts;
   parameters.images = images;
-  const Rectifier rectifier = p.settings.rectifier;
-  parameters.slope = rectifier == Rectifier::leaky_relu ? kLeakySlope : rectifier == Rectifier::relu ? 0.0f : 1.0f;
+  parameters.slope = slope_of(p.settings.rectifier);
+  parameters.norm = norm_of(p.settings);
   parameters.weighing = weighing_of(p.settings, parameters.slope, parameters.shift);
-  const float temperature = p.settings.temperature * kLog2E;
-  parameters.norm = p.settings.normaliser == Normaliser::none ? Norm{temperature, 0.0f, 1.0f, 0.0f}
-                    : p.settings.focal == Focal::none         ? Norm{temperature, 1.0f, 0.0f, kEps}
-                                                              : Norm{temperature, 1.0f, kEps, 0.0f};
   parameters.chunks = static_cast<int>((p.words.dim * 2 + kRowBytes - 1) / kRowBytes);
   if (!describe_rows(parameters.words, storage, words, pitch, packed_rows, pitch, kBlockWords) ||
       !describe_rows(parameters.regions, storage, p.regions.values, p.regions.dim, rows, p.regions.stride,

@@ -2,7 +2,7 @@
 // factors as operands of mma.sync.
 #pragma once
 
-#include "hopper_attend.cuh"
+#include "hopper_tile.cuh"
 
 namespace heritage_align::hopper {
 

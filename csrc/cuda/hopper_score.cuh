@@ -10,7 +10,7 @@
 
 #include <type_traits>
 
-#include "hopper_attend.cuh"
+#include "hopper_tile.cuh"
 
 namespace heritage_align::hopper {
 
@@ -26,6 +26,7 @@ struct Scorer {
 };
 
 constexpr int kQueries = 2 * kBlockQueries;  // that a warp has in hand at a time: words, or regions
+constexpr int kWeightParts = 1;              // float16 a weight
 
 struct ScoredTile {
   const float* cosines;
@@ -56,13 +57,6 @@ __device__ __forceinline__ void fetch_lists(const HopperParameters& p, uint32_t 
       copy_async(reinterpret_cast<uint4*>(&lists) + at, at < kTexts ? texts + at : images + at - kTexts, 16);
   }
   copy_commit();
-}
-
-__device__ __forceinline__ float2 two_at(const float* at) { return *reinterpret_cast<const float2*>(at); }
-
-// The scale of a context's logits over an item's queries, whose rectified cosines have these squares.
-__device__ __forceinline__ float logit_scale(const Norm& norm, float squares) {
-  return norm.temperature * quick_reciprocal(fmaxf(quick_sqrt(squares) * norm.use, norm.least) + norm.more);
 }
 
 // t2i, step 1: scales by text and region; a warp has a text and 64 regions, a lane two of these.
@@ -201,9 +195,10 @@ __device__ __forceinline__ void attend_to_image(const HopperParameters& p, const
           logits[q][i] = -INFINITY;
           c[q][i] = 0.0f;  // beyond the image: perhaps not a number
         }
-    Operands<groups> weights;
-    weigh<groups, weighing>(s, static_cast<float>(count), c, logits, weights, sums.dot[b]);
-    attended_lengths<groups>(factor, weights, sums.squares[b], sums.total[b]);
+    Weights<groups, kWeightParts> weights;
+    weigh<groups, weighing, kWeightParts>(s, static_cast<float>(count), logits, weights, sums.dot[b],
+                            [&](int q, int row) { return two_of<groups>(c, q, row); });
+    attended_lengths<groups, kWeightParts>(factor, weights, sums.squares[b], sums.total[b]);
     __syncwarp();
   }
   const int word = first + query_of_lane();
@@ -250,9 +245,10 @@ __device__ __forceinline__ void attend_to_text(const HopperParameters& p, const 
           }
         }
     }
-    Operands<groups> weights;
-    weigh<groups, weighing>(s, static_cast<float>(left + t), c, logits, weights, sums.dot[b]);
-    attended_lengths<groups>(factor, weights, sums.squares[b], sums.total[b]);
+    Weights<groups, kWeightParts> weights;
+    weigh<groups, weighing, kWeightParts>(s, static_cast<float>(left + t), logits, weights, sums.dot[b],
+                            [&](int q, int row) { return two_of<groups>(c, q, row); });
+    attended_lengths<groups, kWeightParts>(factor, weights, sums.squares[b], sums.total[b]);
     __syncwarp();
   }
   const int region = first + query_of_lane();

@@ -2,6 +2,7 @@
 // things lie in shared memory.
 #pragma once
 
+#include "attend.cuh"
 #include "focal_attention.cuh"
 #include "hopper_ptx.cuh"
 #include "tensor_map.h"
@@ -13,8 +14,7 @@ constexpr int kGroups = 2;  // warpgroups that multiply 64 words each
 constexpr int kBlockWords = kGroups * kTileWords;
 constexpr int kTileColumns = kFocalColumns;    // regions of a tile: five images of 36
 constexpr int kMostImages = 20;                // images of a tile
-constexpr int kLongestItem = 64;               // regions of an image, words of a text
-constexpr float kLog2E = 1.44269504f;
+constexpr int kLongestItem = 8 * kMostGroups;  // regions of an image, words of a text
 
 // What a tile holds, made once before the tiles (hopper_prepare.cuh). A word that is none belongs to some text.
 struct alignas(16) TextList {
@@ -56,16 +56,6 @@ static_assert(kMostImages * kBlockWords + kTileColumns <= kPool, "room for one t
 constexpr int kCosinesBytes = kBlockWords * kTileColumns * static_cast<int>(sizeof(float));
 constexpr int kScratchBytes = (static_cast<int>(sizeof(Scratch)) + 127) / 128 * 128;
 
-// How the norm over an item's queries becomes the scale of logits, without a branch: temperature / (the larger of use *
-// norm and least, + more). For powers of two, so the temperature is log2(e) times what was asked for.
-struct Norm {
-  float temperature, use, least, more;
-};
-
-// How weights are made of logits: `bounded`, where these lie so close below a bound that it takes the place of the
-// largest of each query (weighing_of in hopper_focal.cu); by the largest; or with the focal filter.
-enum class Weighing { bounded, by_largest, focal };
-
 struct HopperParameters {
   CUtensorMap words;    // boxes of 128 packed words
   CUtensorMap regions;  // boxes of a tile's regions
@@ -77,7 +67,7 @@ struct HopperParameters {
   int chunks;
   Weighing weighing;
   float shift;  // of logits; 0 unless bounded
-  float slope;  // fmaxf(c, slope c) is every rectifier: leaky, none below zero, or none
+  float slope;  // of the rectifier, see slope_of
   Norm norm;
 };
 

@@ -11,8 +11,9 @@ namespace heritage_align::cuda {
 namespace {
 
 // `store`: the tensor that p.patches describes; no query has more than max_query rows.
-void launch_tiles(const Device& device, const PooledParameters& p, const Tensor& store, int64_t max_query) {
+void launch_tiles(const Device& device, PooledParameters p, const Tensor& store, int64_t max_query) {
   if (hopper::score_pooled(device, p, store, max_query)) return;
+  p.tasks = with_wide_tiles(p.tasks, p.patches.items, p.queries.items, max_query);
   const int64_t blocks = blocks_for(p.tasks.count);
   switch (p.patches.storage) {
     case Storage::f32:

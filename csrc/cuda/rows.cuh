@@ -12,6 +12,7 @@ namespace heritage_align {
 
 constexpr int kLanes = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr float kLog2E = 1.44269504f;
 
 enum class Storage : int32_t { f32, f16, bf16, i8 };
 

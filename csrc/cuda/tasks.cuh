@@ -10,7 +10,7 @@
 
 namespace heritage_align {
 
-constexpr int kTileWords = 64;     // words of a tile: the planner's bins
+constexpr int kTileWords = 64;     // words of a bin of the planner
 constexpr int kTileRegions = 144;  // regions of a tile: four images of 36
 constexpr int kTileImages = 64;    // images of a tile at most
 constexpr int kRaster = 16;        // text groups that run side by side over the images: their words stay in L2
@@ -22,9 +22,12 @@ struct Tasks {
   int64_t count;
   int64_t text_groups;      // all pairs
   int64_t image_groups;     // all pairs
+  int64_t pairs;            // candidates
   int64_t splits;           // by image: blocks that share an image's texts
   int texts_per_group;      // where no bins are given
   int images_per_group;
+  int64_t bins;             // all pairs, where the planner packed the texts
+  int bins_per_group;
   const int32_t* bin_order;
   const int32_t* bin_starts;
   const int64_t* candidates;
@@ -41,22 +44,27 @@ __device__ __forceinline__ int64_t pair_at(const Tasks& tasks, int64_t entry) {
 
 // The texts and images of a tile that have rows, in shared memory. Longer than a tile means one text, or one image,
 // alone.
-struct Tile {
+template <int words>
+struct TileOf {
+  static constexpr int kWords = words;
+
   int n_texts, n_images;
   int n_words, n_regions;
   int64_t first_image;                   // images are consecutive
   int64_t first_region;
-  int32_t text[kTileWords];
-  int64_t place[kTileWords];
-  int64_t word_row[kTileWords];          // row of the words; only the first where there are more than kTileWords
-  int word_start[kTileWords + 1];
+  int32_t text[words];
+  int64_t place[words];
+  int64_t word_row[words];               // row of the words; only the first where there are more than the tile holds
+  int word_start[words + 1];
   int region_start[kTileImages + 1];
   uint8_t keeps_some[kTileImages];
 
   __device__ int64_t row_of_word(int word) const {
-    return n_words <= kTileWords ? word_row[word] : word_row[0] + word;
+    return n_words <= words ? word_row[word] : word_row[0] + word;
   }
 };
+
+using Tile = TileOf<kTileWords>;
 
 // The groups of texts first, first + step, ... below last, all against the tile's images.
 struct TextGroups {
@@ -78,8 +86,8 @@ __device__ inline Corner corner_of(const Tasks& tasks, int64_t task) {
 
 // Sets the images of the tile and returns the groups of texts that meet them; called by the whole team, ends with a
 // barrier.
-template <class Team>
-__device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const Rows& images, Tile& tile) {
+template <class Team, int words>
+__device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const Rows& images, TileOf<words>& tile) {
   TextGroups groups{};
   int64_t first_image = 0, n_images = 1;
   if (tasks.plan == Plan::all_pairs) {
@@ -114,16 +122,17 @@ __device__ inline TextGroups start_task(const Tasks& tasks, int64_t task, const 
 
 // Lists the texts of a group that have words; called by the whole team, ends with a barrier. Its first warp works:
 // each lane looks up a text, and sums over the lanes before it give every text its place.
-template <class Team>
+template <class Team, int words>
 __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups, int64_t group, const Rows& texts,
-                                   Tile& tile) {
+                                   TileOf<words>& tile) {
   Team::sync();  // the group before is no longer read
   if (Team::thread() < kLanes) {
     const int lane = Team::thread();
     int64_t begin, end;
     if (tasks.plan == Plan::all_pairs && tasks.bin_order != nullptr) {
-      begin = tasks.bin_starts[group];
-      end = tasks.bin_starts[group + 1];
+      const int64_t first = group * tasks.bins_per_group, last = first + tasks.bins_per_group;
+      begin = tasks.bin_starts[first];
+      end = tasks.bin_starts[last < tasks.bins ? last : tasks.bins];
     } else {
       const int64_t limit = tasks.plan == Plan::all_pairs ? texts.items : groups.end;
       begin = groups.begin + group * tasks.texts_per_group;
@@ -155,7 +164,7 @@ __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups,
         tile.text[slot] = static_cast<int32_t>(text);
         tile.place[slot] = place;
         tile.word_start[slot] = start;
-        for (int w = 0; w < length && start + w < kTileWords; ++w) tile.word_row[start + w] = row + w;
+        for (int w = 0; w < length && start + w < words; ++w) tile.word_row[start + w] = row + w;
       }
       n_texts += __popc(with_words);
       n_words += __shfl_sync(kAllLanes, words_to_here, kLanes - 1);
@@ -170,8 +179,8 @@ __device__ inline void start_group(const Tasks& tasks, const TextGroups& groups,
 }
 
 // For each image of the tile, whether `keep` (of all regions) leaves it a region; ends with a barrier.
-template <class Team>
-__device__ inline void find_kept(const uint8_t* keep, Tile& tile) {
+template <class Team, int words>
+__device__ inline void find_kept(const uint8_t* keep, TileOf<words>& tile) {
   const int lane = Team::thread() % kLanes;
   for (int i = Team::thread() / kLanes; i < tile.n_images; i += Team::kSize / kLanes) {
     bool some = false;

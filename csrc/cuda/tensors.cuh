@@ -86,21 +86,30 @@ inline PairOrder order_if_worth_it(const Device& device, const Maybe& candidates
                                                   : PairOrder{};
 }
 
+// Items of at most `longest` rows that fit `room` rows.
+inline int items_that_fit(int64_t room, int64_t longest) {
+  static_assert(kTileImages <= kTileWords && kTileImages <= kTileRegions, "so that any group fits the tile's lists");
+  return static_cast<int>(std::clamp<int64_t>(room / std::max<int64_t>(longest, 1), 1, kTileImages));
+}
+
+// Blocks that share an image with many texts: enough for twice the average.
+inline int64_t splits_for(int64_t pairs, int64_t n_images, int texts_per_group) {
+  return std::clamp<int64_t>(2 * (n_images > 0 ? pairs / n_images : 0) / texts_per_group, 1, 16);
+}
+
 // The plan for all pairs, or for candidates if given. Texts and images of at most max_words and max_regions rows.
 inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidates, const PairOrder& pairs_by_image,
                         const Maybe& bin_order, const Maybe& bin_starts, int64_t max_regions, int64_t max_words) {
-  const auto how_many = [](int64_t room, int64_t longest) {
-    return static_cast<int>(std::clamp<int64_t>(room / std::max<int64_t>(longest, 1), 1, kTileImages));
-  };
-  static_assert(kTileImages <= kTileWords && kTileImages <= kTileRegions, "so that any group fits the tile's lists");
   Tasks tasks{};
-  tasks.texts_per_group = how_many(kTileWords, max_words);
-  tasks.images_per_group = how_many(kTileRegions, max_regions);
+  tasks.texts_per_group = items_that_fit(kTileWords, max_words);
+  tasks.images_per_group = items_that_fit(kTileRegions, max_regions);
   if (!candidates.has_value()) {
     tasks.plan = Plan::all_pairs;
     tasks.bin_order = data_of<int32_t>(bin_order);
     tasks.bin_starts = data_of<int32_t>(bin_starts);
-    tasks.text_groups = bin_starts.has_value() ? bin_starts->size(0) - 1
+    tasks.bins = bin_starts.has_value() ? bin_starts->size(0) - 1 : 0;
+    tasks.bins_per_group = 1;
+    tasks.text_groups = bin_starts.has_value() ? tasks.bins
                                                : (n_texts + tasks.texts_per_group - 1) / tasks.texts_per_group;
     tasks.image_groups = (n_images + tasks.images_per_group - 1) / tasks.images_per_group;
     tasks.count = tasks.text_groups * tasks.image_groups;
@@ -108,6 +117,7 @@ inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidat
     return tasks;
   }
   const int64_t pairs = candidates->size(0) * candidates->size(1);
+  tasks.pairs = pairs;
   tasks.candidates = data_of<int64_t>(candidates);
   tasks.pair_order = pairs_by_image.order;
   tasks.pair_starts = pairs_by_image.starts;
@@ -121,10 +131,26 @@ inline Tasks plan_tasks(int64_t n_images, int64_t n_texts, const Maybe& candidat
     tasks.texts_per_group = 1;
     tasks.pair_order = nullptr;  // which leaves out the pairs of no image
   }
-  // Blocks that share an image with many texts: enough for twice the average.
-  const int64_t average = n_images > 0 ? pairs / n_images : 0;
-  tasks.splits = std::clamp<int64_t>(2 * average / tasks.texts_per_group, 1, 16);
+  tasks.splits = splits_for(pairs, n_images, tasks.texts_per_group);
   tasks.count = n_images == 0 ? 0 : tasks.plan == Plan::by_image ? n_images * tasks.splits : pairs;
+  return tasks;
+}
+
+// The same plan for tiles of twice the words, which the kernels of product.cuh take.
+inline Tasks with_wide_tiles(Tasks tasks, int64_t n_images, int64_t n_texts, int64_t max_words) {
+  if (tasks.plan == Plan::by_pair) return tasks;
+  tasks.texts_per_group = items_that_fit(2 * kTileWords, max_words);
+  if (tasks.plan == Plan::by_image) {
+    tasks.splits = splits_for(tasks.pairs, n_images, tasks.texts_per_group);
+    tasks.count = n_images * tasks.splits;
+    return tasks;
+  }
+  // A text longer than a bin is alone in it, and two such bins need not fit a tile.
+  tasks.bins_per_group = max_words <= kTileWords ? 2 : 1;
+  tasks.text_groups = tasks.bin_starts != nullptr
+                          ? (tasks.bins + tasks.bins_per_group - 1) / tasks.bins_per_group
+                          : (n_texts + tasks.texts_per_group - 1) / tasks.texts_per_group;
+  tasks.count = tasks.text_groups * tasks.image_groups;
   return tasks;
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from . import checks
+from .architectures import architecture
 from .build_info import build_info
 from .registration import register_all
 
@@ -46,7 +47,22 @@ def _find_missing() -> dict[str, str | None]:
 MISSING = _find_missing()
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=64)
+def _gpu_reason(index: int | None) -> str | None:
+    """Why the CUDA kernels do not run on a GPU, or None."""
+    found = architecture(torch.cuda.get_device_capability(index), build_info().cuda_targets)
+    return f"{torch.cuda.get_device_name(index)}: {found.reason}" if found.target is None else None
+
+
+def _reason(device: torch.device) -> str | None:
+    """Why the kernels of a device do not run there, or None. While torch.compile traces, the GPU is not looked at."""
+    reason = MISSING[device.type]
+    if reason is not None or device.type != "cuda" or torch.compiler.is_compiling():
+        return reason
+    return _gpu_reason(device.index)
+
+
+@lru_cache(maxsize=64)
 def _say_once(device: str, reason: str) -> None:
     warnings.warn(
         f"heritage_align.ops: no compiled {device} kernels, the slow reference runs instead: {reason}",
@@ -73,8 +89,8 @@ def run(op: Callable[..., torch.Tensor], *args: object) -> torch.Tensor:
 def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> str:
     """Resolve ``backend`` for inputs on ``device`` to "reference", "cpu" or "cuda".
 
-    "auto" takes the kernels of the device if they are built (saying once that they are not) and the reference for
-    float64, which the kernels do not store.
+    "auto" takes the kernels of the device if they are built and run there (saying once that they do not) and the
+    reference for float64, which the kernels do not store.
 
     Raises:
         ValueError: for an unknown backend, or one that cannot serve these inputs.
@@ -86,7 +102,7 @@ def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) ->
     if backend == "auto":
         if wide or device.type not in ("cpu", "cuda"):
             return "reference"
-        reason = MISSING[device.type]
+        reason = _reason(device)
         if reason is None:
             return device.type
         if not torch.compiler.is_compiling():
@@ -96,7 +112,7 @@ def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) ->
         raise ValueError(f"backend {backend!r} needs inputs on {backend}; they are on {device}")
     if wide:
         raise ValueError(f"backend {backend!r} stores float32, float16, bfloat16 or int8; got float64")
-    reason = MISSING[backend]
+    reason = _reason(device)
     if reason is not None:
         raise ValueError(f"backend {backend!r} is not available: {reason}")
     return backend

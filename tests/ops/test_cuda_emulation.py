@@ -17,8 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from heritage_align import ops
 from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, patch_weighted, reference
@@ -84,6 +86,79 @@ def test_focal_attention_of_all_settings(rectifier: str, normalise: str, focal: 
         aggregate=aggregate,
         temperature=20.0,
     )
+
+
+@pytest.mark.parametrize(("focal", "aggregate"), [(None, "lse"), ("equal", "mean"), ("prob", "max"), ("sheng", "sum")])
+@pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "none"), ("none", "l2")])
+def test_focal_attention_of_all_settings_in_full_tiles(
+    rectifier: str, normalise: str, focal: str | None, aggregate: str
+) -> None:
+    # Images that start at odd regions, more texts than a warp scores at a time, items of each number of fragments.
+    images = ragged([9, 64, 1, 5, 36, 24, 55, 0, 40], 64, 51, torch.float16)
+    texts = ragged([3, 2, 6, 1] + [1] * 40 + [50, 33, 20], 64, 52, torch.float16)
+    settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate}
+    keep = torch.arange(images.total) % 5 != 0
+    assert_focal(images, texts, {"atol": 1e-5, "rtol": 1e-6}, direction="both", temperature=20.0, keep=keep, **settings)
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+def test_images_of_more_regions_than_a_warp_holds(focal: str | None) -> None:
+    images, texts = ragged([100, 65, 7, 144, 36, 71, 72], 80, 71, torch.float16), ragged([13, 2, 64, 40, 1], 80, 72)
+    keep = torch.arange(images.total) % 3 != 0
+    keep[100:165] = False
+    for settings in ({}, {"keep": keep, "aggregate": "mean", "temperature": 20.0, "focal": focal}):
+        assert_focal(images, texts.to(dtype=torch.float16), {"atol": 1e-5, "rtol": 0.0}, **settings)
+
+
+def test_query_items_of_more_than_a_bin_in_full_tiles() -> None:
+    """Contexts have to fit the epilogue for tiles, 144 regions or 64 words; queries only the tile."""
+    tolerance = {"atol": 1e-5, "rtol": 0.0}
+    images, texts = ragged([36, 20, 64, 7], 40, 61, torch.float16), ragged([70, 128, 3, 60, 65], 40, 62, torch.float16)
+    assert_focal(images, texts, tolerance)
+    images, texts = ragged([144, 100, 3, 36], 40, 63, torch.float16), ragged([13, 64, 2], 40, 64, torch.float16)
+    assert_focal(images, texts, tolerance, direction="i2t")
+
+
+@hypothesis.settings(
+    max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(
+    regions=st.lists(st.integers(0, 64), max_size=6),
+    words=st.lists(st.integers(0, 70), max_size=6),
+    dim=st.integers(1, 40),
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8]),
+    direction=st.sampled_from(["t2i", "i2t", "both"]),
+    strided=st.booleans(),
+)
+def test_ragged_shapes_of_tiles(
+    regions: list[int], words: list[int], dim: int, dtype: torch.dtype, direction: str, strided: bool
+) -> None:
+    images, texts = ragged(regions, dim, 65, dtype), ragged(words, dim, 66, dtype)
+    if strided:  # rows that do not start at multiples of 16 bytes
+        wide = torch.zeros(images.total, dim + 3, dtype=dtype)
+        wide[:, 1 : dim + 1] = images.values
+        images = ops.Ragged(wide[:, 1 : dim + 1], images.offsets, images.scales)
+    assert_focal(images, texts, {"atol": 2e-5, "rtol": 0.0}, direction=direction)
+    ours, theirs = (ops.maxsim_score(texts, images, backend=backend) for backend in ("auto", "reference"))
+    torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-6)
+
+
+def test_a_pair_alone_scores_as_in_a_tile_of_many() -> None:
+    images = ragged([36, 5, 49, 0, 1, 33, 36, 36], 40, 67, torch.float16)
+    texts = ragged([13, 0, 1, 25, 32, 7, *[2, 5] * 9], 40, 68, torch.float16)
+    queries = ragged([1] * 9, 40, 69, torch.float16)
+    focal = partial(ops.focal_attention_score, direction="both", focal="prob", aggregate="mean")
+    softmax = partial(ops.patch_weighted_score, temperature=0.1)
+    scores: list[tuple[ops.Ragged, Callable[[ops.Ragged, ops.Ragged], torch.Tensor]]] = [
+        (texts, focal),
+        (texts, lambda images, texts: ops.maxsim_score(texts, images)),
+        (queries, lambda images, queries: softmax(queries.values, images)),
+    ]
+    for theirs, score in scores:
+        together = score(images, theirs)
+        for i in range(len(images)):
+            for j in range(0, len(theirs), 4):
+                assert torch.equal(score(images[i : i + 1], theirs[j : j + 1]).squeeze(), together[i, j])
 
 
 @pytest.mark.parametrize("dim", [64, 72, 37])

@@ -81,6 +81,26 @@ inline void halves_of_bytes(uint32_t bytes, uint32_t& low, uint32_t& high) {
   high = half(2) | half(3) << 16;
 }
 
+// ldmatrix: lane 8 i + r hands in where row r of matrix i is, and gets four bytes of row lane / 4 of every matrix.
+template <int count>
+inline void load_matrices(uint32_t (&matrices)[count], const void* row) {
+  struct Lane {
+    uint32_t* matrices;
+    const unsigned char* row;
+  };
+  Lane mine{matrices, static_cast<const unsigned char*>(row)};
+  emulation::warp_collective(
+      [](void* const* lanes) {
+        for (int i = 0; i < count; ++i)
+          for (int l = 0; l < 32; ++l) {
+            const unsigned char* from = static_cast<const Lane*>(lanes[8 * i + l / 4])->row;
+            if (reinterpret_cast<uintptr_t>(from) % 16 != 0) abort();
+            memcpy(&static_cast<const Lane*>(lanes[l])->matrices[i], from + 4 * (l % 4), 4);
+          }
+      },
+      &mine);
+}
+
 template <class Accumulator>
 struct Fragments {
   Accumulator (*c)[4];

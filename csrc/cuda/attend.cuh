@@ -1,4 +1,5 @@
-// Step 2 of epilogue/focal_attention.h by a warp: blocks of 16 queries attend to the contexts of one item.
+// Step 2 of epilogue/focal_attention.h by a warp, for the tiles of both paths: blocks of 16 queries attend to the
+// contexts of one item. Everything here is of sm_80.
 //
 // Queries are rows and contexts columns of fragments of mma.sync (ptx.cuh), so a quad of lanes holds a query: each of
 // its lanes two contexts out of eight. Weights never leave the registers: as they are, they are the left operand of
@@ -10,15 +11,42 @@
 // unrounded weights, by 3e-5. A second float16 for the weights would cost a quarter more instructions.
 #pragma once
 
-#include "hopper_tile.cuh"
+#include "rows.cuh"
 
-namespace heritage_align::hopper {
+namespace heritage_align {
 
 constexpr int kBlockQueries = 16;
 constexpr float kLargestExponent = 15.0f;  // of a weight: float16 then holds 39 binary places below it
 
-// Contexts are taken in groups of eight, and there is code for every number of them up to kMostGroups.
-constexpr int kMostGroups = kLongestItem / 8;
+// How the norm over an item's queries becomes the scale of logits, without a branch: temperature / (the larger of use *
+// norm and least, + more). For powers of two, so the temperature is log2(e) times what was asked for.
+struct Norm {
+  float temperature, use, least, more;
+};
+
+// Of every normaliser but softmax.
+inline Norm norm_of(const FocalSettings& s) {
+  const float temperature = s.temperature * kLog2E;
+  if (s.normaliser == Normaliser::none) return {temperature, 0.0f, 1.0f, 0.0f};
+  return s.focal == Focal::none ? Norm{temperature, 1.0f, 0.0f, kEps} : Norm{temperature, 1.0f, kEps, 0.0f};
+}
+
+// fmaxf(c, slope * c) is every rectifier: leaky, none below zero, or none.
+inline float slope_of(Rectifier rectifier) {
+  return rectifier == Rectifier::leaky_relu ? kLeakySlope : rectifier == Rectifier::relu ? 0.0f : 1.0f;
+}
+
+// The scale of a context's logits over an item's queries, whose rectified cosines have these squares.
+__device__ __forceinline__ float logit_scale(const Norm& norm, float squares) {
+  return norm.temperature * quick_reciprocal(fmaxf(quick_sqrt(squares) * norm.use, norm.least) + norm.more);
+}
+
+// How weights are made of logits: `bounded`, where these lie so close below a bound that it takes the place of the
+// largest of each query (weighing_of in hopper_focal.cu); by the largest; or with the focal filter.
+enum class Weighing { bounded, by_largest, focal };
+
+// Contexts are taken in groups of eight. Hopper's tiles have code for every number of them up to kMostGroups.
+constexpr int kMostGroups = 8;
 __host__ __device__ constexpr int context_groups(int64_t contexts) {
   return contexts <= 8 ? 1 : static_cast<int>((contexts + 7) / 8);
 }
@@ -31,6 +59,8 @@ constexpr int factor_singles(int groups) { return groups / 2 + (groups % 2) * gr
 __host__ __device__ constexpr int factor_blocks(int groups) { return groups * (groups + 1) / 2; }
 static_assert(2 * factor_pairs(5) + factor_singles(5) == factor_blocks(5), "all blocks of an odd number of groups");
 static_assert(2 * factor_pairs(8) + factor_singles(8) == factor_blocks(8), "and of an even one");
+
+__device__ __forceinline__ float2 two_at(const float* at) { return *reinterpret_cast<const float2*>(at); }
 
 __device__ __forceinline__ float quad_sum(float x) {
   x += __shfl_xor_sync(kAllLanes, x, 1);
@@ -46,7 +76,13 @@ template <int groups>
 using Elements = float[groups][4];
 
 template <int groups>
-using Operands = uint32_t[groups][2];  // two float16 of each of this lane's two queries
+__device__ __forceinline__ float2 two_of(const Elements<groups>& elements, int p, int row) {
+  return {elements[p][2 * row], elements[p][2 * row + 1]};
+}
+
+// Two float16 of each of this lane's two queries, and with two parts what these leave of the weights.
+template <int groups, int parts>
+using Weights = uint32_t[parts][groups][2];
 
 // Over the contexts, of each of this lane's two queries of a block. `dot` and `squares`: of this lane's contexts, until
 // they meet in quad_sums; `total`: of all.
@@ -92,10 +128,11 @@ __device__ __forceinline__ void filter_quad(const FocalSettings& s, float count,
   }
 }
 
-// From cosines and logits (in powers of two; -inf: no weight) to weights, and to their sum with the cosines.
-template <int groups, Weighing weighing>
-__device__ __forceinline__ void weigh(const FocalSettings& s, float count, const Elements<groups>& cosines,
-                                      Elements<groups>& e, Operands<groups>& weights, float (&dot)[2]) {
+// From logits (in powers of two; -inf: no weight) to weights, and to their sum with the cosines. `cosines_of(p, row)` are
+// those of a lane's two contexts of group p.
+template <int groups, Weighing weighing, int parts, class CosinesOf>
+__device__ __forceinline__ void weigh(const FocalSettings& s, float count, Elements<groups>& e,
+                                      Weights<groups, parts>& weights, float (&dot)[2], CosinesOf cosines_of) {
   HA_UNROLL
   for (int row = 0; row < 2; ++row) {
     float top = 0.0f;
@@ -110,13 +147,20 @@ __device__ __forceinline__ void weigh(const FocalSettings& s, float count, const
       HA_UNROLL
       for (int i = 2 * row; i < 2 * row + 2; ++i)
         e[p][i] = power_of_two(weighing == Weighing::bounded ? e[p][i] : e[p][i] - top);
-    if (weighing == Weighing::focal) filter_quad<groups>(s, count, e, row);
+    if (weighing == Weighing::focal && s.focal != Focal::none) filter_quad<groups>(s, count, e, row);
     HA_UNROLL
     for (int p = 0; p < groups; ++p) {
+      const float2 cosines = cosines_of(p, row);
       const uint32_t pair = halves_of_floats(e[p][2 * row], e[p][2 * row + 1]);
-      dot[row] += float_of_f16(static_cast<uint16_t>(pair)) * cosines[p][2 * row];
-      dot[row] += float_of_f16(static_cast<uint16_t>(pair >> 16)) * cosines[p][2 * row + 1];
-      weights[p][row] = pair;
+      float a = float_of_f16(static_cast<uint16_t>(pair)), b = float_of_f16(static_cast<uint16_t>(pair >> 16));
+      weights[0][p][row] = pair;
+      if constexpr (parts == 2) {
+        weights[1][p][row] = halves_of_floats(e[p][2 * row] - a, e[p][2 * row + 1] - b);
+        a = e[p][2 * row];
+        b = e[p][2 * row + 1];
+      }
+      dot[row] += a * cosines.x;
+      dot[row] += b * cosines.y;
     }
   }
 }
@@ -153,27 +197,32 @@ struct FactorRegisters {
 };
 
 // Of this lane's two queries of a block: |R e|^2, the part that its columns hold, and the sum of the weights, as their
-// product with ones. Products of one context step go to different rows of R one after the other, so that none waits for
-// the one before it.
-template <int groups>
-__device__ __forceinline__ void attended_lengths(const FactorRegisters<groups>& factor, const Operands<groups>& weights,
+// product with ones. `factor` has R's operands: pair(j, P) and single(j, q), as FactorRegisters. Products of one context
+// step go to different rows of R one after the other, so that none waits for the one before it.
+template <int groups, int parts, class Factor>
+__device__ __forceinline__ void attended_lengths(const Factor& factor, const Weights<groups, parts>& weights,
                                                  float (&squares)[2], float (&total)[2]) {
   constexpr uint32_t ones = 0x3c003c00u;
   float y[groups][4] = {}, sum[4] = {};
   HA_UNROLL
   for (int P = 0; P < groups / 2; ++P) {
-    const uint32_t e[4] = {weights[2 * P][0], weights[2 * P][1], weights[2 * P + 1][0], weights[2 * P + 1][1]};
     uint4 r[groups];
     HA_UNROLL
     for (int j = 0; j <= 2 * P; ++j) r[j] = factor.pair(j, P);
     const uint2 last = factor.single(2 * P + 1, 2 * P + 1);
     HA_UNROLL
-    for (int j = 0; j <= 2 * P; ++j) mma_f16(y[j], e, {r[j].x, r[j].y});
-    mma_f16_half(y[2 * P + 1], weights[2 * P + 1], last.x);
-    mma_f16(sum, e, {ones, ones});
-    HA_UNROLL
-    for (int j = 0; j <= 2 * P; ++j) mma_f16(y[j], e, {r[j].z, r[j].w});
-    mma_f16_half(y[2 * P + 1], weights[2 * P + 1], last.y);
+    for (int part = 0; part < parts; ++part) {
+      const auto& w = weights[part];
+      const uint32_t e[4] = {w[2 * P][0], w[2 * P][1], w[2 * P + 1][0], w[2 * P + 1][1]};
+      HA_UNROLL
+      for (int j = 0; j <= 2 * P; ++j) mma_f16(y[j], e, {r[j].x, r[j].y});
+      mma_f16_half(y[2 * P + 1], w[2 * P + 1], last.x);
+      mma_f16(sum, e, {ones, ones});
+      if (part > 0) continue;  // what both leave is below 2^-22
+      HA_UNROLL
+      for (int j = 0; j <= 2 * P; ++j) mma_f16(y[j], e, {r[j].z, r[j].w});
+      mma_f16_half(y[2 * P + 1], w[2 * P + 1], last.y);
+    }
   }
   if constexpr (groups % 2 != 0) {
     constexpr int q = groups - 1;
@@ -181,10 +230,15 @@ __device__ __forceinline__ void attended_lengths(const FactorRegisters<groups>& 
     HA_UNROLL
     for (int j = 0; j < groups; ++j) r[j] = factor.single(j, q);
     HA_UNROLL
-    for (int j = 0; j < groups; ++j) mma_f16_half(y[j], weights[q], r[j].x);
-    mma_f16_half(sum, weights[q], ones);
-    HA_UNROLL
-    for (int j = 0; j < groups; ++j) mma_f16_half(y[j], weights[q], r[j].y);
+    for (int part = 0; part < parts; ++part) {
+      const auto& w = weights[part];
+      HA_UNROLL
+      for (int j = 0; j < groups; ++j) mma_f16_half(y[j], w[q], r[j].x);
+      mma_f16_half(sum, w[q], ones);
+      if (part > 0) continue;
+      HA_UNROLL
+      for (int j = 0; j < groups; ++j) mma_f16_half(y[j], w[q], r[j].y);
+    }
   }
   HA_UNROLL
   for (int j = 0; j < groups; ++j)
@@ -221,4 +275,4 @@ __device__ __forceinline__ float cosine_of(float dot, float lengths, float total
   return dot * quick_reciprocal(fmaxf(lengths, total * kEps));
 }
 
-}  // namespace heritage_align::hopper
+}  // namespace heritage_align
