@@ -82,7 +82,7 @@ inline void fold_item(const Rows& rows, int64_t first, int64_t m, const float* w
                       bool renormalise, float* weights, float* wide, float* out) {
   memset(out, 0, sizeof(float) * rows.dim);
   if (m == 0) return;
-  multiply_direct(rows, first, m, whole, 1, wide, weights, m);
+  multiply_direct(rows, first, m, whole, 1, 0, wide, weights, m);
   if (temperature > 0.0f) {
     const float top = largest_of(weights, m);
     float mass = 0.0f;
