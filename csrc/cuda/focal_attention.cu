@@ -68,7 +68,7 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   p.scores = static_cast<float*>(scores.mutable_data_ptr());
   if (candidates.has_value() && hopper::score_focal_pairs(device, p, *candidates, words, max_regions)) return scores;
 
-  fill_scores(scores);
+  fill_scores(device, scores);
   Maybe order_memory;
   const PairOrder order =
       order_if_worth_it(device, candidates, pair_order, pair_starts, p.regions.items, nullptr, order_memory);

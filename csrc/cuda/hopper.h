@@ -13,8 +13,9 @@ namespace heritage_align::hopper {
 // Whether the path is to be taken where it fits: on a GPU of compute capability 9.0, unless HERITAGE_ALIGN_CUDA_PATH is
 // "ampere".
 inline bool chosen(const Device& device) {
+  if (!device.is_hopper()) return false;
   const char* path = std::getenv("HERITAGE_ALIGN_CUDA_PATH");
-  return device.is_hopper() && (path == nullptr || std::strcmp(path, "ampere") != 0);
+  return path == nullptr || std::strcmp(path, "ampere") != 0;
 }
 
 // Focal attention of all pairs. fits_focal: whether the path is chosen and the problem such that score_focal may be

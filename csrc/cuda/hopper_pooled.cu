@@ -519,17 +519,21 @@ __global__ void __launch_bounds__(kThreads) add_parts_kernel(PartsParameters p) 
 }
 
 // Ranges of items for each tile of query rows, so that all multiprocessors end together. A range costs its rows, half
-// an item for not ending where it should, and about 400 rows for what happens once: the words, the first copies.
+// an item for not ending where it should, and about 400 rows for what happens once: the words, the first copies. That
+// falls with the number of ranges until there is one more wave of blocks, so only the most that a number of waves takes
+// is looked at: this is done at every call, and a thousand divisions would be most of its time on the host.
 int64_t ranges_for(int64_t row_tiles, int64_t rows, int64_t items, int64_t multiprocessors) {
-  const int64_t most = std::min<int64_t>(items, std::max<int64_t>(1, 8 * multiprocessors / row_tiles));
+  constexpr int64_t most_waves = 8;
   int64_t best = 1, least = std::numeric_limits<int64_t>::max();
-  for (int64_t ranges = 1; ranges <= most; ++ranges) {
-    const int64_t waves = (row_tiles * ranges + multiprocessors - 1) / multiprocessors;
+  for (int64_t waves = 1; waves <= most_waves; ++waves) {
+    const int64_t ranges = std::min(items, waves * multiprocessors / row_tiles);
+    if (ranges == 0) continue;
     const int64_t cost = waves * (rows / ranges + rows / items / 2 + 400);
     if (cost < least) {
       least = cost;
       best = ranges;
     }
+    if (ranges == items) break;
   }
   return best;
 }

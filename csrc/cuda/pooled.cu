@@ -105,7 +105,7 @@ Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor
     if (rerank(device, p, *candidates)) return scores;
   }
 
-  fill_scores(scores);
+  fill_scores(device, scores);
   Maybe order_memory;
   const PairOrder order =
       order_if_worth_it(device, candidates, pair_order, pair_starts, rows.items, nullptr, order_memory);
@@ -147,7 +147,7 @@ Tensor maxsim(Tensor queries, Maybe query_scales, Tensor query_offsets, Tensor d
   const Rows texts =
       words_for(device, rows.storage, queries, rows_of(queries, query_scales, query_offsets), memory);
   Tensor scores = room_for_scores(documents, rows.items, texts.items, candidates);
-  fill_scores(scores);
+  fill_scores(device, scores);
   Maybe order_memory;
   const PairOrder order =
       order_if_worth_it(device, candidates, pair_order, pair_starts, rows.items, nullptr, order_memory);

@@ -1,4 +1,4 @@
-// What is done to rows before a product, once each: words in the dtype that the product takes, and lengths of rows.
+// What is done before a product, once each: words in the dtype that the product takes, lengths of rows, scores of -inf.
 #include "tensors.cuh"
 
 namespace heritage_align {
@@ -6,6 +6,8 @@ namespace {
 
 constexpr int kRowThreads = 128;  // a warp a row
 constexpr int kRowsOfBlock = kRowThreads / kLanes;
+constexpr int kFillThreads = 256;
+constexpr int64_t kFillBlocks = 2048;  // the threads of 132 multiprocessors and more; each goes on from there
 
 struct ConvertParameters {
   Rows from;
@@ -47,7 +49,26 @@ __global__ void __launch_bounds__(kRowThreads) row_lengths_kernel(LengthParamete
   }
 }
 
+struct FillParameters {
+  float* scores;  // as torch allocates them: at a multiple of 16 bytes
+  int64_t count;
+};
+
+__global__ void __launch_bounds__(kFillThreads) fill_scores_kernel(FillParameters p) {
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kFillThreads + threadIdx.x, whole = p.count / 4;
+  const float4 four{-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+  for (int64_t i = thread; i < whole; i += static_cast<int64_t>(gridDim.x) * kFillThreads)
+    reinterpret_cast<float4*>(p.scores)[i] = four;
+  if (thread < p.count % 4) p.scores[4 * whole + thread] = -INFINITY;
+}
+
 }  // namespace
+
+void fill_scores(const Device& device, Tensor& scores) {
+  const int64_t count = scores.numel(), blocks = (count / 4 + kFillThreads) / kFillThreads;
+  device.launch(fill_scores_kernel, count == 0 ? 0 : std::min<int64_t>(blocks, kFillBlocks), kFillThreads, 0,
+                FillParameters{static_cast<float*>(scores.mutable_data_ptr()), count});
+}
 
 Rows words_for(const Device& device, Storage regions, const Tensor& values, const Rows& words, Maybe& memory) {
   const Storage wanted = regions == Storage::i8 && words.storage != Storage::i8 ? Storage::f16 : regions;

@@ -15,8 +15,10 @@
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <unordered_set>
 
 namespace heritage_align {
 
@@ -29,27 +31,66 @@ namespace heritage_align {
 
 constexpr size_t kSharedBytesOfBlock = 99 * 1024;  // what every GPU since sm_80 gives a block
 
+// What stays as it is for as long as the process lives: the driver is asked once, not at every call of an op.
+class DeviceFacts {
+ public:
+  // Of a device that is current.
+  static DeviceFacts& of(int32_t index) {
+    constexpr int32_t most = 128;  // torch numbers devices in eight bits
+    static DeviceFacts facts[most];
+    if (index < 0 || index >= most) throw std::runtime_error("heritage_align: no CUDA device " + std::to_string(index));
+    std::call_once(facts[index].asked_, [index] { facts[index].ask(index); });
+    return facts[index];
+  }
+
+  int multiprocessors() const { return multiprocessors_; }
+  bool is_hopper() const { return is_hopper_; }
+
+  // Allows a kernel all the shared memory that a block may have, once. Always the most: threads that launch one kernel
+  // with different sizes share this number.
+  void allow_all_shared_memory(const void* kernel) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (allowed_.count(kernel) != 0) return;
+    HA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes_of_block_));
+    allowed_.insert(kernel);
+  }
+
+ private:
+  void ask(int32_t index) {
+    const auto attribute = [index](cudaDeviceAttr which) {
+      int value = 0;
+      HA_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, index));
+      return value;
+    };
+    multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
+    shared_bytes_of_block_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    is_hopper_ =
+        attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+  }
+
+  std::once_flag asked_;
+  int multiprocessors_ = 0, shared_bytes_of_block_ = 0;
+  bool is_hopper_ = false;
+  std::mutex mutex_;
+  std::unordered_set<const void*> allowed_;
+};
+
 // Makes the device of a tensor current for as long as it lives, and launches on its current stream.
 class Device {
  public:
   explicit Device(const torch::stable::Tensor& tensor)
-      : index_(tensor.get_device_index()), guard_(index_), stream_(current_stream(index_)) {}
+      : index_(tensor.get_device_index()), guard_(index_), stream_(current_stream(index_)),
+        facts_(DeviceFacts::of(index_)) {}
 
   cudaStream_t stream() const { return stream_; }
-  int multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
-  bool is_hopper() const {
-    return attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0;
-  }
+  int multiprocessors() const { return facts_.multiprocessors(); }
+  bool is_hopper() const { return facts_.is_hopper(); }
 
   template <class Parameters>
   void launch(void (*kernel)(Parameters), int64_t blocks, int threads, size_t shared_bytes,
               const Parameters& parameters) const {
     if (blocks == 0) return;
-    // Always the most that a block may have: threads that launch one kernel with different sizes share this number.
-    if (shared_bytes > 48 * 1024)
-      HA_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)));
+    if (shared_bytes > 48 * 1024) facts_.allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream_>>>(parameters);
     HA_CUDA_CHECK(cudaGetLastError());
   }
@@ -67,15 +108,10 @@ class Device {
     return static_cast<cudaStream_t>(stream);
   }
 
-  int attribute(cudaDeviceAttr which) const {
-    int value = 0;
-    HA_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, index_));
-    return value;
-  }
-
   int32_t index_;
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_;
+  DeviceFacts& facts_;
 };
 
 }  // namespace heritage_align

@@ -1,15 +1,23 @@
 // Between torch's tensors and the kernels' plain data: what every op here needs on the host.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
-#include <vector>
 
 #include "pairs.cuh"
 #include "stream.h"
 #include "tasks.cuh"
+
+// Newer headers say what went wrong in torch, such as how much memory was asked for.
+#ifdef STABLE_TORCH_ERROR_CODE_CHECK
+#define HA_TORCH_CHECK(call) STABLE_TORCH_ERROR_CODE_CHECK(call)
+#else
+#define HA_TORCH_CHECK(call) TORCH_ERROR_CODE_CHECK(call)
+#endif
 
 namespace heritage_align {
 
@@ -37,8 +45,21 @@ const E* data_of(const Maybe& tensor) {
   return tensor.has_value() ? static_cast<const E*>(tensor->const_data_ptr()) : nullptr;
 }
 
-inline Tensor new_tensor(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
-  return torch::stable::new_empty(like, shape, dtype);
+// Through the shim that allocates: torch::stable::new_empty looks its op up by name and boxes the arguments, which takes
+// as long as a launch.
+inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType dtype) {
+  constexpr size_t most = 2;
+  STD_TORCH_CHECK(shape.size() <= most, "new tensors have a row or a matrix of numbers");
+  int64_t strides[most] = {1, 1};
+  if (shape.size() == most) strides[0] = std::max<int64_t>(1, shape.begin()[1]);
+  int32_t device_type, device_index;
+  HA_TORCH_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  HA_TORCH_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  AtenTensorHandle made = nullptr;
+  HA_TORCH_CHECK(aoti_torch_empty_strided(
+      static_cast<int64_t>(shape.size()), shape.begin(), strides,
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)), device_type, device_index, &made));
+  return Tensor(made);
 }
 
 inline Rows rows_of(const Tensor& values, const Maybe& scales, const Maybe& offsets) {
@@ -65,6 +86,9 @@ Rows words_for(const Device& device, Storage regions, const Tensor& values, cons
 
 // The length of every row, (rows,) float32.
 Tensor lengths_of(const Device& device, const Tensor& values, const Rows& rows);
+
+// -inf, what an empty item or no candidate scores, everywhere; for kernels that do not write those themselves.
+void fill_scores(const Device& device, Tensor& scores);
 
 // Candidates image by image; `memory` keeps the order alive. With `scores`, pairs of no image get -inf there.
 PairOrder order_pairs(const Device& device, const Tensor& candidates, int64_t n_images, float* scores, Maybe& memory);
@@ -155,12 +179,8 @@ inline Tasks with_wide_tiles(Tasks tasks, int64_t n_images, int64_t n_texts, int
 }
 
 inline Tensor room_for_scores(const Tensor& like, int64_t n_images, int64_t n_texts, const Maybe& candidates) {
-  std::vector<int64_t> shape{n_images, n_texts};
-  if (candidates.has_value()) shape = {candidates->size(0), candidates->size(1)};
-  return new_tensor(like, shape, ScalarType::Float);
+  return candidates.has_value() ? new_tensor(like, {candidates->size(0), candidates->size(1)}, ScalarType::Float)
+                                : new_tensor(like, {n_images, n_texts}, ScalarType::Float);
 }
-
-// What an empty item, or no candidate, scores; for kernels that do not write those themselves.
-inline void fill_scores(Tensor& scores) { torch::stable::fill_(scores, -std::numeric_limits<double>::infinity()); }
 
 }  // namespace heritage_align

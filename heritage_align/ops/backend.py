@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from . import checks
-from .architectures import architecture
+from .architectures import Architecture, architecture
 from .build_info import build_info
 from .registration import register_all
 
@@ -48,10 +49,22 @@ MISSING = _find_missing()
 
 
 @lru_cache(maxsize=64)
-def _gpu_reason(index: int | None) -> str | None:
-    """Why the CUDA kernels do not run on a GPU, or None."""
-    found = architecture(torch.cuda.get_device_capability(index), build_info().cuda_targets)
-    return f"{torch.cuda.get_device_name(index)}: {found.reason}" if found.target is None else None
+def _architecture(index: int | None, _path: str | None) -> Architecture:
+    """What runs on a GPU while HERITAGE_ALIGN_CUDA_PATH is ``_path``: the driver is asked once."""
+    return architecture(torch.cuda.get_device_capability(index), build_info().cuda_targets)
+
+
+def architecture_of(device: torch.device) -> Architecture:
+    """What of this build runs on a GPU."""
+    return _architecture(device.index, os.environ.get("HERITAGE_ALIGN_CUDA_PATH"))
+
+
+def kernels_on(device: torch.device) -> str | None:
+    """Which of the two sets of CUDA kernels a GPU runs: "hopper" (where they fit) or "sm_80".
+
+    None where no kernels run, and while torch.compile traces, when the GPU is not looked at.
+    """
+    return None if torch.compiler.is_compiling() else architecture_of(device).kernels
 
 
 def _reason(device: torch.device) -> str | None:
@@ -59,7 +72,8 @@ def _reason(device: torch.device) -> str | None:
     reason = MISSING[device.type]
     if reason is not None or device.type != "cuda" or torch.compiler.is_compiling():
         return reason
-    return _gpu_reason(device.index)
+    found = architecture_of(device)
+    return f"{torch.cuda.get_device_name(device.index)}: {found.reason}" if found.target is None else None
 
 
 @lru_cache(maxsize=64)
@@ -77,13 +91,22 @@ def run(op: Callable[..., torch.Tensor], *args: object) -> torch.Tensor:
     The gradients are written in Python, and so is the layer that looks whether one is needed: it costs some 13
     microseconds a call.
     """
-    plain = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None
-    if plain and torch.is_grad_enabled():
-        plain = not any(isinstance(value, torch.Tensor) and value.requires_grad for value in args)
-    if not plain:
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return op(*args)
+    if torch.is_grad_enabled():
+        for value in args:
+            if isinstance(value, torch.Tensor) and value.requires_grad:
+                return op(*args)
     with torch._C._AutoDispatchBelowAutograd():
         return op(*args)
+
+
+@lru_cache(maxsize=256)
+def _kernels_for(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> str | None:
+    """What "auto" takes for these inputs if that is compiled kernels, else None."""
+    if torch.float64 in dtypes or device.type not in ("cpu", "cuda") or _reason(device) is not None:
+        return None
+    return device.type
 
 
 def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> str:
@@ -95,6 +118,10 @@ def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) ->
     Raises:
         ValueError: for an unknown backend, or one that cannot serve these inputs.
     """
+    if backend == "auto" and not torch.compiler.is_compiling():
+        found = _kernels_for(device, dtypes)
+        if found is not None:
+            return found
     checks.choice("backend", backend, BACKENDS)
     if backend == "reference":
         return "reference"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ def refuse_vmap(name: str, *values: object) -> None:
 
     The ops already score every pair at once and ragged items have no batch axis to map over.
     """
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None:
+        return  # no transform is under way
     if any(isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value) for value in values):
         raise ValueError(
             f"{name} does not run under torch.func.vmap: it already scores all pairs of a ragged batch in one call; "
@@ -66,14 +69,13 @@ def number(name: str, value: float, *, positive: bool = False) -> float:
     return float(value)
 
 
-def _has_shape(value: Tensor, shape: tuple[int | None, ...]) -> bool:
-    have = value.shape
-    if len(have) != len(shape):
-        return False
-    for i, want in enumerate(shape):  # noqa: SIM110 (a generator costs a microsecond, in every call)
-        if want is not None and have[i] != want:
-            return False
-    return True
+def setting(name: str, value: object, codes: dict[Any, int]) -> int:
+    """The number of ``value`` in one of the tables of :mod:`.codes`, or raise unless it is one of their names."""
+    try:
+        return codes[value]
+    except (KeyError, TypeError):  # TypeError: of a type that no dict takes
+        choice(name, value, tuple(codes))
+        raise
 
 
 def tensor(
@@ -85,16 +87,34 @@ def tensor(
     device: torch.device | None = None,
 ) -> Tensor:
     """Return ``value`` if it is a tensor of this shape (``None``: any size), of one of ``dtypes``, on ``device``."""
-    if not isinstance(value, Tensor) or not _has_shape(value, shape):
+    # In every call of an op, several times: one pass over what fits, and no more.
+    if isinstance(value, Tensor) and len(value.shape) == len(shape):
+        for have, want in zip(value.shape, shape):
+            if want is not None and have != want:
+                break
+        else:
+            if (dtypes is None or value.dtype in dtypes) and (device is None or value.device == device):
+                return value
+    raise ValueError(_misfit(name, value, shape, dtypes, device))
+
+
+def _misfit(
+    name: str,
+    value: object,
+    shape: tuple[int | None, ...],
+    dtypes: Sequence[torch.dtype] | None,
+    device: torch.device | None,
+) -> str:
+    sizes = tuple(value.shape) if isinstance(value, Tensor) else ()
+    fits = len(sizes) == len(shape) and all(want in (None, have) for have, want in zip(sizes, shape))
+    if not isinstance(value, Tensor) or not fits:
         wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         what = "have shape" if isinstance(value, Tensor) else "be a tensor of shape"
-        raise ValueError(f"{name} must {what} {wanted}; got {describe(value)}")
+        return f"{name} must {what} {wanted}; got {describe(value)}"
     if dtypes is not None and value.dtype not in dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise ValueError(f"{name} must have dtype {names}; got {describe(value)}")
-    if device is not None and value.device != device:
-        raise ValueError(f"{name} must be on {device} like the other inputs; got {describe(value)}")
-    return value
+        return f"{name} must have dtype {names}; got {describe(value)}"
+    return f"{name} must be on {device} like the other inputs; got {describe(value)}"
 
 
 def finite(name: str, value: Tensor | None) -> None:

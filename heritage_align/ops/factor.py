@@ -28,12 +28,12 @@ def triangular_factor(ragged: Ragged, *, backend: str = "auto") -> Tensor:
     Raises:
         ValueError: if an argument does not fit; the message names it.
     """
-    checks.refuse_vmap("triangular_factor", getattr(ragged, "values", None))
     inputs.ragged("ragged", ragged)
+    checks.refuse_vmap("triangular_factor", ragged.values)
     with torch.no_grad():
         if pick(backend, ragged.device, (ragged.dtype,)) == "reference":
             return reference.triangular_factor(ragged).float()
-        packed: Tensor = torch.ops.heritage_align.triangular_factor(
+        packed: Tensor = torch.ops.heritage_align.triangular_factor.default(
             inputs.rows(ragged.values),
             ragged.scales,
             ragged.offsets,

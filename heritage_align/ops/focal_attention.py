@@ -66,25 +66,24 @@ def focal_attention_score(
     Raises:
         ValueError: if an argument does not fit; the message names it.
     """
-    refused = (getattr(images, "values", None), getattr(texts, "values", None), keep, candidates)
-    checks.refuse_vmap("focal_attention_score", *refused)
     inputs.ragged("images", images)
     inputs.ragged("texts", texts)
+    checks.refuse_vmap("focal_attention_score", images.values, texts.values, keep, candidates)
     inputs.same_space("images", images, "texts", texts)
-    checks.choice("direction", direction, tuple(codes.DIRECTIONS))
-    checks.choice("rectifier", rectifier, tuple(codes.RECTIFIERS))
-    checks.choice("normalise", normalise, tuple(codes.NORMALISERS))
-    checks.choice("focal", focal, tuple(codes.FOCALS))
-    checks.choice("aggregate", aggregate, tuple(codes.AGGREGATES))
+    settings = (
+        checks.setting("direction", direction, codes.DIRECTIONS),
+        checks.setting("rectifier", rectifier, codes.RECTIFIERS),
+        checks.setting("normalise", normalise, codes.NORMALISERS),
+        checks.setting("focal", focal, codes.FOCALS),
+        checks.setting("aggregate", aggregate, codes.AGGREGATES),
+    )
     temperature = checks.number("temperature", temperature)
     lse_scale = checks.number("lse_scale", lse_scale, positive=True)
     if keep is not None:
         checks.tensor("keep", keep, shape=(images.total,), dtypes=(torch.bool,), device=images.device)
     image_factor = inputs.factor("image_factor", image_factor, images)
     text_factor = inputs.factor("text_factor", text_factor, texts)
-    candidates = check_candidates(
-        candidates, len(texts), len(images), images.device, read=check_finite or images.device.type == "cpu"
-    )
+    candidates = check_candidates(candidates, len(texts), len(images), images.device, check_finite=check_finite)
     if check_finite:
         checks.finite("images.values", images.values)
         checks.finite("texts.values", texts.values)
@@ -115,11 +114,11 @@ def focal_attention_score(
         text_factor = None
     elif direction == "i2t":
         image_factor = None
-    most = on_gpu and candidates is not None and ask_for_most(candidates, len(texts), len(images))
+    most = on_gpu and candidates is not None and ask_for_most(candidates, texts, images)
     listed = None if most else candidates
     bins = text_bins(texts) if on_gpu and listed is None else (None, None)
     scores = run(
-        torch.ops.heritage_align.focal_attention,
+        torch.ops.heritage_align.focal_attention.default,
         inputs.rows(images.values),
         images.scales,
         images.offsets,
@@ -135,11 +134,7 @@ def focal_attention_score(
         None,  # the kernels order the pairs themselves
         None,
         *bins,
-        codes.DIRECTIONS[direction],
-        codes.RECTIFIERS[rectifier],
-        codes.NORMALISERS[normalise],
-        codes.FOCALS[focal],
-        codes.AGGREGATES[aggregate],
+        *settings,
         temperature,
         lse_scale,
         images.max_length if on_gpu else -1,

@@ -52,7 +52,7 @@ def fold_patches(
             global_features, patches, temperature=temperature, renormalise=renormalise
         ).float()
     return run(
-        torch.ops.heritage_align.fold_patches,
+        torch.ops.heritage_align.fold_patches.default,
         global_features.contiguous(),
         inputs.rows(patches.values),
         patches.scales,

@@ -18,7 +18,9 @@ def ragged(name: str, value: object) -> Ragged:
 
 def rows(values: Tensor) -> Tensor:
     """The values as the kernels read them: any distance between rows, elements of a row side by side."""
-    return values if values.stride(1) == 1 or values.shape[1] <= 1 else values.contiguous()
+    if values.is_contiguous() or values.stride(1) == 1 or values.shape[1] <= 1:
+        return values
+    return values.contiguous()
 
 
 def same_space(first_name: str, first: Ragged, second_name: str, second: Ragged) -> None:
@@ -43,4 +45,4 @@ def factor(name: str, value: Tensor | None, of: Ragged) -> Tensor | None:
             f"{name} must hold {of.factor_size} numbers, m(m+1)/2 for each item (ops.triangular_factor); "
             f"got {value.shape[0]}"
         )
-    return value.float().contiguous()
+    return (value if value.dtype == torch.float32 else value.float()).contiguous()

@@ -39,15 +39,12 @@ def maxsim_score(
     Raises:
         ValueError: if an argument does not fit; the message names it.
     """
-    refused = (getattr(queries, "values", None), getattr(documents, "values", None), candidates)
-    checks.refuse_vmap("maxsim_score", *refused)
     inputs.ragged("queries", queries)
     inputs.ragged("documents", documents)
+    checks.refuse_vmap("maxsim_score", queries.values, documents.values, candidates)
     inputs.same_space("queries", queries, "documents", documents)
     device = documents.device
-    candidates = check_candidates(
-        candidates, len(queries), len(documents), device, read=check_finite or device.type == "cpu"
-    )
+    candidates = check_candidates(candidates, len(queries), len(documents), device, check_finite=check_finite)
     if check_finite:
         checks.finite("queries.values", queries.values)
         checks.finite("documents.values", documents.values)
@@ -55,11 +52,11 @@ def maxsim_score(
     if chosen == "reference":
         return reference.maxsim_score(queries, documents, candidates=candidates).float()
     on_gpu = chosen == "cuda"
-    most = on_gpu and candidates is not None and ask_for_most(candidates, len(queries), len(documents))
+    most = on_gpu and candidates is not None and ask_for_most(candidates, queries, documents)
     listed = None if most else candidates
     bins = text_bins(queries) if on_gpu and listed is None else (None, None)
     scores = run(
-        torch.ops.heritage_align.maxsim,
+        torch.ops.heritage_align.maxsim.default,
         inputs.rows(queries.values),
         queries.scales,
         queries.offsets,

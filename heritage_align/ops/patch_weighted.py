@@ -56,7 +56,7 @@ def patch_weighted_score(
     checks.refuse_vmap("patch_weighted_score", queries, patches.values, weights, global_features, candidates)
     device = patches.device
     checks.tensor("queries", queries, shape=(None, patches.dim), dtypes=_FLOATS, device=device)
-    checks.choice("pooling", pooling, tuple(codes.POOLINGS))
+    pooling_code = checks.setting("pooling", pooling, codes.POOLINGS)
     temperature = checks.number("temperature", temperature, positive=True)
     if (weights is not None) != (pooling == "weights"):
         raise ValueError(
@@ -73,9 +73,7 @@ def patch_weighted_score(
     if global_features is not None:
         shape = (len(patches), patches.dim)
         checks.tensor("global_features", global_features, shape=shape, dtypes=_FLOATS, device=device)
-    candidates = check_candidates(
-        candidates, len(queries), len(patches), device, read=check_finite or device.type == "cpu"
-    )
+    candidates = check_candidates(candidates, len(queries), len(patches), device, check_finite=check_finite)
     if check_finite:
         checks.finite("queries", queries)
         checks.finite("patches.values", patches.values)
@@ -95,7 +93,7 @@ def patch_weighted_score(
             candidates=candidates,
         ).float()
     return run(
-        torch.ops.heritage_align.patch_weighted,
+        torch.ops.heritage_align.patch_weighted.default,
         queries.contiguous(),
         inputs.rows(patches.values),
         patches.scales,
@@ -105,7 +103,7 @@ def patch_weighted_score(
         candidates,
         None,  # the kernels order the pairs themselves
         None,
-        codes.POOLINGS[pooling],
+        pooling_code,
         temperature,
         global_mix,
         patches.max_length if chosen == "cuda" else -1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-
 import torch
 from torch import Tensor
 
@@ -15,8 +13,6 @@ except ImportError:
     _planner = None
 
 BIN_WORDS = 64  # the words of one tile of the CUDA drivers
-
-_plans: weakref.WeakKeyDictionary[Ragged, tuple[Tensor, Tensor]] = weakref.WeakKeyDictionary()
 
 
 def plain_first_fit_decreasing(lengths: list[int], capacity: int) -> tuple[list[int], list[int]]:
@@ -49,10 +45,10 @@ def first_fit_decreasing(lengths: list[int], capacity: int) -> tuple[list[int], 
 
 
 def text_bins(texts: Ragged) -> tuple[Tensor | None, Tensor | None]:
-    """``order (n_texts,)`` and ``starts (n_bins + 1,)`` int32 on the device of ``texts``, kept while it lives."""
+    """``order (n_texts,)`` and ``starts (n_bins + 1,)`` int32 on the device of ``texts``, which keeps them."""
     if torch.compiler.is_compiling():
         return None, None
-    plan = _plans.get(texts)
+    plan = texts._bins
     if plan is None:
         host = texts.host_offsets
         order, starts = first_fit_decreasing((host[1:] - host[:-1]).tolist(), BIN_WORDS)
@@ -61,5 +57,5 @@ def text_bins(texts: Ragged) -> tuple[Tensor | None, Tensor | None]:
                 torch.tensor(order, dtype=torch.int32, device=texts.device),
                 torch.tensor(starts, dtype=torch.int32, device=texts.device),
             )
-        _plans[texts] = plan
+        texts._bins = plan
     return plan

@@ -20,16 +20,26 @@ class Ragged:
         offsets: ``(n + 1,)`` integers, ascending from 0 to ``total``; kept as int64 on the device of ``values``.
         scales: ``(total,)`` float32, only with int8: row ``r`` stands for ``values[r] * scales[r]``.
 
+    Attributes:
+        values: see above.
+        offsets: see above.
+        scales: see above.
+        device: where ``values`` are.
+        dtype: the storage dtype of ``values``.
+
     Raises:
         ValueError: if a shape, a dtype, a device or the offsets do not fit; the message names the argument.
     """
 
     __slots__ = (
         "__weakref__",
+        "_bins",
         "_factor_offsets",
         "_factor_size",
         "_host_offsets",
         "_max_length",
+        "device",
+        "dtype",
         "offsets",
         "scales",
         "values",
@@ -38,6 +48,9 @@ class Ragged:
     values: Tensor
     offsets: Tensor
     scales: Tensor | None
+    device: torch.device
+    dtype: torch.dtype
+    _bins: tuple[Tensor, Tensor] | None  # of planner.text_bins
 
     def __init__(self, values: Tensor, offsets: Tensor, scales: Tensor | None = None) -> None:
         checks.tensor("values", values, shape=(None, None), dtypes=checks.STORAGE_DTYPES)
@@ -52,11 +65,13 @@ class Ragged:
         if scales is not None:
             checks.tensor("scales", scales, shape=(values.shape[0],), dtypes=(torch.float32,), device=values.device)
         self.values = values
+        self.device, self.dtype = values.device, values.dtype  # every op asks for them several times
         self.scales = None if scales is None else scales.contiguous()  # the kernels read them one after the other
         self._host_offsets: Tensor | None = None
         self._max_length: int | None = None
         self._factor_size: int | None = None
         self._factor_offsets: Tensor | None = None
+        self._bins = None
         if checks.can_read_data(values, offsets):
             host = offsets.to(device="cpu", dtype=torch.int64)
             _check_offsets(host, values.shape[0])
@@ -181,16 +196,6 @@ class Ragged:
         """The number of rows of all items together."""
         return self.values.shape[0]
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The storage dtype of ``values``."""
-        return self.values.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where ``values`` are."""
-        return self.values.device
-
     def __len__(self) -> int:
         return self.offsets.shape[0] - 1
 
@@ -277,11 +282,13 @@ class Ragged:
         """Other values under the same, already checked, offsets: nothing is read from the device."""
         other = object.__new__(Ragged)
         other.values, other.scales = values, scales
+        other.device, other.dtype = values.device, values.dtype
         other.offsets = self.offsets.to(values.device)
         other._host_offsets, other._max_length = self._host_offsets, self._max_length
         other._factor_size = self._factor_size
         same_device = other.offsets.device == self.offsets.device
         other._factor_offsets = self._factor_offsets if same_device else None
+        other._bins = self._bins if same_device else None
         return other
 
     def __repr__(self) -> str:
