@@ -85,17 +85,21 @@ def _say_once(device: str, reason: str) -> None:
     )
 
 
-def run(op: Callable[..., torch.Tensor], *args: object) -> torch.Tensor:
-    """Call a compiled op, and where nothing needs a gradient, past autograd.
+def run(
+    op: Callable[..., torch.Tensor], differentiable: tuple[torch.Tensor | None, ...], *args: object
+) -> torch.Tensor:
+    """Call a compiled op with ``args``, and where none of ``differentiable`` needs a gradient, past autograd.
 
     The gradients are written in Python, and so is the layer that looks whether one is needed: it costs some 13
     microseconds a call.
     """
     if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return op(*args)
+    if torch.is_inference_mode_enabled():  # which goes past autograd by itself
+        return op(*args)
     if torch.is_grad_enabled():
-        for value in args:
-            if isinstance(value, torch.Tensor) and value.requires_grad:
+        for value in differentiable:
+            if value is not None and value.requires_grad:
                 return op(*args)
     with torch._C._AutoDispatchBelowAutograd():
         return op(*args)

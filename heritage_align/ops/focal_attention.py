@@ -119,6 +119,7 @@ def focal_attention_score(
     bins = text_bins(texts) if on_gpu and listed is None else (None, None)
     scores = run(
         torch.ops.heritage_align.focal_attention.default,
+        (images.values, texts.values),
         inputs.rows(images.values),
         images.scales,
         images.offsets,

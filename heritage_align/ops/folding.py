@@ -53,6 +53,7 @@ def fold_patches(
         ).float()
     return run(
         torch.ops.heritage_align.fold_patches.default,
+        (global_features, patches.values),
         global_features.contiguous(),
         inputs.rows(patches.values),
         patches.scales,

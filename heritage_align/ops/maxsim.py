@@ -57,6 +57,7 @@ def maxsim_score(
     bins = text_bins(queries) if on_gpu and listed is None else (None, None)
     scores = run(
         torch.ops.heritage_align.maxsim.default,
+        (queries.values, documents.values),
         inputs.rows(queries.values),
         queries.scales,
         queries.offsets,

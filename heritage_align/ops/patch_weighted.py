@@ -94,6 +94,7 @@ def patch_weighted_score(
         ).float()
     return run(
         torch.ops.heritage_align.patch_weighted.default,
+        (queries, patches.values, weights, global_features),
         queries.contiguous(),
         inputs.rows(patches.values),
         patches.scales,

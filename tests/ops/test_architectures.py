@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from heritage_align import ops
 from heritage_align.health import examine
-from heritage_align.ops import BuildInfo, backend
+from heritage_align.ops import BuildInfo, backend, candidates
 from heritage_align.ops.architectures import GENERATIONS, Architecture, architecture
 from heritage_align.plugins import Registry
 
@@ -25,14 +26,19 @@ def default_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HERITAGE_ALIGN_CUDA_PATH", raising=False)
 
 
+def forget() -> None:
+    """Forget what the backends found out about the machine's own devices, or about a fake one."""
+    for found in (backend._architecture, backend._kernels_for, backend._say_once):
+        found.cache_clear()
+
+
 @pytest.fixture
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[tuple[int, int], str], None]]:
     """Pretend that there is one GPU, and that the library was built for :data:`TARGETS`."""
 
     def fake(capability: tuple[int, int], name: str) -> None:
         facts = BuildInfo(cpu=True, cuda=True, cuda_targets=TARGETS)
-        backend._gpu_reason.cache_clear()
-        backend._say_once.cache_clear()
+        forget()
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
@@ -42,8 +48,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[tuple[int, i
         monkeypatch.setattr("heritage_align.ops.build_info", lambda: facts)
 
     yield fake
-    backend._gpu_reason.cache_clear()
-    backend._say_once.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize(
@@ -136,6 +141,35 @@ def test_doctor_says_what_runs_on_the_gpu(fake_gpu: Callable[[tuple[int, int], s
     assert on_gpu() == ("ok", f"RTX 5090: PTX of compute_90, {compiled}; the kernels for sm_80")
     fake_gpu((7, 5), "Tesla T4")
     assert on_gpu() == ("missing", f"{TOO_OLD}; the reference runs instead")
+
+
+@pytest.mark.parametrize(
+    ("capability", "path", "kernels"),
+    [((9, 0), None, "hopper"), ((9, 0), "ampere", "sm_80"), ((8, 0), None, "sm_80"), ((7, 5), None, None)],
+)
+def test_lists_take_the_kernel_for_all_pairs_from_where_it_is_sooner(
+    capability: tuple[int, int],
+    path: str | None,
+    kernels: str | None,
+    fake_gpu: Callable[[tuple[int, int], str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_gpu(capability, "GPU")
+    device = torch.device("cuda", 0)
+    assert backend.kernels_on(device) == ("hopper" if capability == (9, 0) else kernels)
+    if path is not None:  # what was found before, for the same GPU, does not stay
+        monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", path)
+    assert backend.kernels_on(device) == kernels
+    monkeypatch.setattr(candidates, "kernels_on", lambda _: backend.kernels_on(device))
+
+    def most(n_texts: int, k: int, dtype: torch.dtype = torch.float16) -> bool:
+        texts, images = (ops.Ragged(torch.zeros(n, 4, dtype=dtype), torch.arange(n + 1)) for n in (n_texts, 20))
+        return candidates.ask_for_most(torch.zeros(n_texts, k, dtype=torch.int64), texts, images)
+
+    tenth = kernels == "hopper"
+    assert [most(16, k) for k in (1, 2, 9, 10, 20)] == [False, tenth, tenth, True, True]
+    assert [most(16, k, torch.float32) for k in (1, 2, 9, 10)] == [False, False, False, True]
+    assert not most(15, 20), "too few texts to fill a tile"
 
 
 def test_doctor_lists_the_generations_where_there_is_no_gpu(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -52,6 +53,9 @@ def emulated(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "ampere")
     for module in (factor, focal_attention, folding, maxsim, patch_weighted):
         monkeypatch.setattr(module, "pick", lambda backend, *_: "reference" if backend == "reference" else "cuda")
+    path = partial(os.environ.get, "HERITAGE_ALIGN_CUDA_PATH")
+    kernels_on = "heritage_align.ops.candidates.kernels_on"
+    monkeypatch.setattr(kernels_on, lambda _: "sm_80" if path() == "ampere" else "hopper")
     monkeypatch.setattr(torch.ops, "heritage_align", torch.ops.heritage_align_emulated, raising=False)
     yield library
     library.set_thread_order(0)
@@ -525,6 +529,19 @@ def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs() -> None:
         ours = score(*items, candidates=ids)
         theirs = score(*items, candidates=ids, backend="reference")
         torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("path", ["hopper", "ampere"])
+def test_lists_of_a_fifth_of_the_pairs(path: str, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels for all pairs do them on the Hopper path; on the other they stay lists."""
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", path)
+    documents, queries = ragged([36, 5, 0, 20, 9] * 2, 64, 54, torch.float16), ragged([5, 0, 13, 2] * 5, 64, 55)
+    queries, ids = queries.to(dtype=torch.float16), candidate_lists(20, 10, 2, 56)
+    emulated.largest_block()
+    ours = ops.maxsim_score(queries, documents, candidates=ids)
+    assert (emulated.largest_block() == HOPPER_POOLED_THREADS) == (path == "hopper")
+    theirs = ops.maxsim_score(queries, documents, candidates=ids, backend="reference")
+    torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0.0)
 
 
 POOLED_LENGTHS = {
