@@ -37,7 +37,7 @@ constexpr float kFocalTolerance = 1e-6f;  // times 1 + temperature: weights this
 
 inline namespace HA_LEVEL {
 
-// Scalar forms of what T must offer besides + - * / and comparison; cpu/simd.h has them for vectors of lanes.
+// Scalar forms of what T must offer besides + - * / and comparison; cpu/lanes.h has them for vectors of lanes.
 HA_HD float exp_of(float x) { return expf(x); }
 HA_HD float log_of(float x) { return logf(x); }
 HA_HD float sqrt_of(float x) { return sqrtf(x); }

@@ -91,18 +91,18 @@ struct Sums {
   float dot[blocks][2], squares[blocks][2], total[blocks][2];
 };
 
-// As focal_filter of epilogue/focal_attention.h; a query's weights are spread over a quad. `count` contexts. No
-// branches between lanes: what follows shuffles.
+// As focal_filter of epilogue/focal_attention.h; a query's weights are spread over a quad. `count` contexts, the largest
+// weight `top`. No branches between lanes: what follows shuffles.
 template <int groups>
-__device__ __forceinline__ void filter_quad(const FocalSettings& s, float count, Elements<groups>& e, int row) {
-  float total = 0.0f, products = 0.0f, top = 0.0f;
+__device__ __forceinline__ void filter_quad(const FocalSettings& s, float count, float top, Elements<groups>& e,
+                                            int row) {
+  float total = 0.0f, products = 0.0f;
   const auto each = [&](auto visit) {
     HA_UNROLL
     for (int p = 0; p < groups; ++p)
       HA_UNROLL
       for (int i = 2 * row; i < 2 * row + 2; ++i) visit(e[p][i]);
   };
-  each([&](float x) { top = fmaxf(top, x); });
   if (s.focal == Focal::equal) {
     each([&](float x) { products += x; });
   } else if (s.focal == Focal::prob) {
@@ -118,13 +118,13 @@ __device__ __forceinline__ void filter_quad(const FocalSettings& s, float count,
     });
   }
   const float sum = s.focal == Focal::equal ? count : quad_sum(total), threshold = quad_sum(products);
-  // Where all weigh the same, a threshold that drops none.
-  const bool uneven = quad_larger(top) * sum > threshold * (1.0f + kFocalTolerance * (1.0f + s.temperature));
-  const float least = uneven ? threshold : -1.0f;
+  // Where all weigh the same, a bound that drops none.
+  const bool uneven = top * sum > threshold * (1.0f + kFocalTolerance * (1.0f + s.temperature));
+  const float bound = uneven ? threshold * quick_reciprocal(sum) : -1.0f;
   if (s.focal == Focal::sheng) {
-    each([&](float& x) { x = x * sum < least ? 0.0f : x; });
+    each([&](float& x) { x = x < bound ? 0.0f : x; });
   } else {
-    each([&](float& x) { x = x * sum <= least ? 0.0f : x; });
+    each([&](float& x) { x = x <= bound ? 0.0f : x; });
   }
 }
 
@@ -135,19 +135,21 @@ __device__ __forceinline__ void weigh(const FocalSettings& s, float count, Eleme
                                       Weights<groups, parts>& weights, float (&dot)[2], CosinesOf cosines_of) {
   HA_UNROLL
   for (int row = 0; row < 2; ++row) {
-    float top = 0.0f;
+    float largest = 0.0f, top = 0.0f;
     if (weighing != Weighing::bounded) {
-      top = e[0][2 * row];
+      largest = e[0][2 * row];
       HA_UNROLL
-      for (int p = 0; p < groups; ++p) top = fmaxf(top, fmaxf(e[p][2 * row], e[p][2 * row + 1]));
-      top = quad_larger(top) - kLargestExponent;
+      for (int p = 0; p < groups; ++p) largest = fmaxf(largest, fmaxf(e[p][2 * row], e[p][2 * row + 1]));
+      largest = quad_larger(largest);
+      top = largest - kLargestExponent;
     }
     HA_UNROLL
     for (int p = 0; p < groups; ++p)
       HA_UNROLL
       for (int i = 2 * row; i < 2 * row + 2; ++i)
         e[p][i] = power_of_two(weighing == Weighing::bounded ? e[p][i] : e[p][i] - top);
-    if (weighing == Weighing::focal && s.focal != Focal::none) filter_quad<groups>(s, count, e, row);
+    if (weighing == Weighing::focal && s.focal != Focal::none)
+      filter_quad<groups>(s, count, power_of_two(largest - top), e, row);
     HA_UNROLL
     for (int p = 0; p < groups; ++p) {
       const float2 cosines = cosines_of(p, row);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kRowBytes = kBoxColumns * 2;  // of a row in a feed
 constexpr int kFeeds = 3;
+constexpr int kFirstGroupBarrier = 2;  // a named barrier for each warpgroup that multiplies; the scoring warps have 1
 constexpr int kBlockThreads = 2 * kGroups * kGroupThreads;
 constexpr int kWordBytes = kBlockWords * kRowBytes;
 constexpr int kFeedBytes = kWordBytes + kTileColumns * kRowBytes;
@@ -61,11 +62,11 @@ __device__ __forceinline__ void feed(const HopperParameters& p, unsigned char* f
 
 template <Storage storage>
 __device__ __forceinline__ void multiply(const HopperParameters& p, const unsigned char* feeds, Pipeline& pipeline,
-                                         float* cosines) {
+                                         float* cosines, float* pool) {
   const int group = threadIdx.x / kGroupThreads, warp = threadIdx.x % kGroupThreads / kLanes;
   const int lane = threadIdx.x % kLanes;
   const int row = group * kTileWords + 16 * warp + lane / 4;
-  float2* own = reinterpret_cast<float2*>(cosines + row * kTileColumns + lane % 4 * 2);
+  float2* to = reinterpret_cast<float2*>(cosines + row * kTileColumns + lane % 4 * 2);
   const uint64_t all_words = operand(feeds + group * kTileWords * kRowBytes), all_regions = operand(feeds + kWordBytes);
   Turn turn;
   uint32_t parity = 1;
@@ -91,13 +92,19 @@ __device__ __forceinline__ void multiply(const HopperParameters& p, const unsign
       before = turn.slot;
       turn.next();
     }
+    const OwnTexts own(p, small_corner_of(p.tiles, static_cast<uint32_t>(task)), group);
     product_wait<0>();
     if (lane == 0) pipeline.empty[before].arrive();
     pipeline.read.wait(parity);
     HA_UNROLL
     for (int i = 0; i < kTileColumns / 2; i += 4) {
-      own[i] = {c[i], c[i + 1]};
-      own[4 * kTileColumns + i] = {c[i + 2], c[i + 3]};
+      to[i] = {c[i], c[i + 1]};
+      to[4 * kTileColumns + i] = {c[i + 2], c[i + 3]};
+    }
+    // These warps wait for the scoring ones more often than the other way round.
+    if (p.focal.direction != Direction::i2t) {
+      named_barrier<kGroupThreads>(kFirstGroupBarrier + group);
+      scale_own_regions(p, own, cosines, pool, warp);
     }
     __syncwarp();
     if (lane == 0) pipeline.made.arrive();
@@ -113,7 +120,7 @@ __device__ __forceinline__ void score(const HopperParameters& p, Pipeline& pipel
   uint32_t parity = 0;
   for (uint32_t task = blockIdx.x; task < tiles; task += gridDim.x, parity ^= 1) {
     const Lists& lists = scratch.lists[parity];
-    const ScoredTile tile{cosines, &lists, scratch.pool, lists.images.images};
+    const ScoredTile tile{cosines, &lists, scratch.pool, lists.images.images, p.tiles.images_per_group};
     const auto fetch_next = [&] { fetch_lists(p, task + gridDim.x, scratch.lists[parity ^ 1]); };
     const auto release = [&] {
       __syncwarp();
@@ -159,9 +166,9 @@ __global__ void __launch_bounds__(kBlockThreads, 1) focal_kernel(const __grid_co
   __syncthreads();
   if (threadIdx.x < Scorer::kFirst) {
     if (p.focal.regions.storage == Storage::f16) {
-      multiply<Storage::f16>(p, feeds, pipeline, cosines);
+      multiply<Storage::f16>(p, feeds, pipeline, cosines, scratch.pool);
     } else {
-      multiply<Storage::bf16>(p, feeds, pipeline, cosines);
+      multiply<Storage::bf16>(p, feeds, pipeline, cosines, scratch.pool);
     }
   } else if (threadIdx.x < Scorer::kFirst + Scorer::kSize) {
     score(p, pipeline, cosines, scratch);

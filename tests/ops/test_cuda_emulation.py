@@ -28,6 +28,10 @@ from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, 
 
 HERE = Path(__file__).parent
 FP32 = {"atol": 3e-6, "rtol": 3e-6}
+# Focal attention of all pairs on Hopper rounds weights to float16 (attend.cuh): a score moves by 1e-6 as a rule, and by 2e-5
+# where texts have one or two words and images few regions.
+HOPPER_FOCAL = {"atol": 5e-5, "rtol": 0.0}
+HOPPER_FOCAL_SUM = {"atol": 5e-4, "rtol": 0.0}  # over texts of up to 50 words
 
 
 cases = SimpleNamespace(**runpy.run_path(str(HERE / "emulation" / "cases.py")))
@@ -373,7 +377,7 @@ def test_focal_attention_on_the_hopper_path(
     for order in (1, 2):
         emulated.set_thread_order(order)
         emulated.largest_block()
-        assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, direction=direction, keep=keep)
+        assert_focal(images, texts, HOPPER_FOCAL, direction=direction, keep=keep)
         assert emulated.largest_block() == HOPPER_FOCAL_THREADS
 
 
@@ -394,7 +398,10 @@ def test_focal_attention_of_all_settings_on_the_hopper_path(
     texts = ragged([3, 2, 6, 1] + [1] * 40 + [50, 33, 20], 64, 52, torch.float16)
     emulated.largest_block()
     settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate}
-    assert_focal(images, texts, {"atol": 1e-5, "rtol": 1e-6}, direction="both", temperature=20.0, **settings)
+    tolerance = HOPPER_FOCAL_SUM if aggregate == "sum" else HOPPER_FOCAL
+    # Logits of 4 have a bound that takes the place of each query's largest; those of 20 have not.
+    for temperature in (20.0,) if focal is not None else (20.0, 4.0):
+        assert_focal(images, texts, tolerance, direction="both", temperature=temperature, **settings)
     assert emulated.largest_block() == HOPPER_FOCAL_THREADS
 
 
@@ -484,6 +491,7 @@ def test_focal_attention_of_candidates_on_the_hopper_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    monkeypatch.setattr(focal_attention, "ask_for_most", lambda *_: False)  # which would take another kernel
     images = ragged([36, 5, 0, 40, 20, 33, 1, 48], dim, 51, dtype)
     texts = ragged([13, 0, 1, 25, 32, 7, *[2, 5] * 32][:n_texts], dim, 52, dtype)
     keep = torch.arange(images.total) % 3 != 0

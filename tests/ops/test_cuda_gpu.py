@@ -43,6 +43,11 @@ def ragged(lengths: list[int], dim: int, seed: int, dtype: torch.dtype = torch.f
     return made.to(device="cuda")
 
 
+# Focal attention of all pairs on Hopper rounds weights to float16 (attend.cuh): a score moves by 1e-6 as a rule, and by 2e-5
+# where texts have one or two words and images few regions.
+FOCAL = 5e-5
+
+
 def assert_same(call: Callable[..., torch.Tensor], atol: float) -> torch.Tensor:
     ours, theirs = call(backend="cuda"), call(backend="reference")
     torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-6)
@@ -55,14 +60,14 @@ def assert_same(call: Callable[..., torch.Tensor], atol: float) -> torch.Tensor:
 def test_focal_attention_of_all_shapes(shape: str, dtype: torch.dtype, direction: str) -> None:
     regions, words, dim = cases.SHAPES[shape]
     images, texts = ragged(regions, dim, 1, dtype), ragged(words, dim, 2, dtype)
-    assert_same(lambda **how: ops.focal_attention_score(images, texts, direction=direction, **how), 1e-5)
+    assert_same(lambda **how: ops.focal_attention_score(images, texts, direction=direction, **how), FOCAL)
 
 
 @pytest.mark.parametrize("dim", [1024, 72, 37])
 @pytest.mark.parametrize(("regions", "words", "atol"), cases.PRODUCTS)
 def test_focal_attention_of_all_dtypes(regions: torch.dtype, words: torch.dtype, atol: float, dim: int) -> None:
     images, texts = ragged([36] * 9 + [20, 0, 30], dim, 3, regions), ragged([13, 40, 22, 7, 9, 25], dim, 4, words)
-    assert_same(lambda **how: ops.focal_attention_score(images, texts, direction="both", **how), max(atol, 1e-5))
+    assert_same(lambda **how: ops.focal_attention_score(images, texts, direction="both", **how), max(atol, FOCAL))
 
 
 @pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
@@ -90,10 +95,15 @@ def test_focal_attention_of_all_settings_in_half(
     keep = torch.arange(images.total, device="cuda") % 3 != 0
     keep[36:72] = False
     settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate, "keep": keep}
-    assert_same(
-        lambda **how: ops.focal_attention_score(images, texts, direction="both", temperature=9.0, **settings, **how),
-        1e-5 if focal is None else 1e-3,  # a weight within rounding of the filter's threshold may go either way
-    )
+    # With a filter, a weight within rounding of the threshold may go either way. Texts have up to 50 words.
+    tolerance = (FOCAL if focal is None else 1e-3) * (10 if aggregate == "sum" else 1)
+    for temperature in (20.0,) if focal is not None else (20.0, 4.0):
+        assert_same(
+            lambda t=temperature, **how: ops.focal_attention_score(
+                images, texts, direction="both", temperature=t, **settings, **how
+            ),
+            tolerance,
+        )
 
 
 @pytest.mark.parametrize("file", ["shared_a", "shared_b", "shared_c"])
@@ -129,11 +139,13 @@ def test_focal_attention_of_candidates_one_way(
     images, texts = ragged([36, 5, 0, 33, 20, 1, *[36] * 94], dim, 36, dtype), ragged(lengths, dim, 37, dtype)
     keep = torch.arange(images.total, device="cuda") % 3 != 0
     ids = candidate_lists(n_texts, 100, k, 38).cuda()
-    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), 1e-5)
+    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), FOCAL)
     settings = {"keep": keep, "focal": focal, "temperature": 20.0, "aggregate": "mean"}
     scores = assert_same(
-        lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **settings, **how), 1e-5
+        lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **settings, **how), FOCAL
     )
+    if n_texts >= 16 and 10 * k >= len(images):
+        return  # such lists are picked out of all pairs, by another kernel
     alone = ops.focal_attention_score(images, texts[:1], candidates=ids[:1], backend="cuda", **settings)
     assert torch.equal(scores[:1], alone)
 
@@ -183,7 +195,7 @@ def test_maxsim(dtype: torch.dtype, k: int | None) -> None:
 def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs(dtype: torch.dtype) -> None:
     images, texts = ragged([36, 5, 0, 20], 64, 54, dtype), ragged([5, 0, 13, 2] * 5, 64, 55, dtype)
     ids = candidate_lists(20, 4, 3, 56).cuda()
-    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), 1e-5)
+    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), FOCAL)
     assert_same(lambda **how: ops.maxsim_score(texts, images, candidates=ids, **how), 5e-5)
 
 
