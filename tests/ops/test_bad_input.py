@@ -54,6 +54,7 @@ BAD = [
     (patch(queries=torch.randn(3, 5)), r"queries must have shape \(any, 6\)"),
     (patch(queries=torch.zeros(3, 6, dtype=torch.int8)), "queries must have dtype"),
     (patch(pooling="median"), "pooling must be one of"),
+    (patch(pooling=["max"]), r"pooling must be one of .* got \['max'\]"),
     (patch(pooling="weights"), "weights must be given with pooling 'weights' and with no other"),
     (patch(weights=torch.ones(9)), "weights must be given with pooling 'weights' and with no other"),
     (patch(weights=torch.ones(8), pooling="weights"), r"weights must have shape \(9\)"),

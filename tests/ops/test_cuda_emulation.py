@@ -539,6 +539,16 @@ def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs() -> None:
         torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0.0)
 
 
+def test_every_score_of_nothing_is_written() -> None:
+    """More than the blocks that write -inf take at once, and not a multiple of what a thread writes at once."""
+    patches, queries = ragged([0] * 1500 + [1], 8, 57), ragged([1] * 1403, 8, 58).values
+    scores = ops.patch_weighted_score(queries, patches)
+    assert scores.numel() > 4 * 256 * 2048
+    assert scores.numel() % 4 == 3
+    assert torch.equal(torch.isinf(scores).all(dim=1), torch.arange(1501) < 1500)
+    torch.testing.assert_close(scores[1500], queries @ patches.values[0], atol=3e-6, rtol=0.0)
+
+
 @pytest.mark.parametrize("path", ["hopper", "ampere"])
 def test_lists_of_a_fifth_of_the_pairs(path: str, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels for all pairs do them on the Hopper path; on the other they stay lists."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heritage_align import ops
+from heritage_align.ops.planner import text_bins
 
 lengths_lists = st.lists(st.integers(0, 5), min_size=1, max_size=8)
 
@@ -46,6 +47,16 @@ def test_select_slice_and_concat(lengths: list[int], data: st.DataObject) -> Non
 def test_slices_are_views() -> None:
     ragged = numbered([2, 0, 3])
     assert ragged[1:].values.data_ptr() == ragged.values[2:].data_ptr()
+
+
+def test_what_was_found_out_stays_with_the_offsets() -> None:
+    ragged = ops.Ragged.from_list([torch.randn(3, 4), torch.randn(70, 4), torch.randn(5, 4)])
+    bins = text_bins(ragged)
+    half = ragged.to(dtype=torch.float16)
+    assert text_bins(half) is bins
+    assert half.factor_offsets is not None
+    assert text_bins(ragged.select([1, 2])) is not bins
+    assert (half.dtype, half.device) == (half.values.dtype, half.values.device)
 
 
 def test_to_changes_dtype_and_keeps_offsets() -> None:
