@@ -34,11 +34,11 @@ constexpr size_t kSharedBytesOfBlock = 99 * 1024;  // what every GPU since sm_80
 // What stays as it is for as long as the process lives: the driver is asked once, not at every call of an op.
 class DeviceFacts {
  public:
-  // Of a device that is current.
   static DeviceFacts& of(int32_t index) {
     constexpr int32_t most = 128;  // torch numbers devices in eight bits
     static DeviceFacts facts[most];
-    if (index < 0 || index >= most) throw std::runtime_error("heritage_align: no CUDA device " + std::to_string(index));
+    if (index < 0 || index >= most)
+      throw std::runtime_error("heritage_align: no CUDA device " + std::to_string(index));
     std::call_once(facts[index].asked_, [index] { facts[index].ask(index); });
     return facts[index];
   }
@@ -46,8 +46,8 @@ class DeviceFacts {
   int multiprocessors() const { return multiprocessors_; }
   bool is_hopper() const { return is_hopper_; }
 
-  // Allows a kernel all the shared memory that a block may have, once. Always the most: threads that launch one kernel
-  // with different sizes share this number.
+  // Allows a kernel all the shared memory that a block may have, once, on this device, which must be current. Always
+  // the most: threads that launch one kernel with different sizes share this number.
   void allow_all_shared_memory(const void* kernel) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (allowed_.count(kernel) != 0) return;

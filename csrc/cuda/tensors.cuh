@@ -45,8 +45,8 @@ const E* data_of(const Maybe& tensor) {
   return tensor.has_value() ? static_cast<const E*>(tensor->const_data_ptr()) : nullptr;
 }
 
-// Through the shim that allocates: torch::stable::new_empty looks its op up by name and boxes the arguments, which takes
-// as long as a launch.
+// Through the shim that allocates: torch::stable::new_empty looks its op up by name and boxes the arguments, which
+// takes up to a microsecond more.
 inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType dtype) {
   constexpr size_t most = 2;
   STD_TORCH_CHECK(shape.size() <= most, "new tensors have a row or a matrix of numbers");

@@ -107,7 +107,7 @@ def run(
 
 @lru_cache(maxsize=256)
 def _kernels_for(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> str | None:
-    """What "auto" takes for these inputs if that is compiled kernels, else None."""
+    """The compiled kernels that serve these inputs, or None."""
     if torch.float64 in dtypes or device.type not in ("cpu", "cuda") or _reason(device) is not None:
         return None
     return device.type
@@ -122,9 +122,9 @@ def pick(backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) ->
     Raises:
         ValueError: for an unknown backend, or one that cannot serve these inputs.
     """
-    if backend == "auto" and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling():
         found = _kernels_for(device, dtypes)
-        if found is not None:
+        if found is not None and backend in ("auto", found):
             return found
     checks.choice("backend", backend, BACKENDS)
     if backend == "reference":

@@ -61,6 +61,8 @@ def choice(name: str, value: object, allowed: Sequence[object]) -> None:
 
 def number(name: str, value: float, *, positive: bool = False) -> float:
     """Return ``value`` as a float, or raise unless it is finite and not negative (``positive``: greater than zero)."""
+    if type(value) is float and 0.0 < value < math.inf:
+        return value
     if isinstance(value, Tensor) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be a number; got {describe(value)}")
     if not math.isfinite(value) or value < 0 or (positive and value == 0):

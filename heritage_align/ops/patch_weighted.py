@@ -73,7 +73,7 @@ def patch_weighted_score(
     if global_features is not None:
         shape = (len(patches), patches.dim)
         checks.tensor("global_features", global_features, shape=shape, dtypes=_FLOATS, device=device)
-    candidates = check_candidates(candidates, len(queries), len(patches), device, check_finite=check_finite)
+    candidates = check_candidates(candidates, queries.shape[0], len(patches), device, check_finite=check_finite)
     if check_finite:
         checks.finite("queries", queries)
         checks.finite("patches.values", patches.values)
