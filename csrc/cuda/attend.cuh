@@ -5,10 +5,11 @@
 // its lanes two contexts out of eight. Weights never leave the registers: as they are, they are the left operand of
 // R e, for which R comes as a ready right operand: float16 and what it leaves, 22 bits in two products.
 //
-// The weights themselves are rounded to float16, and numerator, denominator and total take the rounded ones: this is
-// the cosine with a vector attended to with weights off by 2^-12 at most, not a cosine with an error of that size. Over
-// texts of 5 to 21 words it moves a score by 5e-7 in the mean and 5e-6 at the most; were the numerator to keep the
-// unrounded weights, by 3e-5. A second float16 for the weights would cost a quarter more instructions.
+// Weights come in one or two parts. In one part (Hopper's tiles, whose rows are of 16 bits) they are rounded to float16,
+// and numerator, denominator and total take the rounded ones: that is the cosine with what weights off by 2^-12 attend
+// to, not a cosine with an error of that size. Over texts of 5 to 21 words it moves a score by 5e-7 in the mean and 5e-6
+// at the most, over texts of one or two by 2e-5; were the numerator to keep the unrounded weights, by 3e-5. In two parts
+// (the other tiles, whose rows may be float32) nothing is lost.
 #pragma once
 
 #include "rows.cuh"

@@ -78,7 +78,7 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
   if (i2t && !candidates.has_value()) region_lengths = lengths_of(device, regions, p.regions);
   p.region_lengths = data_of<float>(region_lengths);
   if (hopper::fits_focal(device, p, regions, max_regions, max_words) &&
-      hopper::score_focal(device, p, regions, max_regions, max_words))
+      hopper::score_focal(device, p, regions, words, max_regions, max_words))
     return scores;
   if (t2i) word_lengths = lengths_of(device, words, p.words);
   p.word_lengths = data_of<float>(word_lengths);

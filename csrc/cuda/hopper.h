@@ -23,8 +23,8 @@ inline bool chosen(const Device& device) {
 // done nothing: the driver refused.
 bool fits_focal(const Device& device, const FocalParameters& p, const Tensor& regions, int64_t max_regions,
                 int64_t max_words);
-bool score_focal(const Device& device, const FocalParameters& p, const Tensor& regions, int64_t max_regions,
-                 int64_t max_words);
+bool score_focal(const Device& device, const FocalParameters& p, const Tensor& regions, const Tensor& words,
+                 int64_t max_regions, int64_t max_words);
 
 // Each returns false, having done nothing, where the path is not chosen or does not fit the problem.
 // Focal attention of candidates.

@@ -60,6 +60,22 @@ __device__ __forceinline__ void feed(const HopperParameters& p, unsigned char* f
   }
 }
 
+// Products of int8 rows, which came as float16: `word` is the packed word of this thread's first row.
+__device__ __forceinline__ void apply_scales(const HopperParameters& p, Accumulators& c, int word, int first_region) {
+  const auto of_word = [&](int w) { return p.word_scales == nullptr ? 1.0f : p.word_scales[w]; };
+  const float upper = of_word(word), lower = of_word(word + 8);
+  const int region = first_region + 2 * static_cast<int>(thread_anew() % 4);
+  HA_UNROLL
+  for (int i = 0; i < kTileColumns / 2; i += 4)
+    HA_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      const int column = region + 2 * i + side;
+      const float scale = p.region_scales[column < p.region_rows ? column : p.region_rows - 1];
+      c[i + side] *= scale * upper;
+      c[i + 2 + side] *= scale * lower;
+    }
+}
+
 template <Storage storage>
 __device__ __forceinline__ void multiply(const HopperParameters& p, const unsigned char* feeds, Pipeline& pipeline,
                                          float* cosines, float* pool) {
@@ -92,9 +108,13 @@ __device__ __forceinline__ void multiply(const HopperParameters& p, const unsign
       before = turn.slot;
       turn.next();
     }
-    const OwnTexts own(p, small_corner_of(p.tiles, static_cast<uint32_t>(task)), group);
+    const SmallCorner corner = small_corner_of(p.tiles, static_cast<uint32_t>(task));
+    const OwnTexts own(p, corner, group);
     product_wait<0>();
     if (lane == 0) pipeline.empty[before].arrive();
+    if (storage == Storage::f16 && p.region_scales != nullptr)
+      apply_scales(p, c, static_cast<int>(corner.text_group) * kBlockWords + row,
+                   p.images[corner.image_group].first_region);
     pipeline.read.wait(parity);
     HA_UNROLL
     for (int i = 0; i < kTileColumns / 2; i += 4) {
@@ -207,29 +227,49 @@ FactorOperands prepare_factors(const Device& device, const Tensor& like, const F
   return {p.values, p.unscale, stride};
 }
 
+// int8 rows as float16; `memory` keeps them alive.
+Rows widened(const Device& device, const Tensor& like, const Rows& rows, int64_t count, Maybe& memory) {
+  const int64_t pitch = (rows.dim + 7) / 8 * 8;
+  memory = new_tensor(like, {count, pitch}, ScalarType::Half);
+  auto* to = static_cast<uint16_t*>(memory->mutable_data_ptr());
+  device.launch(widen_rows_kernel, blocks_for((count * kLanes + kThreads - 1) / kThreads), kThreads, 0,
+                WidenParameters{rows, count, to, pitch});
+  return Rows{to, rows.scales, rows.offsets, pitch, rows.dim, rows.items, Storage::f16, true};
+}
+
 }  // namespace
 
 bool fits_focal(const Device& device, const FocalParameters& p, const Tensor& regions, int64_t max_regions,
                 int64_t max_words) {
   constexpr int64_t kFactorBytes = int64_t{1} << 31;  // operands take 1.4 times the memory of factors, or more
+  constexpr int64_t kWidenedBytes = int64_t{1} << 32;  // int8 regions as float16
   const int64_t rows = regions.size(0), packed_rows = p.tasks.text_groups * kTileWords;
   const bool t2i = p.direction != Direction::i2t, i2t = p.direction != Direction::t2i;
   return chosen(device) && p.tasks.plan == Plan::all_pairs && p.tasks.count > 0 &&
          p.tasks.text_groups * p.regions.items < int64_t{1} << 31 && kRaster * p.regions.items < int64_t{1} << 32 &&
          max_regions <= kLongestItem && max_words <= kLongestItem && rows >= kTileColumns &&
          packed_rows >= kBlockWords && p.regions.dim >= kBoxColumns && rows < int64_t{1} << 31 &&
-         packed_rows < int64_t{1} << 31 && p.regions.aligned && p.regions.stride >= p.regions.dim &&
+         packed_rows < int64_t{1} << 31 && p.regions.stride >= p.regions.dim &&
          p.settings.normaliser != Normaliser::softmax &&
          (!t2i || p.regions.items * factor_blocks(context_groups(max_regions)) * kLanes * 8 <= kFactorBytes) &&
          (!i2t || p.words.items * factor_blocks(context_groups(max_words)) * kLanes * 8 <= kFactorBytes) &&
-         (p.regions.storage == Storage::f16 || p.regions.storage == Storage::bf16);
+         (p.regions.storage == Storage::i8
+              ? rows * p.regions.dim * 2 <= kWidenedBytes
+              : p.regions.aligned && (p.regions.storage == Storage::f16 || p.regions.storage == Storage::bf16));
 }
 
-bool score_focal(const Device& device, const FocalParameters& p, const Tensor& regions, int64_t max_regions,
-                 int64_t max_words) {
+bool score_focal(const Device& device, const FocalParameters& asked, const Tensor& regions, const Tensor& word_values,
+                 int64_t max_regions, int64_t max_words) {
+  FocalParameters p = asked;
   const int64_t blocks_of_words = (p.tasks.text_groups + kGroups - 1) / kGroups;
   const int64_t rows = regions.size(0), packed_rows = blocks_of_words * kBlockWords;
   const int64_t pitch = (p.words.dim + 7) / 8 * 8;
+  Maybe region_halves, word_halves, word_scales;
+  if (p.regions.storage == Storage::i8) p.regions = widened(device, regions, p.regions, rows, region_halves);
+  if (p.words.storage == Storage::i8) {
+    p.words = widened(device, regions, p.words, word_values.size(0), word_halves);
+    word_scales = new_tensor(regions, {packed_rows}, ScalarType::Float);
+  }
   const Storage storage = p.regions.storage;
   Tensor packed = new_tensor(regions, {packed_rows, pitch}, ScalarType::Half);
   const auto lists_of = [&](int64_t count, size_t bytes) {
@@ -238,6 +278,9 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
   auto* words = static_cast<uint16_t*>(packed.mutable_data_ptr());
   HopperParameters parameters{};
   parameters.focal = p;
+  parameters.region_scales = p.regions.scales;
+  parameters.word_scales = data_of<float>(word_scales);
+  parameters.region_rows = static_cast<int>(rows);
   Tasks& tiles = parameters.tiles;
   tiles = p.tasks;
   tiles.images_per_group =
@@ -267,8 +310,10 @@ bool score_focal(const Device& device, const FocalParameters& p, const Tensor& r
     parameters.text_factors =
         prepare_factors(device, regions, p.text_factors, p.words, max_words, true, text_operands, text_unscale);
   const bool f16 = storage == Storage::f16;
-  device.launch(f16 ? pack_words_kernel<Storage::f16> : pack_words_kernel<Storage::bf16>, blocks_of_words * kGroups, kThreads,
-                kTileBytes, PackParameters{p.tasks, p.words, words, pitch, texts});
+  device.launch(f16 ? pack_words_kernel<Storage::f16> : pack_words_kernel<Storage::bf16>, blocks_of_words * kGroups,
+                kThreads, kTileBytes,
+                PackParameters{p.tasks, p.words, words, pitch, texts,
+                               word_scales.has_value() ? static_cast<float*>(word_scales->mutable_data_ptr()) : nullptr});
   device.launch(list_images_kernel, (tiles.image_groups * kLanes + kThreads - 1) / kThreads, kThreads, 0,
                 ImageListParameters{p.regions, p.keep, tiles.image_groups, tiles.images_per_group, images});
   device.launch(focal_kernel, std::min<int64_t>(tiles.count, device.multiprocessors()), kBlockThreads, kSharedBytes,

@@ -6,12 +6,43 @@
 
 namespace heritage_align::hopper {
 
+struct WidenParameters {
+  Rows rows;  // int8
+  int64_t count;
+  uint16_t* to;
+  int64_t pitch;  // a multiple of 8
+};
+
+// int8 rows as float16, which holds them exactly; their scales are for the cosines. A warp a row.
+__global__ void __launch_bounds__(kThreads) widen_rows_kernel(WidenParameters p) {
+  constexpr int kPiece = 8;
+  const int lane = threadIdx.x % kLanes;
+  for (int64_t r = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes; r < p.count;
+       r += static_cast<int64_t>(gridDim.x) * kThreads / kLanes) {
+    const int8_t* from = row_of<Storage::i8>(p.rows, r);
+    for (int64_t d = lane * kPiece; d < p.pitch; d += kPiece * kLanes) {
+      alignas(8) int8_t bytes[kPiece] = {};
+      if (p.rows.aligned && d + kPiece <= p.rows.dim) {
+        *reinterpret_cast<uint2*>(bytes) = *reinterpret_cast<const uint2*>(from + d);
+      } else {
+        for (int e = 0; e < kPiece; ++e) bytes[e] = d + e < p.rows.dim ? from[d + e] : int8_t{0};
+      }
+      const uint2 both = *reinterpret_cast<const uint2*>(bytes);
+      uint4 halves;
+      halves_of_bytes(both.x, halves.x, halves.y);
+      halves_of_bytes(both.y, halves.z, halves.w);
+      *reinterpret_cast<uint4*>(p.to + r * p.pitch + d) = halves;
+    }
+  }
+}
+
 struct PackParameters {
   Tasks tasks;
   Rows words;
   uint16_t* packed;  // (128 a block, pitch): the words of a group side by side, then zeros
   int64_t pitch;
   TextList* lists;
+  float* scales;     // of the packed words, where they have any; or null
 };
 
 // The words of a group lie anywhere in memory; the copy engine takes rectangles. A block copies a half of a group, a
@@ -76,7 +107,9 @@ __global__ void __launch_bounds__(kThreads) pack_words_kernel(PackParameters p) 
       }
     }
     squares = warp_sum(squares);
-    if (lane == 0) list.length[first + w] = sqrt_of(squares);
+    const float scale = from == nullptr ? 1.0f : scale_of(p.words, tile.row_of_word(w));
+    if (lane == 0) list.length[first + w] = sqrt_of(squares) * scale;
+    if (lane == 0 && p.scales != nullptr) p.scales[blockIdx.x * int64_t{kTileWords} + w] = scale;
   }
 }
 

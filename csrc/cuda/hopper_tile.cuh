@@ -64,6 +64,9 @@ struct HopperParameters {
   const TextList* texts;    // one for each block's words
   const ImageList* images;  // one for each tile's images
   FactorOperands image_factors, text_factors;
+  const float* region_scales;  // int8 regions: of each
+  const float* word_scales;    // int8 words: of each packed word
+  int region_rows;
   int chunks;
   Weighing weighing;
   float shift;  // of logits; 0 unless bounded

@@ -23,6 +23,11 @@ def mined_pairs(batch: int, device: torch.device, *, m: int = 36, dim: int = 102
     def mined() -> tuple[Tensor, ...]:
         return gradients(ops.focal_attention_score(images, texts))
 
+    mining = torch.float16 if device.type == "cuda" else torch.bfloat16
+
+    def mined_from_rounded() -> tuple[Tensor, ...]:
+        return gradients(ops.mining_scores(images, texts, dtype=mining))
+
     def everything() -> tuple[Tensor, ...]:
         return gradients(peers.scan_per_caption(regions.view(batch, m, dim), texts))
 
@@ -31,6 +36,9 @@ def mined_pairs(batch: int, device: torch.device, *, m: int = 36, dim: int = 102
 
     return Setup(
         f"batch {batch}, m={m}, D={dim}, t2i",
-        Contender(mined, check, graph=False),
-        {"bare": Contender(everything, graph=False)},
+        Contender(mined, check),
+        {
+            "bare": Contender(everything, graph=False),
+            f"mined from {str(mining).removeprefix('torch.')}": Contender(mined_from_rounded),
+        },
     )

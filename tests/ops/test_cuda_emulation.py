@@ -365,7 +365,7 @@ HOPPER_FOCAL_PAIRS_THREADS = (416, 288)  # tiles of 16 words, of 32
 
 
 @pytest.mark.parametrize("direction", ["t2i", "both"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
 @pytest.mark.parametrize("dim", [64, 200])
 def test_focal_attention_on_the_hopper_path(
     dim: int, dtype: torch.dtype, direction: str, emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
@@ -377,6 +377,10 @@ def test_focal_attention_on_the_hopper_path(
     for order in (1, 2):
         emulated.set_thread_order(order)
         emulated.largest_block()
+        assert_focal(images, texts, HOPPER_FOCAL, direction=direction, keep=keep)
+        assert emulated.largest_block() == HOPPER_FOCAL_THREADS
+    if dtype == torch.int8:  # beside int8 regions, words of any other dtype are float16
+        texts = ragged([5, 0, 13, 64, 1, 25, 0, 2, 40, 30], dim, 41, torch.float16)
         assert_focal(images, texts, HOPPER_FOCAL, direction=direction, keep=keep)
         assert emulated.largest_block() == HOPPER_FOCAL_THREADS
 
