@@ -40,20 +40,25 @@ def check_candidates(
     return (candidates if candidates.dtype == torch.int64 else candidates.to(torch.int64)).contiguous()
 
 
-def ask_for_most(candidates: Tensor, texts: Ragged, images: Ragged) -> bool:
+def ask_for_most(candidates: Tensor, texts: Ragged, images: Ragged, *, on_hopper: tuple[torch.dtype, ...]) -> bool:
     """Whether lists are so full that a kernel for all pairs, which is made for whole tiles, does them sooner.
 
-    With the kernels for Hopper, which take 16-bit floats, that is a tenth of all pairs: measured on an H100 for SCAN
-    (16, 64 and 256 texts, 1000 images of 36 x 1024), all pairs take about 3 ns a pair and lists 35, so they meet where
-    a text asks for 9 % of the images (15 % for 16 texts). With the others it is half.
+    With the kernels for Hopper that is a tenth of all pairs: measured on an H100 for SCAN (16, 64 and 256 texts, 1000
+    images of 36 x 1024, float16), all pairs take about 3 ns a pair and lists 35, so they meet where a text asks for 9 %
+    of the images (15 % for 16 texts). With the others it is half.
+
+    Args:
+        candidates: ``(n_texts, k)``, checked.
+        texts: whose rows the lists are.
+        images: what the ids are of.
+        on_hopper: the dtypes of images whose pairs the kernels for Hopper take all together.
     """
     if len(texts) < MANY_TEXTS or len(images) == 0:
         return False
     asked, pairs = candidates.numel(), len(texts) * len(images)
     if 2 * asked >= pairs:
         return True
-    halves = images.dtype in (torch.float16, torch.bfloat16)
-    return 10 * asked >= pairs and halves and kernels_on(candidates.device) == "hopper"
+    return 10 * asked >= pairs and images.dtype in on_hopper and kernels_on(candidates.device) == "hopper"
 
 
 def of_candidates(scores: Tensor, candidates: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from .factor import triangular_factor
 from .planner import text_bins
 from .ragged import Ragged
 
+_ON_HOPPER = (torch.float16, torch.bfloat16, torch.int8)
+
 
 def focal_attention_score(
     images: Ragged,
@@ -114,7 +116,7 @@ def focal_attention_score(
         text_factor = None
     elif direction == "i2t":
         image_factor = None
-    most = on_gpu and candidates is not None and ask_for_most(candidates, texts, images)
+    most = on_gpu and candidates is not None and ask_for_most(candidates, texts, images, on_hopper=_ON_HOPPER)
     listed = None if most else candidates
     bins = text_bins(texts) if on_gpu and listed is None else (None, None)
     scores = run(

@@ -11,6 +11,8 @@ from .candidates import ask_for_most, check_candidates, of_candidates
 from .planner import text_bins
 from .ragged import Ragged
 
+_ON_HOPPER = (torch.float16, torch.bfloat16)
+
 
 def maxsim_score(
     queries: Ragged,
@@ -52,7 +54,7 @@ def maxsim_score(
     if chosen == "reference":
         return reference.maxsim_score(queries, documents, candidates=candidates).float()
     on_gpu = chosen == "cuda"
-    most = on_gpu and candidates is not None and ask_for_most(candidates, queries, documents)
+    most = on_gpu and candidates is not None and ask_for_most(candidates, queries, documents, on_hopper=_ON_HOPPER)
     listed = None if most else candidates
     bins = text_bins(queries) if on_gpu and listed is None else (None, None)
     scores = run(
