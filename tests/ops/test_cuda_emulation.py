@@ -536,7 +536,11 @@ POOLED_LENGTHS = {
 
 
 @pytest.mark.parametrize(
-    ("dtype", "dim"), [(torch.float16, 128), (torch.bfloat16, 40), (torch.float16, 192), (torch.float16, 600)]
+    ("dtype", "dim"),
+    [
+        *((torch.float16, 128), (torch.bfloat16, 40), (torch.float16, 192), (torch.float16, 600)),
+        *((torch.int8, 128), (torch.int8, 48), (torch.int8, 192), (torch.int8, 400)),
+    ],
 )
 @pytest.mark.parametrize("lengths", POOLED_LENGTHS)
 def test_maxsim_on_the_hopper_path(
@@ -555,10 +559,33 @@ def test_maxsim_on_the_hopper_path(
             torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-6)
 
 
+def test_scales_of_either_sign_on_the_hopper_path(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maximum over a document's rows is of what the rows stand for, whatever the signs of both scales."""
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    queries, documents = ragged([5, 32, 1, 64], 128, 53, torch.int8), ragged([30, 0, 200, 1], 128, 54, torch.int8)
+
+    def signed(items: ops.Ragged) -> ops.Ragged:
+        assert items.scales is not None
+        return ops.Ragged(items.values, items.offsets, items.scales * (torch.arange(items.total) % 3 - 1.0))
+
+    for theirs in (queries, queries.to(dtype=torch.float32)):
+        emulated.largest_block()
+        ours = [signed(theirs) if theirs.scales is not None else theirs, signed(documents)]
+        scores = ops.maxsim_score(*ours)
+        assert emulated.largest_block() == HOPPER_POOLED_THREADS
+        expected = ops.maxsim_score(*ours, backend="reference")
+        torch.testing.assert_close(scores, expected, atol=3e-5 if theirs.scales is not None else 2e-2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("global_mix", [0.0, 0.3])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
-@pytest.mark.parametrize("dim", [40, 512, 600])
+@pytest.mark.parametrize(
+    ("dim", "dtype"),
+    [
+        *((dim, dtype) for dim in (40, 512, 600) for dtype in (torch.float16, torch.bfloat16)),
+        *((dim, torch.int8) for dim in (48, 512, 608)),
+    ],
+)
 def test_patch_weighted_of_all_pairs_on_the_hopper_path(
     dim: int,
     pooling: str,
@@ -578,10 +605,13 @@ def test_patch_weighted_of_all_pairs_on_the_hopper_path(
             assert emulated.largest_block() == HOPPER_POOLED_THREADS
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
 @pytest.mark.parametrize("pooling", ["softmax", "mean"])
-def test_a_score_does_not_depend_on_the_images_before_it(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_does_not_depend_on_the_images_before_it(
+    pooling: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
-    patches = ragged([13, 196, 49, 300, 77, 196, 1, 250], 64, 55, torch.float16)
+    patches = ragged([13, 196, 49, 300, 77, 196, 1, 250], 64, 55, dtype)
     queries = ragged([1] * 70, 64, 56, torch.float16).values
     together = ops.patch_weighted_score(queries, patches, pooling=pooling, temperature=0.1)
     for image in range(len(patches)):

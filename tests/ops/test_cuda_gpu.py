@@ -187,8 +187,8 @@ def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs(dtype: tor
     assert_same(lambda **how: ops.maxsim_score(texts, images, candidates=ids, **how), 5e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("dim", [40, 128, 192, 512, 576, 600, 1024])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("dim", [40, 48, 128, 192, 512, 576, 600, 1024])
 def test_pooling_of_many_ragged_items(dim: int, dtype: torch.dtype) -> None:
     """Items of all lengths, more than a stream's window of ends, and queries of several tiles."""
     lengths = torch.randint(0, 400, (14,), generator=torch.Generator().manual_seed(61)).tolist() + [1] * 20 + [0] * 40
@@ -197,12 +197,22 @@ def test_pooling_of_many_ragged_items(dim: int, dtype: torch.dtype) -> None:
     assert_same(lambda **how: ops.maxsim_score(queries, documents, **how), 5e-5)
     long = ragged([300, 3, 65], dim, 64, dtype)
     assert_same(lambda **how: ops.maxsim_score(long, documents, **how), 1e-3)
-    rows = long.values[:300]
+    rows = ragged([300], dim, 64, torch.float16 if dtype == torch.int8 else dtype).values
     for pooling in ("softmax", "max", "mean"):
         score = partial(ops.patch_weighted_score, rows, pooling=pooling, temperature=0.05)
         together = assert_same(partial(score, documents), 2e-5)
         for image in (0, 7, 13, 74):
             assert torch.equal(score(documents[image : image + 1], backend="cuda")[0], together[image])
+
+
+def test_scales_of_either_sign() -> None:
+    def signed(lengths: list[int], seed: int) -> ops.Ragged:
+        items = ragged(lengths, 128, seed, torch.int8)
+        assert items.scales is not None
+        return ops.Ragged(items.values, items.offsets, items.scales * (torch.arange(items.total).cuda() % 3 - 1.0))
+
+    queries, documents = signed([5, 32, 1, 64], 53), signed([30, 0, 200, 1], 54)
+    assert_same(lambda **how: ops.maxsim_score(queries, documents, **how), 5e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])

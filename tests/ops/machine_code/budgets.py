@@ -43,6 +43,7 @@ BUDGETS = [
     Budget("focal_pairs_kernel<*, 4>", EMPTY, Use(168, 94, 112, 72), "outside its loop of products"),
     Budget("focal_pairs_kernel<*, 2>", EMPTY, Use(128, 58, 68, 48), "outside its loop of products"),
     # 384 threads at the launch; setmaxnreg shares these 168 out anew.
+    Budget("pooled_stream_kernel<i8, *>", EMPTY, Use(168, 8, 12, 8), "the number of its tile, once a range"),
     Budget("pooled_stream_kernel<*>", EMPTY, Use(168)),
     Budget("rerank_pair_kernel<i8, *>", Use(96), Use(96)),
     Budget("rerank_pair_kernel<*>", Use(80), Use(80)),
@@ -118,6 +119,8 @@ CODE = [
     Code("focal_pairs_kernel<bf16, 4>", HOPPER, {BRAIN}, loads=12, copies=("UBLKCP",)),
     Code("pooled_stream_kernel<f16, *>", HOPPER, {"HGMMA.64x128x16.F32"}, 4, copies=("UTMALDG.2D",)),
     Code("pooled_stream_kernel<bf16, *>", HOPPER, {"HGMMA.64x128x16.F32.BF16"}, 4, copies=("UTMALDG.2D",)),
+    # Rows come as int8 and are multiplied as float16; scales come by words.
+    Code("pooled_stream_kernel<i8, *>", HOPPER, {"HGMMA.64x128x16.F32"}, 4, copies=("UTMALDG.2D", "LDGSTS")),
     # Eight loads of 16 bytes under way in every lane.
     Code("rerank_*_kernel<bf16, *>", BOTH, {BRAIN}, loads=8),
     Code("rerank_*_kernel<*>", BOTH, {HALF}, loads=8),
