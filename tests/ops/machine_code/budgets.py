@@ -67,7 +67,7 @@ BUDGETS = [
     Budget("count_pairs_kernel", Use(8), Use(8)),
     Budget("place_pairs_kernel", Use(16), Use(16)),
     Budget("pack_words_kernel<*>", Use(40), Use(40)),
-    Budget("pack_blocks_kernel", Use(32, 8, 16, 8), Use(32), "two registers, outside its loops"),
+    Budget("pack_blocks_kernel", Use(32), Use(32)),
     Budget("prepare_factors_kernel", Use(40), Use(32)),
     Budget("list_images_kernel", Use(40), Use(40)),
     Budget("add_parts_kernel", Use(32), Use(32)),
