@@ -56,6 +56,11 @@ struct Ends {
   }
 };
 
+// What a similarity is of accumulator i: the accumulator itself, or (hopper_widen.cuh) that and a scale.
+struct AsMultiplied {
+  __device__ __forceinline__ float operator()(float accumulator, int) const { return accumulator; }
+};
+
 // What a thread knows of two rows of the item that the stream is in. kNothing is a similarity that changes nothing.
 // `value(half)` is the pooled similarity, in all four threads of a row; all lanes of a warp must call.
 template <Pooler pooler>
@@ -70,13 +75,14 @@ struct State<Pooler::max> {
   __device__ __forceinline__ void add(int half, int, float similarity, float, float) {
     top[half] = fmaxf(top[half], similarity);
   }
-  template <int half>
-  __device__ __forceinline__ void add_half(const float (&c)[kAccumulators], float) {
+  template <int half, class Similarity>
+  __device__ __forceinline__ void add_half(const float (&c)[kAccumulators], Similarity of, float) {
     constexpr int first = half * kAccumulators / 2;
-    float best[2][2] = {{top[0], c[first + 1]}, {top[1], c[first + 3]}};  // four chains, so that none waits for itself
+    // Four chains, so that none waits for itself.
+    float best[2][2] = {{top[0], of(c[first + 1], first + 1)}, {top[1], of(c[first + 3], first + 3)}};
     HA_UNROLL
     for (int i = 0; i < kAccumulators / 2; ++i)
-      if (i != 1 && i != 3) best[i / 2 % 2][i % 2] = fmaxf(best[i / 2 % 2][i % 2], c[first + i]);
+      if (i != 1 && i != 3) best[i / 2 % 2][i % 2] = fmaxf(best[i / 2 % 2][i % 2], of(c[first + i], first + i));
     top[0] = fmaxf(best[0][0], best[0][1]);
     top[1] = fmaxf(best[1][0], best[1][1]);
   }
@@ -104,10 +110,11 @@ struct State<Pooler::softmax> {
     at.acc = __fmaf_rn(at.acc, keep_old, __fmul_rn(take_new, similarity));
     at.top = fmaxf(at.top, similarity);
   }
-  template <int half>
-  __device__ __forceinline__ void add_half(const float (&c)[kAccumulators], float rate) {
+  template <int half, class Similarity>
+  __device__ __forceinline__ void add_half(const float (&c)[kAccumulators], Similarity of, float rate) {
+    constexpr int first = half * kAccumulators / 2;
     HA_UNROLL
-    for (int i = 0; i < kAccumulators / 2; ++i) add(i / 2 % 2, i % 2, c[half * kAccumulators / 2 + i], 1.0f, rate);
+    for (int i = 0; i < kAccumulators / 2; ++i) add(i / 2 % 2, i % 2, of(c[first + i], first + i), 1.0f, rate);
   }
   static __device__ __forceinline__ Pool<float> merge(const Pool<float>& a, const Pool<float>& b, float rate) {
     const float top = fmaxf(a.top, b.top);
@@ -140,10 +147,11 @@ struct State<Pooler::sum> {
   __device__ __forceinline__ void add(int half, int side, float similarity, float weight, float) {
     sum[half][side] = __fmaf_rn(similarity, weight, sum[half][side]);
   }
-  template <int half>
-  __device__ __forceinline__ void add_half(const float (&c)[kAccumulators], float rate) {
+  template <int half, class Similarity>
+  __device__ __forceinline__ void add_half(const float (&c)[kAccumulators], Similarity of, float rate) {
+    constexpr int first = half * kAccumulators / 2;
     HA_UNROLL
-    for (int i = 0; i < kAccumulators / 2; ++i) add(i / 2 % 2, i % 2, c[half * kAccumulators / 2 + i], 1.0f, rate);
+    for (int i = 0; i < kAccumulators / 2; ++i) add(i / 2 % 2, i % 2, of(c[first + i], first + i), 1.0f, rate);
   }
   __device__ __forceinline__ float value(int half, float, int divisor) const {
     float side[2];
@@ -192,10 +200,11 @@ __device__ __forceinline__ void pool_stripe(const float (&c)[kStripe / 2], int f
   }
 }
 
-template <int stripe>
-__device__ __forceinline__ void take_part(float (&part)[kStripe / 2], const float (&c)[kAccumulators]) {
+template <int stripe, class Similarity>
+__device__ __forceinline__ void take_part(float (&part)[kStripe / 2], const float (&c)[kAccumulators], Similarity of) {
+  constexpr int first = stripe * kStripe / 2;
   HA_UNROLL
-  for (int i = 0; i < kStripe / 2; ++i) part[i] = c[stripe * kStripe / 2 + i];
+  for (int i = 0; i < kStripe / 2; ++i) part[i] = of(c[first + i], first + i);
 }
 
 // Whether columns first .. first + columns are all of one item that goes on behind them.
@@ -208,16 +217,16 @@ __device__ __forceinline__ bool inside_one(const Ends& ends, int first, int colu
 // the code for each stripe took 15 to 25 % longer). So half a product inside one item is pooled straight on unless
 // something is `pending`, and for the others there is one stripe, which first takes the accumulators of its columns:
 // registers have no index. `stripe_done(last)` follows each of the latter; `last` means the product's last columns.
-template <Pooler pooler, class Finish, class Done>
-__device__ __forceinline__ void pool_half(const float (&c)[kAccumulators], int half, int first, const Rows& store,
-                                          const float* weights, float rate, bool pending, Ends& ends,
-                                          State<pooler>& state, Finish finish, Done stripe_done) {
+template <Pooler pooler, class Similarity, class Finish, class Done>
+__device__ __forceinline__ void pool_half(const float (&c)[kAccumulators], Similarity of, int half, int first,
+                                          const Rows& store, const float* weights, float rate, bool pending,
+                                          Ends& ends, State<pooler>& state, Finish finish, Done stripe_done) {
   if (!pending && inside_one(ends, first + half * kColumns / 2, kColumns / 2) &&
       (pooler != Pooler::sum || weights == nullptr)) {
     if (half == 0) {
-      state.template add_half<0>(c, rate);
+      state.template add_half<0>(c, of, rate);
     } else {
-      state.template add_half<1>(c, rate);
+      state.template add_half<1>(c, of, rate);
     }
     return;
   }
@@ -226,16 +235,16 @@ __device__ __forceinline__ void pool_half(const float (&c)[kAccumulators], int h
     float part[kStripe / 2];
     switch (stripe) {
       case 0:
-        take_part<0>(part, c);
+        take_part<0>(part, c, of);
         break;
       case 1:
-        take_part<1>(part, c);
+        take_part<1>(part, c, of);
         break;
       case 2:
-        take_part<2>(part, c);
+        take_part<2>(part, c, of);
         break;
       default:
-        take_part<3>(part, c);
+        take_part<3>(part, c, of);
     }
     pool_stripe(part, first + stripe * kStripe, store, weights, rate, ends, state, finish);
     stripe_done(stripe == kColumns / kStripe - 1);

@@ -1,4 +1,4 @@
-// Patch-weighted similarity and late interaction of all pairs on Hopper, float16 and bfloat16.
+// Patch-weighted similarity and late interaction of all pairs on Hopper; stores of float16, bfloat16 and int8.
 //
 // A block keeps 128 rows of queries in shared memory and streams the rows of some consecutive items past them, 128 rows
 // at a time, whatever items they belong to. One thread feeds by the tensor copy engine; two warpgroups own 64 query
@@ -8,10 +8,13 @@
 // Beyond about 512 elements a row, 128 query rows do not fit. Then they are streamed too, a chunk beside each chunk of
 // 256 rows of the store, and both sets of accumulators are filled before they are pooled: with so long rows pooling is
 // a small part of the work.
+//
+// int8 rows are brought as they are; three more warps make them float16 in shared memory (hopper_widen.cuh).
 #include <type_traits>
 
 #include "hopper.h"
 #include "hopper_pool.cuh"
+#include "hopper_widen.cuh"
 #include "tensor_map.h"
 
 namespace heritage_align::hopper {
@@ -22,7 +25,7 @@ constexpr int kGroupThreads = 128;
 constexpr int kThreadsOfBlock = (1 + kGroups) * kGroupThreads;
 constexpr int kStoreBytes = kColumns * 128;        // a chunk (64 elements) of 128 rows of the store
 constexpr int kWordChunkBytes = kTileWords * 128;  // of 64 query rows
-constexpr int kMaxSlots = 12;
+constexpr int kMaxSlots = 12, kMaxByteSlots = 3;
 constexpr int kBestRows = kStripe + 16;
 constexpr int kListBytes = (static_cast<int>(sizeof(Tile)) + 127) / 128 * 128;
 constexpr int kSharedLimit = 227 * 1024;
@@ -36,32 +39,41 @@ struct Best {
 
 struct Pipeline {
   Barrier full[kMaxSlots], empty[kMaxSlots];
+  Barrier brought[kMaxByteSlots], widened[kMaxByteSlots];  // the same for the slots of int8 rows
 };
 
 // How a block works: in slots of kSlotChunks chunks of kTileColumns rows of the store, one slot a tile where kWholeTile
 // says so, with the query rows beside them where all stream. kFixedSlots: their number, where it does not depend on the
-// length of the rows.
-template <int slot_chunks, bool whole_tile, bool all_stream>
+// length of the rows. kWidens: the store is int8, and comes through kByteSlots slots of a chunk of its bytes.
+template <int slot_chunks, bool whole_tile, bool all_stream, bool widens>
 struct Shape {
   static constexpr int kSlotChunks = slot_chunks;
-  static constexpr bool kWholeTile = whole_tile, kAllStream = all_stream;
-  static constexpr int kFixedSlots = whole_tile || all_stream ? 4 : 0;
+  static constexpr bool kWholeTile = whole_tile, kAllStream = all_stream, kWidens = widens;
+  static constexpr int kFixedSlots = widens && all_stream ? 3 : widens || whole_tile || all_stream ? 4 : 0;
   static constexpr int kTileColumns = all_stream ? 2 * kColumns : kColumns;
   static constexpr int kStreamedWords = all_stream ? kGroups * kWordChunkBytes : 0;
   static constexpr int kSlotBytes = kStreamedWords + slot_chunks * kTileColumns * 128;
+  static constexpr int kByteSlots = !widens ? 0 : all_stream ? 2 : kMaxByteSlots;
+  static constexpr int kByteSlotBytes = kTileColumns * kBytePitch;
+  static constexpr int kScaleBytes = widens ? kScaleTiles * kTileColumns * static_cast<int>(sizeof(float)) : 0;
+  static_assert(!widens || kFixedSlots <= 4, "as kScaleTiles counts on");
 
   static int shared_bytes(int chunks, int slots, bool maximum_sum) {
     return 1024 + kGroups * ((all_stream ? 0 : chunks * kWordChunkBytes) + kListBytes) + slots * kSlotBytes +
-           (maximum_sum ? kGroups * static_cast<int>(sizeof(Best)) : 0) + static_cast<int>(sizeof(Pipeline));
+           kByteSlots * kByteSlotBytes + kScaleBytes + (maximum_sum ? kGroups * static_cast<int>(sizeof(Best)) : 0) +
+           static_cast<int>(sizeof(Pipeline));
   }
   static int slots_for(int chunks, bool maximum_sum) {
     const int room = (kSharedLimit - shared_bytes(chunks, 0, maximum_sum)) / kSlotBytes;
     return std::min(kFixedSlots > 0 ? kFixedSlots : kMaxSlots, room);
   }
 };
-using ShortRows = Shape<2, true, false>;  // 65 to 128 elements, maxima
-using Stepwise = Shape<1, false, false>;
-using AllStream = Shape<1, false, true>;
+template <bool widens>
+using ShortRows = Shape<2, true, false, widens>;  // 65 to 128 elements, maxima
+template <bool widens>
+using Stepwise = Shape<1, false, false, widens>;
+template <bool widens>
+using AllStream = Shape<1, false, true, widens>;
 constexpr int kLeastSlots = 4;  // three wait for a product to be pooled while the next is on its way
 
 struct Parameters {
@@ -82,6 +94,27 @@ struct Range {
   int64_t first, last;  // items
   int64_t begin, end;   // rows
 };
+
+// Eight elements of a query row as they are multiplied: as they are stored, or float16 of int8, whose scale comes later
+// and is then positive. Zeros behind the row's end.
+__device__ __forceinline__ Sixteen query_piece(const Rows& queries, int64_t row, int64_t column) {
+  constexpr int piece = 8;
+  Sixteen loaded{};
+  if (queries.storage == Storage::i8) {
+    const float sign = scale_of(queries, row) < 0.0f ? -1.0f : 1.0f;
+    float x[piece];
+    read_elements_of<Storage::i8>(queries, row, column, x);
+    HA_UNROLL
+    for (int e = 0; e < piece; e += 2) loaded.word[e / 2] = halves_of_floats(sign * x[e], sign * x[e + 1]);
+    return loaded;
+  }
+  const uint16_t* from = row_of<Storage::f16>(queries, row) + column;
+  if (queries.aligned && column + piece <= queries.dim) return *reinterpret_cast<const Sixteen*>(from);
+  HA_UNROLL
+  for (int e = 0; e < piece; ++e)
+    if (column + e < queries.dim) loaded.word[e / 2] |= static_cast<uint32_t>(from[e]) << 16 * (e % 2);
+  return loaded;
+}
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -148,9 +181,11 @@ __device__ __forceinline__ int slots_of(const Parameters& p) {
   return S::kFixedSlots > 0 ? S::kFixedSlots : p.slots;
 }
 
+// By one warp. An int8 store goes to the slots of its bytes, and only streaming query rows to those of the products.
 template <class S>
-__device__ __forceinline__ void feed(const Parameters& p, unsigned char* slots, Pipeline& pipeline) {
-  Cursor to;
+__device__ __forceinline__ void feed(const Parameters& p, unsigned char* slots, unsigned char* byte_slots,
+                                     Pipeline& pipeline) {
+  Cursor to, bytes_to;
   for (int64_t task = blockIdx.x; task < p.grid.count; task += gridDim.x) {
     const Corner corner = corner_of(p.grid, task);
     if (!tile_has_rows(p, corner.text_group)) continue;
@@ -158,19 +193,72 @@ __device__ __forceinline__ void feed(const Parameters& p, unsigned char* slots, 
     const int word = static_cast<int>(corner.text_group * kGroups * kTileWords);
     if (threadIdx.x == 0)
       for (int64_t row = range.begin; row < range.end; row += S::kTileColumns)
-        for (int chunk = 0; chunk < p.chunks; chunk += S::kSlotChunks, to.advance(slots_of<S>(p))) {
+        for (int chunk = 0; chunk < p.chunks; chunk += S::kWidens ? 1 : S::kSlotChunks) {
+          if constexpr (S::kWidens) {
+            Barrier& brought = pipeline.brought[bytes_to.slot];
+            pipeline.widened[bytes_to.slot].wait(bytes_to.parity ^ 1);
+            brought.arrive_expecting(S::kByteSlotBytes);
+            copy_box(byte_slots + bytes_to.slot * S::kByteSlotBytes, p.store, chunk * kBoxColumns,
+                     static_cast<int>(row), brought);
+            bytes_to.advance(S::kByteSlots);
+            if (!S::kAllStream) continue;
+          }
           Barrier& full = pipeline.full[to.slot];
           pipeline.empty[to.slot].wait(to.parity ^ 1);
-          full.arrive_expecting(S::kSlotBytes);
+          full.arrive_expecting(S::kWidens ? S::kStreamedWords : S::kSlotBytes);
           unsigned char* slot = slots + to.slot * S::kSlotBytes;
           if (S::kAllStream) copy_box(slot, p.words, chunk * kBoxColumns, word, full);
           HA_UNROLL
-          for (int c = 0; c < S::kSlotChunks; ++c)
+          for (int c = 0; c < S::kSlotChunks && !S::kWidens; ++c)
             copy_box(slot + S::kStreamedWords + c * kStoreBytes, p.store, (chunk + c) * kBoxColumns,
                      static_cast<int>(row), full);
+          to.advance(slots_of<S>(p));
         }
     __syncwarp();
   }
+}
+
+// By kWidenWarps warps: what `feed` brings of an int8 store becomes the float16 of a slot, and a tile's scales come
+// before its first product, a tile ahead.
+template <class S>
+__device__ __forceinline__ void widen(const Parameters& p, unsigned char* slots, const unsigned char* byte_slots,
+                                      float* scales, Pipeline& pipeline) {
+  const int thread = threadIdx.x - kLanes;
+  const bool arrives = threadIdx.x % kLanes == 0;
+  Cursor from, to;
+  int tile = 0;
+  const auto bring = [&](int of_tile, int64_t row, int64_t end) {
+    if (row < end)
+      bring_scales<S::kTileColumns>(scales + of_tile % kScaleTiles * S::kTileColumns, p.pooled.patches, row, p.total,
+                                    thread);
+    copy_commit();
+  };
+  for (int64_t task = blockIdx.x; task < p.grid.count; task += gridDim.x) {
+    const Corner corner = corner_of(p.grid, task);
+    if (!tile_has_rows(p, corner.text_group)) continue;
+    const Range range = range_of(p, corner.first_image);
+    bring(tile, range.begin, range.end);
+    for (int64_t row = range.begin; row < range.end; row += S::kTileColumns, ++tile)
+      for (int chunk = 0; chunk < p.chunks; chunk += S::kSlotChunks, to.advance(slots_of<S>(p))) {
+        pipeline.empty[to.slot].wait(to.parity ^ 1);
+        if (chunk == 0) {
+          bring(tile + 1, row + S::kTileColumns, range.end);
+          copy_wait<1>();
+        }
+        unsigned char* slot = slots + to.slot * S::kSlotBytes + S::kStreamedWords;
+        HA_NO_UNROLL
+        for (int c = 0; c < S::kSlotChunks; ++c, from.advance(S::kByteSlots)) {
+          pipeline.brought[from.slot].wait(from.parity);
+          widen_rows<S::kTileColumns>(byte_slots + from.slot * S::kByteSlotBytes, slot + c * kStoreBytes, thread);
+          __syncwarp();
+          if (arrives) pipeline.widened[from.slot].arrive();
+        }
+        publish_writes();
+        __syncwarp();
+        if (arrives) pipeline.full[to.slot].arrive();
+      }
+  }
+  copy_wait<0>();
 }
 
 // Query rows of a block to shared memory, swizzled as the copy engine would; zeros where there are none.
@@ -180,16 +268,17 @@ __device__ __forceinline__ void load_words(unsigned char* to, const Rows& querie
   const int pieces = chunks * pieces_of_chunk;
   for (int i = Consumer::thread(); i < kTileWords * pieces; i += kGroupThreads) {
     const int row = i / pieces, column = i % pieces * piece;
-    const int64_t left = first_word + row < tile.n_words ? queries.dim - column : 0;
-    const int valid = left <= 0 ? 0 : left < piece ? static_cast<int>(left) : piece;
-    const uint16_t* from = row_of<Storage::f16>(queries, valid > 0 ? tile.row_of_word(first_word + row) : 0);
-    from += valid > 0 ? column : 0;
+    const bool exists = first_word + row < tile.n_words && column < queries.dim;
     unsigned char* at = to + column / kBoxColumns * kWordChunkBytes + row * 128 +
                         ((column / piece % pieces_of_chunk ^ row % 8) * 16);
-    if (queries.aligned) {
-      copy_async(at, from, valid * 2);
+    if (queries.aligned && queries.storage != Storage::i8) {
+      const int64_t left = exists ? queries.dim - column : 0;
+      const int valid = left < piece ? static_cast<int>(left) : piece;
+      const uint16_t* from = row_of<Storage::f16>(queries, exists ? tile.row_of_word(first_word + row) : 0);
+      copy_async(at, from + (exists ? column : 0), valid * 2);
     } else {
-      for (int e = 0; e < piece; ++e) reinterpret_cast<uint16_t*>(at)[e] = e < valid ? from[e] : uint16_t{0};
+      *reinterpret_cast<Sixteen*>(at) =
+          exists ? query_piece(queries, tile.row_of_word(first_word + row), column) : Sixteen{};
     }
   }
   copy_commit();
@@ -203,7 +292,7 @@ template <Storage storage>
 __device__ __forceinline__ void multiply(float (&c)[kAccumulators], uint64_t a, uint64_t b, bool accumulate) {
   HA_UNROLL
   for (int k = 0; k < 128; k += 32) {
-    if (storage == Storage::f16) {
+    if (storage != Storage::bf16) {
       product_f16(c, further(a, k), further(b, k), accumulate || k > 0);
     } else {
       product_bf16(c, further(a, k), further(b, k), accumulate || k > 0);
@@ -217,6 +306,7 @@ struct Warpgroup {
   int group;             // 0 or 1
   unsigned char* words;  // of this warpgroup
   unsigned char* slots;
+  const float* scales;   // of the rows of the last kScaleTiles tiles, where the store is int8
   Pipeline& pipeline;
   Tile& tile;            // its texts
   Best* best;            // with late interaction
@@ -224,6 +314,8 @@ struct Warpgroup {
   int oldest, held;      // slots that are not given back yet
   int pending;           // rows of `best` that await their sums
   int part;              // of its queries
+  int first_tile;        // of this range, of all that the block has seen
+  float query_scale;     // of the row that this thread writes
   Ends ends;
   State<pooler> state;
 
@@ -280,18 +372,33 @@ struct Warpgroup {
     pending = 0;
   }
 
+  __device__ __forceinline__ static int written_row() {
+    const int lane = threadIdx.x % kLanes;
+    return Consumer::thread() / kLanes * 16 + lane / 4 + lane % 2 * 8;
+  }
+
+  // What makes similarities of the accumulators of columns first .. first + 128 of a tile of the range. Tile -1 is none.
+  __device__ __forceinline__ auto similarity(int of_tile, int first) const {
+    if constexpr (storage == Storage::i8) {
+      return Scaled(scales + (first_tile + of_tile + kScaleTiles) % kScaleTiles * S::kTileColumns + first);
+    } else {
+      return AsMultiplied{};
+    }
+  }
+
   // Half of a set of accumulators, which starts at column `first`.
-  __device__ __forceinline__ void pool(const float (&c)[kAccumulators], int half, int first) {
+  template <class Similarity>
+  __device__ __forceinline__ void pool(const float (&c)[kAccumulators], Similarity of, int half, int first) {
     const PooledParameters& q = p.pooled;
     const bool sums = pooler == Pooler::max && q.maximum_sum;
     const int lane = threadIdx.x % kLanes;
-    const int row = Consumer::thread() / kLanes * 16 + lane / 4 + lane % 2 * 8;  // that this thread writes
+    const int row = written_row();
     pool_half(
-        c, half, first, q.patches, q.weights, p.rate, pending > 0, ends, state,
+        c, of, half, first, q.patches, q.weights, p.rate, pending > 0, ends, state,
         [&] {
           const int divisor = q.settings.pooling == Pooling::mean ? ends.end - ends.begin : 1;
           const float upper = state.value(0, p.rate, divisor), lower = state.value(1, p.rate, divisor);
-          const float value = lane % 2 == 0 ? upper : lower;
+          const float value = (lane % 2 == 0 ? upper : lower) * (storage == Storage::i8 ? query_scale : 1.0f);
           if (sums) {
             if (lane % 4 < 2) best->row[pending][row] = value;
             if (Consumer::thread() == 0) best->item[pending] = ends.item;
@@ -306,14 +413,15 @@ struct Warpgroup {
         });
   }
 
-  __device__ __forceinline__ void pool_both(const float (&c)[kAccumulators], int first) {
+  template <class Similarity>
+  __device__ __forceinline__ void pool_both(const float (&c)[kAccumulators], Similarity of, int first) {
     if (pooler == Pooler::max && inside_one(ends, first, kColumns)) {
-      state.template add_half<0>(c, p.rate);
-      state.template add_half<1>(c, p.rate);
+      state.template add_half<0>(c, of, p.rate);
+      state.template add_half<1>(c, of, p.rate);
       return;
     }
     HA_NO_UNROLL
-    for (int half = 0; half < 2; ++half) pool(c, half, first);
+    for (int half = 0; half < 2; ++half) pool(c, of, half, first);
   }
 
   // The products of tile `turn` begin in one set of accumulators; while they are under way, the other set, of the turn
@@ -325,17 +433,18 @@ struct Warpgroup {
     multiply_slot(now, 0, exists);
     product_wait_for<1>(before);
     give_back(exists ? 1 : 0);
+    const auto of = similarity(turn - 1, 0);
     if (S::kWholeTile) {
-      pool_both(before, first);
+      pool_both(before, of, first);
       return;
     }
     // The tensor cores have two chunks before them while half of the set is pooled. Loops of one step at most rather
     // than branches, and no wait between the halves: with either, ptxas 13.0 lets no two products overlap.
     const int chunks = exists ? p.chunks : 1;
     for (int chunk = 1; chunk < 2 && chunk < chunks; ++chunk) multiply_slot(now, chunk, true);
-    pool(before, 0, first);
+    pool(before, of, 0, first);
     for (int chunk = 2; chunk < 3 && chunk < chunks; ++chunk) multiply_slot(now, chunk, true);
-    pool(before, 1, first);
+    pool(before, of, 1, first);
     for (int chunk = 3; chunk < chunks; ++chunk) {
       multiply_slot(now, chunk, true);
       product_wait<1>();
@@ -380,15 +489,14 @@ struct Warpgroup {
       product_wait_for<0>(left);
       product_wait_for<0>(right);
       give_back(0);
-      pool_both(left, first);
-      pool_both(right, first + kColumns);
+      pool_both(left, similarity(first / S::kTileColumns, 0), first);
+      pool_both(right, similarity(first / S::kTileColumns, kColumns), first + kColumns);
     }
   }
 
   // A warpgroup without rows lets the stream pass.
   __device__ __forceinline__ void skip(const Range& range) {
-    const int64_t tiles = (range.end - range.begin + S::kTileColumns - 1) / S::kTileColumns;
-    for (int64_t step = 0; step < tiles * (p.chunks / S::kSlotChunks); ++step) {
+    for (int64_t step = 0; step < tiles_of(range) * (p.chunks / S::kSlotChunks); ++step) {
       pipeline.full[at.slot].wait(at.parity);
       at.advance(slots_of<S>(p));
       ++held;
@@ -405,9 +513,13 @@ struct Warpgroup {
           q.scores[item * q.tasks.image_step + tile.place[text]] = -INFINITY;
   }
 
+  __device__ __forceinline__ static int tiles_of(const Range& range) {
+    return static_cast<int>((range.end - range.begin + S::kTileColumns - 1) / S::kTileColumns);
+  }
+
   __device__ __forceinline__ void run() {
     at = Cursor{};
-    oldest = held = pending = 0;
+    oldest = held = pending = first_tile = 0;
     for (int64_t task = blockIdx.x; task < p.grid.count; task += gridDim.x) {
       const Corner corner = corner_of(p.grid, task);
       if (!tile_has_rows(p, corner.text_group)) continue;
@@ -415,11 +527,16 @@ struct Warpgroup {
       const int64_t block = corner.text_group * kGroups + group;
       if (!has_rows(p, block)) {
         skip(range);
+        first_tile += tiles_of(range);
         continue;
       }
       part = static_cast<int>(block % p.parts);
       start_group<Consumer>(p.pooled.tasks, TextGroups{}, block / p.parts, p.pooled.queries, tile);
       if (!S::kAllStream) load_words(words, p.pooled.queries, tile, part * kTileWords, p.chunks);
+      if (storage == Storage::i8) {
+        const int word = part * kTileWords + written_row();
+        query_scale = word < tile.n_words ? fabsf(scale_of(p.pooled.queries, tile.row_of_word(word))) : 0.0f;
+      }
       if (p.pooled.mix) score_empty_images(range);
       ends.start(p.pooled.patches, range.first, range.last);
       state.clear();
@@ -428,6 +545,7 @@ struct Warpgroup {
       } else {
         stream_past_words(range);
       }
+      first_tile += tiles_of(range);
     }
   }
 };
@@ -441,26 +559,36 @@ __global__ void __launch_bounds__(kThreadsOfBlock, 1) pooled_stream_kernel(const
   const int own_words = S::kAllStream ? 0 : p.chunks * kWordChunkBytes;
   unsigned char* words = shared + (1024 - shared_address(shared) % 1024) % 1024;
   unsigned char* slots = words + kGroups * own_words;
-  unsigned char* lists = slots + slots_of<S>(p) * S::kSlotBytes;
+  unsigned char* byte_slots = slots + slots_of<S>(p) * S::kSlotBytes;
+  auto* scales = reinterpret_cast<float*>(byte_slots + S::kByteSlots * S::kByteSlotBytes);
+  unsigned char* lists = reinterpret_cast<unsigned char*>(scales) + S::kScaleBytes;
   Pipeline& pipeline = *reinterpret_cast<Pipeline*>(lists + kGroups * kListBytes);
   Best* best = reinterpret_cast<Best*>(&pipeline + 1);
   if (threadIdx.x == 0) {
     for (int s = 0; s < slots_of<S>(p); ++s) {
-      pipeline.full[s].start(1);
+      pipeline.full[s].start(!S::kWidens ? 1 : S::kAllStream ? kWidenWarps + 1 : kWidenWarps);
       pipeline.empty[s].start(kGroups * kGroupThreads / kLanes);
+    }
+    for (int s = 0; s < S::kByteSlots; ++s) {
+      pipeline.brought[s].start(1);
+      pipeline.widened[s].start(kWidenWarps);
     }
     publish_barriers();
   }
   __syncthreads();
   if (threadIdx.x < kGroupThreads) {
-    shrink_registers<24>();
-    if (threadIdx.x < kLanes) feed<S>(p, slots, pipeline);
+    shrink_registers<S::kWidens ? 72 : 24>();
+    if (threadIdx.x < kLanes) {
+      feed<S>(p, slots, byte_slots, pipeline);
+    } else if constexpr (S::kWidens) {
+      widen<S>(p, slots, byte_slots, scales, pipeline);
+    }
   } else {
-    grow_registers<240>();
+    grow_registers<S::kWidens ? 216 : 240>();
     const int group = threadIdx.x / kGroupThreads - 1;
-    Warpgroup<storage, pooler, S> own{p,        group, words + group * own_words,
-                                      slots,    pipeline, *reinterpret_cast<Tile*>(lists + group * kListBytes),
-                                      best + group};
+    Warpgroup<storage, pooler, S> own{p,      group,    words + group * own_words,
+                                      slots,  scales,   pipeline,
+                                      *reinterpret_cast<Tile*>(lists + group * kListBytes), best + group};
     own.run();
   }
 #endif
@@ -485,15 +613,9 @@ __global__ void __launch_bounds__(kThreads) pack_blocks_kernel(PackParameters p)
     for (int w = threadIdx.x / kLanes; w < kTileWords; w += kThreads / kLanes) {
       uint16_t* to = p.packed + (block * kTileWords + w) * p.pitch;
       const bool exists = first + w < tile.n_words;
-      const uint16_t* from = row_of<Storage::f16>(p.queries, exists ? tile.row_of_word(first + w) : 0);
-      const int64_t dim = exists ? p.queries.dim : 0;
-      for (int64_t d = threadIdx.x % kLanes * piece; d < p.pitch; d += kLanes * piece) {
-        if (p.queries.aligned && d + piece <= dim) {
-          *reinterpret_cast<float4*>(to + d) = *reinterpret_cast<const float4*>(from + d);
-        } else {
-          for (int e = 0; e < piece; ++e) to[d + e] = d + e < dim ? from[d + e] : uint16_t{0};
-        }
-      }
+      for (int64_t d = threadIdx.x % kLanes * piece; d < p.pitch; d += kLanes * piece)
+        *reinterpret_cast<Sixteen*>(to + d) =
+            exists ? query_piece(p.queries, tile.row_of_word(first + w), d) : Sixteen{};
     }
   }
 }
@@ -538,6 +660,15 @@ int64_t ranges_for(int64_t row_tiles, int64_t rows, int64_t items, int64_t multi
   return best;
 }
 
+template <Pooler pooler, class S>
+void (*kernel_of(bool half))(Parameters) {
+  if constexpr (S::kWidens) {
+    return pooled_stream_kernel<Storage::i8, pooler, S>;
+  } else {
+    return half ? pooled_stream_kernel<Storage::f16, pooler, S> : pooled_stream_kernel<Storage::bf16, pooler, S>;
+  }
+}
+
 template <class S>
 void launch(const Device& device, Parameters& p) {
   p.grid.plan = Plan::all_pairs;
@@ -547,28 +678,20 @@ void launch(const Device& device, Parameters& p) {
   p.grid.count = p.grid.text_groups * p.grid.image_groups;
   const bool half = p.pooled.patches.storage == Storage::f16;
   const auto pooling = p.pooled.settings.pooling;
-  using Other = std::conditional_t<S::kWholeTile, Stepwise, S>;
-  constexpr Storage f16 = Storage::f16, bf16 = Storage::bf16;
-  const auto kernel = pooling == Pooling::max ? half ? pooled_stream_kernel<f16, Pooler::max, S>
-                                                     : pooled_stream_kernel<bf16, Pooler::max, S>
-                      : pooling == Pooling::softmax ? half ? pooled_stream_kernel<f16, Pooler::softmax, Other>
-                                                           : pooled_stream_kernel<bf16, Pooler::softmax, Other>
-                                                    : half ? pooled_stream_kernel<f16, Pooler::sum, Other>
-                                                           : pooled_stream_kernel<bf16, Pooler::sum, Other>;
+  using Other = std::conditional_t<S::kWholeTile, Stepwise<S::kWidens>, S>;
+  const auto kernel = pooling == Pooling::max       ? kernel_of<Pooler::max, S>(half)
+                      : pooling == Pooling::softmax ? kernel_of<Pooler::softmax, Other>(half)
+                                                    : kernel_of<Pooler::sum, Other>(half);
   device.launch(kernel, std::min<int64_t>(p.grid.count, device.multiprocessors()), kThreadsOfBlock,
                 S::shared_bytes(p.chunks, p.slots, p.pooled.maximum_sum), p);
 }
 
-}  // namespace
-
-bool score_pooled(const Device& device, const PooledParameters& pooled, const Tensor& store, int64_t max_query) {
+template <bool widens>
+bool score_stream(const Device& device, const PooledParameters& pooled, const Tensor& store, int64_t max_query) {
   const Rows& rows = pooled.patches;
   constexpr int64_t most_rows = (int64_t{1} << 31) - 1024;  // coordinates of the copy engine are 32 bits
   const int64_t total = store.size(0), chunks = (rows.dim + kBoxColumns - 1) / kBoxColumns;
-  const bool fits = pooled.tasks.plan == Plan::all_pairs && pooled.tasks.count > 0 && total > 0 && rows.dim > 0 &&
-                    total < most_rows && chunks <= 1024 && rows.aligned && rows.stride >= rows.dim &&
-                    (rows.storage == Storage::f16 || rows.storage == Storage::bf16);
-  if (!chosen(device) || !fits) return false;
+  if (total >= most_rows || chunks > 1024) return false;
   Parameters p{};
   p.pooled = pooled;
   p.total = total;
@@ -577,12 +700,12 @@ bool score_pooled(const Device& device, const PooledParameters& pooled, const Te
   p.chunks = static_cast<int>(chunks);
   p.rate = -1.44269504f * pooled.settings.inverse_temperature;
   const bool sums = pooled.maximum_sum;
-  const bool short_rows = pooled.settings.pooling == Pooling::max && p.chunks == ShortRows::kSlotChunks;
-  p.slots = short_rows ? ShortRows::slots_for(p.chunks, sums) : Stepwise::slots_for(p.chunks, sums);
+  const bool short_rows = pooled.settings.pooling == Pooling::max && p.chunks == ShortRows<widens>::kSlotChunks;
+  p.slots = short_rows ? ShortRows<widens>::slots_for(p.chunks, sums) : Stepwise<widens>::slots_for(p.chunks, sums);
   const bool all_stream = p.slots < kLeastSlots;
-  if (all_stream) p.slots = AllStream::slots_for(p.chunks, sums);
+  if (all_stream) p.slots = AllStream<widens>::slots_for(p.chunks, sums);
   if (!describe_rows(p.store, rows.storage, rows.values, rows.dim, total, rows.stride,
-                     all_stream ? AllStream::kTileColumns : kColumns))
+                     all_stream ? AllStream<widens>::kTileColumns : kColumns))
     return false;
   Maybe packed_memory, partial_memory;
   if (all_stream) {
@@ -590,7 +713,8 @@ bool score_pooled(const Device& device, const PooledParameters& pooled, const Te
     if (packed_rows >= most_rows) return false;
     packed_memory = new_tensor(store, {packed_rows, pitch}, ScalarType::Half);
     auto* packed = static_cast<uint16_t*>(packed_memory->mutable_data_ptr());
-    if (!describe_rows(p.words, rows.storage, packed, pitch, packed_rows, pitch, kGroups * kTileWords)) return false;
+    const Storage multiplied = widens ? Storage::f16 : rows.storage;
+    if (!describe_rows(p.words, multiplied, packed, pitch, packed_rows, pitch, kGroups * kTileWords)) return false;
     device.launch(pack_blocks_kernel, blocks_for(p.blocks), kThreads, sizeof(Tile),
                   PackParameters{pooled.tasks, pooled.queries, p.blocks, pitch, p.parts, packed});
   }
@@ -601,16 +725,27 @@ bool score_pooled(const Device& device, const PooledParameters& pooled, const Te
     p.partial = static_cast<float*>(partial_memory->mutable_data_ptr());
   }
   if (all_stream) {
-    launch<AllStream>(device, p);
+    launch<AllStream<widens>>(device, p);
   } else if (short_rows) {
-    launch<ShortRows>(device, p);
+    launch<ShortRows<widens>>(device, p);
   } else {
-    launch<Stepwise>(device, p);
+    launch<Stepwise<widens>>(device, p);
   }
   if (p.parts > 1)
     device.launch(add_parts_kernel, std::min<int64_t>((pairs + kThreads - 1) / kThreads, 4096), kThreads, 0,
                   PartsParameters{p.partial, pooled.queries, rows, pooled.scores});
   return true;
+}
+
+}  // namespace
+
+bool score_pooled(const Device& device, const PooledParameters& pooled, const Tensor& store, int64_t max_query) {
+  const Rows& rows = pooled.patches;
+  const bool fits = pooled.tasks.plan == Plan::all_pairs && pooled.tasks.count > 0 && store.size(0) > 0 &&
+                    rows.dim > 0 && rows.aligned && rows.stride >= rows.dim && rows.storage != Storage::f32;
+  if (!chosen(device) || !fits) return false;
+  return rows.storage == Storage::i8 ? score_stream<true>(device, pooled, store, max_query)
+                                     : score_stream<false>(device, pooled, store, max_query);
 }
 
 }  // namespace heritage_align::hopper

@@ -361,7 +361,7 @@ def test_the_published_scores() -> None:
 
 
 HOPPER_FOCAL_THREADS, HOPPER_POOLED_THREADS = 512, 384
-HOPPER_FOCAL_PAIRS_THREADS = (416, 288)  # tiles of 16 words, of 32
+HOPPER_FOCAL_PAIRS_THREADS = (512, 384)  # tiles of 16 words, of 32
 
 
 @pytest.mark.parametrize("direction", ["t2i", "both"])
@@ -482,8 +482,11 @@ def test_candidates_among_more_images_than_the_scan_takes_in_a_round(emulated: c
     assert_patches(queries, patches, "max", 0.0, candidate_lists(16, 4100, 80, 62))
 
 
-@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("direction", ["t2i", "i2t", "both"])
+@pytest.mark.parametrize(
+    ("dtype", "focal"),
+    [(torch.float16, None), (torch.float16, "equal"), (torch.bfloat16, "prob"), (torch.int8, "sheng")],
+)
 @pytest.mark.parametrize(("dim", "k", "n_texts"), [(64, 1, 6), (96, 7, 1), (192, 30, 6), (64, 3, 70)])
 def test_focal_attention_of_candidates_on_the_hopper_path(
     dim: int,
@@ -491,24 +494,108 @@ def test_focal_attention_of_candidates_on_the_hopper_path(
     n_texts: int,
     dtype: torch.dtype,
     focal: str | None,
+    direction: str,
     emulated: ctypes.CDLL,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
     monkeypatch.setattr(focal_attention, "ask_for_most", lambda *_: False)  # which would take another kernel
-    images = ragged([36, 5, 0, 40, 20, 33, 1, 48], dim, 51, dtype)
+    images = ragged([36, 5, 0, 40, 20, 33, 1, 48] * (1 if n_texts < 16 else 4), dim, 51, dtype)
     texts = ragged([13, 0, 1, 25, 32, 7, *[2, 5] * 32][:n_texts], dim, 52, dtype)
     keep = torch.arange(images.total) % 3 != 0
     keep[36:41] = False
-    ids = candidate_lists(n_texts, 8, k, 53)
+    ids = candidate_lists(n_texts, len(images), k, 53)  # 16 texts that asked for more would take all pairs
+    score = partial(ops.focal_attention_score, images, direction=direction)
     for order, settings in ((1, {}), (2, {"keep": keep, "aggregate": "mean", "temperature": 20.0, "focal": focal})):
         emulated.set_thread_order(order)
-        assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, candidates=ids, **settings)
+        assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, direction=direction, candidates=ids, **settings)
     emulated.largest_block()
     few = min(n_texts, 12)
-    alone = [ops.focal_attention_score(images, texts[i : i + 1], candidates=ids[i : i + 1]) for i in range(few)]
+    alone = [score(texts=texts[i : i + 1], candidates=ids[i : i + 1]) for i in range(few)]
     assert emulated.largest_block() in HOPPER_FOCAL_PAIRS_THREADS  # several texts are also ordered, by larger blocks
-    assert torch.equal(ops.focal_attention_score(images, texts, candidates=ids)[:few], torch.cat(alone))
+    assert torch.equal(score(texts=texts, candidates=ids)[:few], torch.cat(alone))
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
+@pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
+def test_focal_attention_of_candidates_of_all_settings_on_the_hopper_path(
+    rectifier: str,
+    normalise: str,
+    focal: str | None,
+    aggregate: str,
+    emulated: ctypes.CDLL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    # More regions than a warp has lanes, also more than a text has words; texts of one word, and two in a tile.
+    images, texts = ragged([36, 48, 1, 9], 64, 54, torch.float16), ragged([13, 1, 20, 16], 64, 55, torch.float16)
+    settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate}
+    tolerance = {"atol": 1e-5, "rtol": 1e-6}
+    for direction in ("t2i", "i2t", "both"):
+        for text in (0, 1):
+            emulated.largest_block()
+            ids = torch.tensor([[3, 1, 0, 2, 1]])
+            one = texts[text : text + 1]
+            assert_focal(images, one, tolerance, direction=direction, temperature=20.0, candidates=ids, **settings)
+            assert emulated.largest_block() in HOPPER_FOCAL_PAIRS_THREADS
+        ids = candidate_lists(4, 4, 3, 56)
+        assert_focal(images, texts, tolerance, direction=direction, temperature=20.0, candidates=ids, **settings)
+
+
+@pytest.mark.parametrize(("regions", "words", "atol"), cases.PRODUCTS)
+@pytest.mark.parametrize("direction", ["t2i", "both"])
+def test_focal_attention_of_candidates_of_all_dtypes_on_the_hopper_path(
+    regions: torch.dtype,
+    words: torch.dtype,
+    atol: float,
+    direction: str,
+    emulated: ctypes.CDLL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    images, texts = ragged([36, 5, 0, 48, 20], 160, 57, regions), ragged([13, 2, 0, 32], 160, 58, words)
+    for n_texts in (1, 4):
+        ids = candidate_lists(n_texts, 5, 3, 59)
+        emulated.largest_block()
+        tolerance = {"atol": atol, "rtol": 0.0}
+        assert_focal(images, texts[:n_texts], tolerance, direction=direction, candidates=ids)
+        if n_texts == 1 and regions != torch.float32:
+            assert emulated.largest_block() in HOPPER_FOCAL_PAIRS_THREADS
+
+
+def test_texts_without_words_before_those_of_an_image_on_the_hopper_path(
+    emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than a list takes: then the first tile of an image has nothing to multiply."""
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    images, texts = ragged([9] * 11, 64, 60, torch.int8), ragged([0] * 40 + [5, 3] + [0] * 40, 64, 61, torch.int8)
+    ids = torch.full((82, 1), 7)
+    for direction in ("t2i", "both"):
+        for order in (1, 2):
+            emulated.set_thread_order(order)
+            assert_focal(images, texts, {"atol": 1e-5, "rtol": 0.0}, direction=direction, candidates=ids)
+
+
+@hypothesis.settings(
+    max_examples=15, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(
+    regions=st.lists(st.integers(0, 48), min_size=1, max_size=6),
+    words=st.lists(st.integers(0, 32), min_size=1, max_size=5),
+    k=st.integers(1, 8),
+    dim=st.sampled_from([64, 96, 160]),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.int8]),
+    direction=st.sampled_from(["t2i", "i2t", "both"]),
+)
+def test_ragged_candidates_on_the_hopper_path(
+    regions: list[int], words: list[int], k: int, dim: int, dtype: torch.dtype, direction: str
+) -> None:
+    images, texts = ragged(regions, dim, 65, dtype), ragged(words, dim, 66, dtype)
+    ids = candidate_lists(len(words), len(regions), k, 67)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+        assert_focal(images, texts, {"atol": 2e-5, "rtol": 0.0}, direction=direction, candidates=ids)
 
 
 def test_the_hopper_path_is_the_default(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,7 +662,11 @@ POOLED_LENGTHS = {
 
 
 @pytest.mark.parametrize(
-    ("dtype", "dim"), [(torch.float16, 128), (torch.bfloat16, 40), (torch.float16, 192), (torch.float16, 600)]
+    ("dtype", "dim"),
+    [
+        *((torch.float16, 128), (torch.bfloat16, 40), (torch.float16, 192), (torch.float16, 600)),
+        *((torch.int8, 128), (torch.int8, 48), (torch.int8, 192), (torch.int8, 400)),
+    ],
 )
 @pytest.mark.parametrize("lengths", POOLED_LENGTHS)
 def test_maxsim_on_the_hopper_path(
@@ -594,10 +685,33 @@ def test_maxsim_on_the_hopper_path(
             torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-6)
 
 
+def test_scales_of_either_sign_on_the_hopper_path(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maximum over a document's rows is of what the rows stand for, whatever the signs of both scales."""
+    monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
+    queries, documents = ragged([5, 32, 1, 64], 128, 53, torch.int8), ragged([30, 0, 200, 1], 128, 54, torch.int8)
+
+    def signed(items: ops.Ragged) -> ops.Ragged:
+        assert items.scales is not None
+        return ops.Ragged(items.values, items.offsets, items.scales * (torch.arange(items.total) % 3 - 1.0))
+
+    for theirs in (queries, queries.to(dtype=torch.float32)):
+        emulated.largest_block()
+        ours = [signed(theirs) if theirs.scales is not None else theirs, signed(documents)]
+        scores = ops.maxsim_score(*ours)
+        assert emulated.largest_block() == HOPPER_POOLED_THREADS
+        expected = ops.maxsim_score(*ours, backend="reference")
+        torch.testing.assert_close(scores, expected, atol=3e-5 if theirs.scales is not None else 2e-2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("global_mix", [0.0, 0.3])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("pooling", ["softmax", "max", "mean", "weights"])
-@pytest.mark.parametrize("dim", [40, 512, 600])
+@pytest.mark.parametrize(
+    ("dim", "dtype"),
+    [
+        *((dim, dtype) for dim in (40, 512, 600) for dtype in (torch.float16, torch.bfloat16)),
+        *((dim, torch.int8) for dim in (48, 512, 608)),
+    ],
+)
 def test_patch_weighted_of_all_pairs_on_the_hopper_path(
     dim: int,
     pooling: str,
@@ -617,10 +731,13 @@ def test_patch_weighted_of_all_pairs_on_the_hopper_path(
             assert emulated.largest_block() == HOPPER_POOLED_THREADS
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
 @pytest.mark.parametrize("pooling", ["softmax", "mean"])
-def test_a_score_does_not_depend_on_the_images_before_it(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_does_not_depend_on_the_images_before_it(
+    pooling: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HERITAGE_ALIGN_CUDA_PATH", "hopper")
-    patches = ragged([13, 196, 49, 300, 77, 196, 1, 250], 64, 55, torch.float16)
+    patches = ragged([13, 196, 49, 300, 77, 196, 1, 250], 64, 55, dtype)
     queries = ragged([1] * 70, 64, 56, torch.float16).values
     together = ops.patch_weighted_score(queries, patches, pooling=pooling, temperature=0.1)
     for image in range(len(patches)):

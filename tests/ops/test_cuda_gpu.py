@@ -128,26 +128,52 @@ def test_focal_attention_of_candidates(dtype: torch.dtype, k: int) -> None:
 
 
 @pytest.mark.parametrize("focal", [None, "equal", "sheng"])
-@pytest.mark.parametrize(("dim", "k", "n_texts"), [(1024, 300, 1), (1024, 40, 40), (192, 3, 6), (64, 7, 70)])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_focal_attention_of_candidates_one_way(
-    dtype: torch.dtype, dim: int, k: int, n_texts: int, focal: str | None
+@pytest.mark.parametrize(("dim", "k", "n_texts"), [(1024, 300, 1), (1024, 9, 40), (192, 3, 6), (64, 7, 70)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("direction", ["t2i", "i2t", "both"])
+def test_focal_attention_of_candidates_of_many_images(
+    direction: str, dtype: torch.dtype, dim: int, k: int, n_texts: int, focal: str | None
 ) -> None:
-    if focal is not None and k * n_texts > 500:
-        pytest.skip("of thousands of pairs, one or two have a region within rounding of the filter's threshold")
+    """Of fewer than a tenth of them, where there are 16 texts or more: others are picked out of all pairs."""
+    if focal is not None and k * n_texts > (500 if direction == "t2i" else 100):
+        pytest.skip("of hundreds of pairs, one or two may have a weight within rounding of the filter's threshold")
     lengths = [13, 0, 1, 16, 9, 7, *[12, 5] * 32][:n_texts]
     images, texts = ragged([36, 5, 0, 33, 20, 1, *[36] * 94], dim, 36, dtype), ragged(lengths, dim, 37, dtype)
     keep = torch.arange(images.total, device="cuda") % 3 != 0
     ids = candidate_lists(n_texts, 100, k, 38).cuda()
-    assert_same(lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **how), FOCAL)
+    score = partial(ops.focal_attention_score, images, direction=direction)
+    assert_same(partial(score, texts, candidates=ids), FOCAL)
     settings = {"keep": keep, "focal": focal, "temperature": 20.0, "aggregate": "mean"}
-    scores = assert_same(
-        lambda **how: ops.focal_attention_score(images, texts, candidates=ids, **settings, **how), FOCAL
-    )
+    scores = assert_same(partial(score, texts, candidates=ids, **settings), FOCAL)
     if n_texts >= 16 and 10 * k >= len(images):
         return  # such lists are picked out of all pairs, by another kernel
-    alone = ops.focal_attention_score(images, texts[:1], candidates=ids[:1], backend="cuda", **settings)
+    alone = score(texts[:1], candidates=ids[:1], backend="cuda", **settings)
     assert torch.equal(scores[:1], alone)
+
+
+@pytest.mark.parametrize("focal", [None, "equal", "prob", "sheng"])
+@pytest.mark.parametrize(("rectifier", "normalise"), [("leaky_relu", "l2"), ("relu", "softmax"), ("none", "none")])
+@pytest.mark.parametrize("aggregate", ["lse", "mean", "max", "sum"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
+def test_focal_attention_of_candidates_of_all_settings(
+    dtype: torch.dtype, rectifier: str, normalise: str, focal: str | None, aggregate: str
+) -> None:
+    images, texts = ragged([36, 48, 1, 9], 64, 54, dtype), ragged([13, 1, 20, 16], 64, 55, dtype)
+    settings = {"rectifier": rectifier, "normalise": normalise, "focal": focal, "aggregate": aggregate}
+    score = partial(ops.focal_attention_score, images, temperature=20.0, **settings)
+    for direction in ("t2i", "i2t", "both"):
+        for some in (texts[:1], texts[1:2], texts):
+            ids = candidate_lists(len(some), 4, 3, 56).cuda()
+            assert_same(partial(score, some, direction=direction, candidates=ids), 1e-5 if focal is None else 1e-3)
+
+
+@pytest.mark.parametrize(("regions", "words", "atol"), cases.PRODUCTS)
+def test_focal_attention_of_candidates_of_all_dtypes(regions: torch.dtype, words: torch.dtype, atol: float) -> None:
+    images, texts = ragged([36, 5, 0, 48, 20], 160, 57, regions), ragged([13, 2, 0, 32], 160, 58, words)
+    for some in (texts[:1], texts):
+        ids = candidate_lists(len(some), 5, 3, 59).cuda()
+        score = partial(ops.focal_attention_score, images, some, direction="both", candidates=ids)
+        assert_same(score, max(atol, 1e-5))
 
 
 @pytest.mark.parametrize("k", [1, 3, 40])
@@ -199,8 +225,8 @@ def test_lists_that_ask_for_most_images_take_the_kernel_for_all_pairs(dtype: tor
     assert_same(lambda **how: ops.maxsim_score(texts, images, candidates=ids, **how), 5e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("dim", [40, 128, 192, 512, 576, 600, 1024])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("dim", [40, 48, 128, 192, 512, 576, 600, 1024])
 def test_pooling_of_many_ragged_items(dim: int, dtype: torch.dtype) -> None:
     """Items of all lengths, more than a stream's window of ends, and queries of several tiles."""
     lengths = torch.randint(0, 400, (14,), generator=torch.Generator().manual_seed(61)).tolist() + [1] * 20 + [0] * 40
@@ -209,12 +235,22 @@ def test_pooling_of_many_ragged_items(dim: int, dtype: torch.dtype) -> None:
     assert_same(lambda **how: ops.maxsim_score(queries, documents, **how), 5e-5)
     long = ragged([300, 3, 65], dim, 64, dtype)
     assert_same(lambda **how: ops.maxsim_score(long, documents, **how), 1e-3)
-    rows = long.values[:300]
+    rows = ragged([300], dim, 64, torch.float16 if dtype == torch.int8 else dtype).values
     for pooling in ("softmax", "max", "mean"):
         score = partial(ops.patch_weighted_score, rows, pooling=pooling, temperature=0.05)
         together = assert_same(partial(score, documents), 2e-5)
         for image in (0, 7, 13, 74):
             assert torch.equal(score(documents[image : image + 1], backend="cuda")[0], together[image])
+
+
+def test_scales_of_either_sign() -> None:
+    def signed(lengths: list[int], seed: int) -> ops.Ragged:
+        items = ragged(lengths, 128, seed, torch.int8)
+        assert items.scales is not None
+        return ops.Ragged(items.values, items.offsets, items.scales * (torch.arange(items.total).cuda() % 3 - 1.0))
+
+    queries, documents = signed([5, 32, 1, 64], 53), signed([30, 0, 200, 1], 54)
+    assert_same(lambda **how: ops.maxsim_score(queries, documents, **how), 5e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])

@@ -97,15 +97,18 @@ inline void copy_box(void* to, const CUtensorMap& map, int column, int row, Barr
   const uint32_t first = shared_address(to);
   if (first % 1024 != 0) emulation::fail("a box to no multiple of 1024");
   need_published(barrier);
-  emulation::lose(to, map.box_rows * 128);
+  const int bytes = map.element_bytes, pitch = kBoxColumns * bytes;
+  emulation::lose(to, map.box_rows * pitch);
   copies_under_way[&barrier].push_back([=, &barrier] {
     for (int r = 0; r < map.box_rows; ++r)
       for (int c = 0; c < kBoxColumns; ++c) {
         const bool inside = row + r >= 0 && row + r < map.rows && column + c >= 0 && column + c < map.dim;
-        const uint16_t value = inside ? map.values[(row + r) * map.stride + column + c] : uint16_t{0};
-        emulation::write_published(emulation::shared_memory() + swizzled(first + r * 128 + c * 2), &value, 2);
+        uint16_t value = 0;
+        if (inside) memcpy(&value, map.values + ((row + r) * map.stride + column + c) * bytes, bytes);
+        const uint32_t at = first + r * pitch + c * bytes;
+        emulation::write_published(emulation::shared_memory() + (bytes == 2 ? swizzled(at) : at), &value, bytes);
       }
-    barrier.receive(map.box_rows * 128);
+    barrier.receive(map.box_rows * pitch);
   });
 }
 

@@ -4,20 +4,21 @@
 #include <cstdint>
 
 struct CUtensorMap {
-  const uint16_t* values;
+  const unsigned char* values;
   int64_t dim, rows, stride;
-  int box_rows;
+  int box_rows, element_bytes;  // two: the box is swizzled; one: it is not
 };
 
 namespace heritage_align::hopper {
 
 constexpr int kBoxColumns = 64;
 
-inline bool describe_rows(CUtensorMap& map, Storage, const void* values, int64_t dim, int64_t rows, int64_t stride,
-                          int box_rows) {
-  map = {static_cast<const uint16_t*>(values), dim, rows, stride, box_rows};
+inline bool describe_rows(CUtensorMap& map, Storage storage, const void* values, int64_t dim, int64_t rows,
+                          int64_t stride, int box_rows) {
+  const int bytes = storage == Storage::i8 ? 1 : 2;
+  map = {static_cast<const unsigned char*>(values), dim, rows, stride, box_rows, bytes};
   return dim > 0 && rows > 0 && dim < int64_t{1} << 32 && rows < int64_t{1} << 32 && box_rows <= 256 &&
-         stride * 2 % 16 == 0 && stride * 2 < int64_t{1} << 40 && reinterpret_cast<uintptr_t>(values) % 16 == 0;
+         stride * bytes % 16 == 0 && stride * bytes < int64_t{1} << 40 && reinterpret_cast<uintptr_t>(values) % 16 == 0;
 }
 
 }  // namespace heritage_align::hopper

@@ -40,9 +40,11 @@ BUDGETS = [
     Budget("pooled_kernel<*>", Use(168), Use(168)),
     # 512 threads: 128 registers, of which the accumulators take 92. The scoring warps spill, the product does not.
     Budget("focal_kernel<*>", EMPTY, Use(128, 248, 520, 104), "the scoring warps have 128 registers, as all have"),
-    Budget("focal_pairs_kernel<*, 4>", EMPTY, Use(168, 94, 112, 72), "outside its loop of products"),
-    Budget("focal_pairs_kernel<*, 2>", EMPTY, Use(128, 58, 68, 48), "outside its loop of products"),
+    # 384 or 512 threads at the launch; setmaxnreg shares these out anew.
+    Budget("focal_pairs_kernel<*, 4, *>", EMPTY, Use(168)),
+    Budget("focal_pairs_kernel<*, 2, *>", EMPTY, Use(128)),
     # 384 threads at the launch; setmaxnreg shares these 168 out anew.
+    Budget("pooled_stream_kernel<i8, *>", EMPTY, Use(168, 8, 12, 8), "the number of its tile, once a range"),
     Budget("pooled_stream_kernel<*>", EMPTY, Use(168)),
     Budget("rerank_pair_kernel<i8, *>", Use(96), Use(96)),
     Budget("rerank_pair_kernel<*>", Use(80), Use(80)),
@@ -65,7 +67,7 @@ BUDGETS = [
     Budget("count_pairs_kernel", Use(8), Use(8)),
     Budget("place_pairs_kernel", Use(16), Use(16)),
     Budget("pack_words_kernel<*>", Use(40), Use(40)),
-    Budget("pack_blocks_kernel", Use(32, 8, 16, 8), Use(32), "two registers, outside its loops"),
+    Budget("pack_blocks_kernel", Use(32), Use(32)),
     Budget("prepare_factors_kernel", Use(40), Use(32)),
     Budget("list_images_kernel", Use(40), Use(40)),
     Budget("add_parts_kernel", Use(32), Use(32)),
@@ -112,12 +114,14 @@ CODE = [
     Code("focal_kernel<f16>", HOPPER, {"HGMMA.64x184x16.F32", *FACTOR}, 4, copies=("UTMALDG.2D",), local=51),
     Code("focal_kernel<bf16>", HOPPER, {"HGMMA.64x184x16.F32.BF16", *FACTOR}, 4, copies=("UTMALDG.2D",), local=51),
     # 4 chunks ahead of 2 fragments of words, or 3 of 4.
-    Code("focal_pairs_kernel<f16, 2>", HOPPER, {HALF}, loads=8, copies=("UBLKCP",)),
-    Code("focal_pairs_kernel<f16, 4>", HOPPER, {HALF}, loads=12, copies=("UBLKCP",)),
-    Code("focal_pairs_kernel<bf16, 2>", HOPPER, {BRAIN}, loads=8, copies=("UBLKCP",)),
-    Code("focal_pairs_kernel<bf16, 4>", HOPPER, {BRAIN}, loads=12, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<bf16, 2, *>", HOPPER, {BRAIN}, loads=8, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<bf16, 4, *>", HOPPER, {BRAIN}, loads=12, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<*, 2, *>", HOPPER, {HALF}, loads=8, copies=("UBLKCP",)),
+    Code("focal_pairs_kernel<*, 4, *>", HOPPER, {HALF}, loads=12, copies=("UBLKCP",)),
     Code("pooled_stream_kernel<f16, *>", HOPPER, {"HGMMA.64x128x16.F32"}, 4, copies=("UTMALDG.2D",)),
     Code("pooled_stream_kernel<bf16, *>", HOPPER, {"HGMMA.64x128x16.F32.BF16"}, 4, copies=("UTMALDG.2D",)),
+    # Rows come as int8 and are multiplied as float16; scales come by words.
+    Code("pooled_stream_kernel<i8, *>", HOPPER, {"HGMMA.64x128x16.F32"}, 4, copies=("UTMALDG.2D", "LDGSTS")),
     # Eight loads of 16 bytes under way in every lane.
     Code("rerank_*_kernel<bf16, *>", BOTH, {BRAIN}, loads=8),
     Code("rerank_*_kernel<*>", BOTH, {HALF}, loads=8),
