@@ -10,6 +10,7 @@ from .backend import kernels_on
 from .ragged import Ragged
 
 MANY_TEXTS = 16  # fewer leave the tiles of a kernel for all pairs mostly empty
+ON_HOPPER = (torch.float16, torch.bfloat16, torch.int8)  # what the kernels for Hopper take
 
 
 def check_candidates(
@@ -40,7 +41,7 @@ def check_candidates(
     return (candidates if candidates.dtype == torch.int64 else candidates.to(torch.int64)).contiguous()
 
 
-def ask_for_most(candidates: Tensor, texts: Ragged, images: Ragged, *, on_hopper: tuple[torch.dtype, ...]) -> bool:
+def ask_for_most(candidates: Tensor, texts: Ragged, images: Ragged) -> bool:
     """Whether lists are so full that a kernel for all pairs, which is made for whole tiles, does them sooner.
 
     With the kernels for Hopper that is a tenth of all pairs: measured on an H100 for SCAN (16, 64 and 256 texts, 1000
@@ -51,14 +52,13 @@ def ask_for_most(candidates: Tensor, texts: Ragged, images: Ragged, *, on_hopper
         candidates: ``(n_texts, k)``, checked.
         texts: whose rows the lists are.
         images: what the ids are of.
-        on_hopper: the dtypes of images whose pairs the kernels for Hopper take all together.
     """
     if len(texts) < MANY_TEXTS or len(images) == 0:
         return False
     asked, pairs = candidates.numel(), len(texts) * len(images)
     if 2 * asked >= pairs:
         return True
-    return 10 * asked >= pairs and images.dtype in on_hopper and kernels_on(candidates.device) == "hopper"
+    return 10 * asked >= pairs and images.dtype in ON_HOPPER and kernels_on(candidates.device) == "hopper"
 
 
 def of_candidates(scores: Tensor, candidates: Tensor) -> Tensor:

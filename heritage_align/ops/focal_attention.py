@@ -12,8 +12,6 @@ from .factor import triangular_factor
 from .planner import text_bins
 from .ragged import Ragged
 
-_ON_HOPPER = (torch.float16, torch.bfloat16, torch.int8)
-
 
 def focal_attention_score(
     images: Ragged,
@@ -116,7 +114,7 @@ def focal_attention_score(
         text_factor = None
     elif direction == "i2t":
         image_factor = None
-    most = on_gpu and candidates is not None and ask_for_most(candidates, texts, images, on_hopper=_ON_HOPPER)
+    most = on_gpu and candidates is not None and ask_for_most(candidates, texts, images)
     listed = None if most else candidates
     bins = text_bins(texts) if on_gpu and listed is None else (None, None)
     scores = run(

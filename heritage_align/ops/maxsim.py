@@ -11,8 +11,6 @@ from .candidates import ask_for_most, check_candidates, of_candidates
 from .planner import text_bins
 from .ragged import Ragged
 
-_ON_HOPPER = (torch.float16, torch.bfloat16)
-
 
 def maxsim_score(
     queries: Ragged,
@@ -54,7 +52,7 @@ def maxsim_score(
     if chosen == "reference":
         return reference.maxsim_score(queries, documents, candidates=candidates).float()
     on_gpu = chosen == "cuda"
-    most = on_gpu and candidates is not None and ask_for_most(candidates, queries, documents, on_hopper=_ON_HOPPER)
+    most = on_gpu and candidates is not None and ask_for_most(candidates, queries, documents)
     listed = None if most else candidates
     bins = text_bins(queries) if on_gpu and listed is None else (None, None)
     scores = run(

@@ -165,7 +165,7 @@ def test_lists_take_the_kernel_for_all_pairs_from_where_it_is_sooner(
     def most(n_texts: int, k: int, dtype: torch.dtype = torch.float16) -> bool:
         texts, images = (ops.Ragged(torch.zeros(n, 4, dtype=dtype), torch.arange(n + 1)) for n in (n_texts, 20))
         ids = torch.zeros(n_texts, k, dtype=torch.int64)
-        return candidates.ask_for_most(ids, texts, images, on_hopper=(torch.float16, torch.bfloat16))
+        return candidates.ask_for_most(ids, texts, images)
 
     tenth = kernels == "hopper"
     assert [most(16, k) for k in (1, 2, 9, 10, 20)] == [False, tenth, tenth, True, True]

@@ -28,8 +28,8 @@ from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, 
 
 HERE = Path(__file__).parent
 FP32 = {"atol": 3e-6, "rtol": 3e-6}
-# Focal attention of all pairs on Hopper rounds weights to float16 (attend.cuh): a score moves by 1e-6 as a rule, and by 2e-5
-# where texts have one or two words and images few regions.
+# Focal attention of all pairs on Hopper rounds weights to float16 (attend.cuh): a score moves by 1e-6 as a rule, and by
+# 2e-5 where texts have one or two words and images few regions.
 HOPPER_FOCAL = {"atol": 5e-5, "rtol": 0.0}
 HOPPER_FOCAL_SUM = {"atol": 5e-4, "rtol": 0.0}  # over texts of up to 50 words
 

@@ -43,8 +43,8 @@ def ragged(lengths: list[int], dim: int, seed: int, dtype: torch.dtype = torch.f
     return made.to(device="cuda")
 
 
-# Focal attention of all pairs on Hopper rounds weights to float16 (attend.cuh): a score moves by 1e-6 as a rule, and by 2e-5
-# where texts have one or two words and images few regions.
+# Focal attention of all pairs on Hopper rounds weights to float16 (attend.cuh): a score moves by 1e-6 as a rule, and by
+# 2e-5 where texts have one or two words and images few regions.
 FOCAL = 5e-5
 
 
