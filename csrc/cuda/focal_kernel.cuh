@@ -130,8 +130,17 @@ __device__ __forceinline__ void number_rows(const int* start, int items, uint8_t
     for (int row = start[item]; row < start[item + 1]; ++row) item_of_row[row] = static_cast<uint8_t>(item);
 }
 
+// One direction of a tile. A function of its own, so that this is compiled once and not for each product: it is most of
+// the code, and a call a tile costs nothing.
+template <bool i2t>
+HA_NO_INLINE __device__ void score_tile(const FocalTileParameters& p, const FocalLists& lists, const float* cosines,
+                                        float* scratch, const float* region_lengths) {
+  Scorer<i2t>(p, lists, cosines, scratch, region_lengths).score();
+}
+
 template <class P>
-__global__ void __launch_bounds__(kThreads, 2) focal_tile_kernel(FocalTileParameters parameters) {
+__global__ void __launch_bounds__(kThreads, 2)
+    focal_tile_kernel(const __grid_constant__ FocalTileParameters parameters) {
   HA_SHARED_MEMORY(shared);
   FocalLists& lists = *reinterpret_cast<FocalLists*>(shared);
   WideTile& tile = lists.tile;
@@ -154,9 +163,9 @@ __global__ void __launch_bounds__(kThreads, 2) focal_tile_kernel(FocalTileParame
       make_product<P>(p.words, p.regions, tile, 0, 0, stages, [&](int word, int region, float x, float y) {
         *reinterpret_cast<float2*>(cosines + cosine_at(word, region)) = {x, y};
       });
-      if (p.direction != Direction::i2t) Scorer<false>(parameters, lists, cosines, scratch, lengths).score();
+      if (p.direction != Direction::i2t) score_tile<false>(parameters, lists, cosines, scratch, lengths);
       if (p.direction == Direction::both) __syncthreads();  // i2t adds to the scores of t2i
-      if (p.direction != Direction::t2i) Scorer<true>(parameters, lists, cosines, scratch, lengths).score();
+      if (p.direction != Direction::t2i) score_tile<true>(parameters, lists, cosines, scratch, lengths);
     }
   }
 }

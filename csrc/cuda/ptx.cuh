@@ -20,6 +20,7 @@
 #define HA_SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
 #define HA_UNROLL _Pragma("unroll")
 #define HA_NO_UNROLL _Pragma("unroll 1")
+#define HA_NO_INLINE __noinline__
 
 namespace heritage_align {
 

@@ -21,6 +21,7 @@
 #define HA_SHARED_MEMORY(name) unsigned char* const name = emulation::shared_memory()
 #define HA_UNROLL
 #define HA_NO_UNROLL
+#define HA_NO_INLINE inline
 
 struct alignas(16) float4 {
   float x, y, z, w;
