@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kRowBytes = kBoxColumns * 2;  // of a row in a feed
 constexpr int kFeeds = 3;
-constexpr int kFirstGroupBarrier = 2;  // a named barrier for each warpgroup that multiplies; the scoring warps have 1
 constexpr int kBlockThreads = 2 * kGroups * kGroupThreads;
 constexpr int kWordBytes = kBlockWords * kRowBytes;
 constexpr int kFeedBytes = kWordBytes + kTileColumns * kRowBytes;
@@ -78,7 +77,7 @@ __device__ __forceinline__ void apply_scales(const HopperParameters& p, Accumula
 
 template <Storage storage>
 __device__ __forceinline__ void multiply(const HopperParameters& p, const unsigned char* feeds, Pipeline& pipeline,
-                                         float* cosines, float* pool) {
+                                         float* cosines) {
   const int group = threadIdx.x / kGroupThreads, warp = threadIdx.x % kGroupThreads / kLanes;
   const int lane = threadIdx.x % kLanes;
   const int row = group * kTileWords + 16 * warp + lane / 4;
@@ -108,23 +107,18 @@ __device__ __forceinline__ void multiply(const HopperParameters& p, const unsign
       before = turn.slot;
       turn.next();
     }
-    const SmallCorner corner = small_corner_of(p.tiles, static_cast<uint32_t>(task));
-    const OwnTexts own(p, corner, group);
     product_wait<0>();
     if (lane == 0) pipeline.empty[before].arrive();
-    if (storage == Storage::f16 && p.region_scales != nullptr)
+    if (storage == Storage::f16 && p.region_scales != nullptr) {
+      const SmallCorner corner = small_corner_of(p.tiles, static_cast<uint32_t>(task));
       apply_scales(p, c, static_cast<int>(corner.text_group) * kBlockWords + row,
                    p.images[corner.image_group].first_region);
+    }
     pipeline.read.wait(parity);
     HA_UNROLL
     for (int i = 0; i < kTileColumns / 2; i += 4) {
       to[i] = {c[i], c[i + 1]};
       to[4 * kTileColumns + i] = {c[i + 2], c[i + 3]};
-    }
-    // These warps wait for the scoring ones more often than the other way round.
-    if (p.focal.direction != Direction::i2t) {
-      named_barrier<kGroupThreads>(kFirstGroupBarrier + group);
-      scale_own_regions(p, own, cosines, pool, warp);
     }
     __syncwarp();
     if (lane == 0) pipeline.made.arrive();
@@ -186,9 +180,9 @@ __global__ void __launch_bounds__(kBlockThreads, 1) focal_kernel(const __grid_co
   __syncthreads();
   if (threadIdx.x < Scorer::kFirst) {
     if (p.focal.regions.storage == Storage::f16) {
-      multiply<Storage::f16>(p, feeds, pipeline, cosines, scratch.pool);
+      multiply<Storage::f16>(p, feeds, pipeline, cosines);
     } else {
-      multiply<Storage::bf16>(p, feeds, pipeline, cosines, scratch.pool);
+      multiply<Storage::bf16>(p, feeds, pipeline, cosines);
     }
   } else if (threadIdx.x < Scorer::kFirst + Scorer::kSize) {
     score(p, pipeline, cosines, scratch);

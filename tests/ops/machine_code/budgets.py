@@ -35,12 +35,47 @@ class Budget(NamedTuple):
 
 
 BUDGETS = [
-    # Three blocks of 128 threads a multiprocessor. The stack holds what the epilogue indexes, no spills.
-    Budget("focal_attention_kernel<*>", Use(168, stack=16), Use(168, stack=16)),
-    Budget("pooled_kernel<*>", Use(168), Use(168)),
+    # Two blocks of 128 threads a multiprocessor: 255 registers. A warp's product has 144 accumulators, and what holds
+    # the product's addresses beside them spills; float32 has eight floats of either side besides.
+    Budget(
+        "focal_tile_kernel<FloatProduct>",
+        Use(255, 488, 596, 240),
+        Use(255, 512, 632, 248),
+        "144 accumulators and 68 operands of the product",
+    ),
+    Budget(
+        "focal_tile_kernel<*>",
+        Use(255, 340, 188, 144),
+        Use(255, 344, 200, 128),
+        "addresses beside 144 accumulators, at the edges of the product's loop; its epilogue spills 20 bytes at most",
+    ),
+    # The stack of 16 bytes holds what the epilogue indexes.
+    Budget(
+        "focal_attention_kernel<FloatProduct, *>",
+        Use(255, 500, 624, 248),
+        Use(255, 520, 672, 264),
+        "144 accumulators and 68 operands of the product",
+    ),
+    Budget(
+        "focal_attention_kernel<*>",
+        Use(255, 40, 56, 32),
+        Use(255, 28, 52, 32),
+        "addresses beside 144 accumulators",
+    ),
+    Budget(
+        "pooled_kernel<FloatProduct>",
+        Use(255, 480, 620, 232),
+        Use(255, 488, 660, 240),
+        "144 accumulators and 68 operands of the product",
+    ),
+    Budget(
+        "pooled_kernel<*>",
+        Use(255, 160, 112, 48),
+        Use(255, 96, 80, 32),
+        "addresses beside 144 accumulators",
+    ),
     # 512 threads: 128 registers, of which the accumulators take 92. The scoring warps spill, the product does not.
-    Budget("focal_kernel<*>", EMPTY, Use(128, 248, 520, 104), "the scoring warps have 128 registers, as all have"),
-    # 384 or 512 threads at the launch; setmaxnreg shares these out anew.
+    Budget("focal_kernel", EMPTY, Use(128, 124, 304, 72), "the scoring warps have 128 registers, as all have"),
     Budget("focal_pairs_kernel<*, 4, *>", EMPTY, Use(168)),
     Budget("focal_pairs_kernel<*, 2, *>", EMPTY, Use(128)),
     # 384 threads at the launch; setmaxnreg shares these 168 out anew.
@@ -66,11 +101,18 @@ BUDGETS = [
     Budget("scan_pairs_kernel", Use(64), Use(64, 8, 4, 8), "a register; one block of 1024 threads"),
     Budget("count_pairs_kernel", Use(8), Use(8)),
     Budget("place_pairs_kernel", Use(16), Use(16)),
-    Budget("pack_words_kernel<*>", Use(40), Use(40)),
+    Budget("pack_words_kernel<*>", Use(48), Use(48)),
     Budget("pack_blocks_kernel", Use(32), Use(32)),
     Budget("prepare_factors_kernel", Use(40), Use(32)),
     Budget("list_images_kernel", Use(40), Use(40)),
     Budget("add_parts_kernel", Use(32), Use(32)),
+    Budget("widen_rows_kernel", Use(32), Use(32)),
+    Budget("fill_scores_kernel", Use(32), Use(32)),
+    # The gradient.
+    Budget("pair_gradient_kernel", Use(128, stack=16), Use(128, 20, 28, 32), "outside its loops"),
+    Budget("listed_slopes_kernel", Use(24), Use(24)),
+    Budget("squares_kernel<*>", Use(48), Use(64)),
+    Budget("spread_kernel<*>", Use(96, 12, 12, 8), Use(96), "three registers, on sm_80"),
     Budget("row_lengths_kernel", Use(48), Use(48)),
     Budget("convert_rows_kernel", Use(24), Use(32)),
 ]
@@ -96,12 +138,18 @@ class Code(NamedTuple):
 
 BOTH, HOPPER = ("sm_80", "sm_90a"), ("sm_90a",)
 HALF, BRAIN, BYTES = "HMMA.16816.F32", "HMMA.16816.F32.BF16", "IMMA.16832.S8.S8"
-FACTOR = {HALF, "HMMA.1688.F32"}  # |R e|: both halves of 11 bits are float16, whatever the storage
+FACTOR = {HALF, "HMMA.1688.F32"}  # |R e|: float16, whatever the storage
+LOCAL = 24
 
 CODE = [
     *(
-        Code(f"{kernel}<{product}*>", BOTH, instructions, copies=("LDGSTS",))
-        for kernel in ("focal_attention_kernel", "pooled_kernel")
+        Code(f"{kernel}<{product}*>", BOTH, instructions | others, copies=("LDGSTS",), local=local)
+        # `local`: addresses that come back from local memory in a loop of products.
+        for kernel, others, local in [
+            ("focal_tile_kernel", FACTOR, LOCAL),
+            ("focal_attention_kernel", set(), LOCAL),
+            ("pooled_kernel", set(), LOCAL),
+        ]
         for product, instructions in [
             ("HalfProduct", {HALF}),
             ("BrainProduct", {BRAIN}),
@@ -111,8 +159,14 @@ CODE = [
         ]
     ),
     # A chunk of 64 elements is four products. `local`: the spills of the scoring warps, see above.
-    Code("focal_kernel<f16>", HOPPER, {"HGMMA.64x184x16.F32", *FACTOR}, 4, copies=("UTMALDG.2D",), local=51),
-    Code("focal_kernel<bf16>", HOPPER, {"HGMMA.64x184x16.F32.BF16", *FACTOR}, 4, copies=("UTMALDG.2D",), local=51),
+    Code(
+        "focal_kernel",
+        HOPPER,
+        {"HGMMA.64x184x16.F32", "HGMMA.64x184x16.F32.BF16", *FACTOR},
+        4,
+        copies=("UTMALDG.2D",),
+        local=51,
+    ),
     # 4 chunks ahead of 2 fragments of words, or 3 of 4.
     Code("focal_pairs_kernel<bf16, 2, *>", HOPPER, {BRAIN}, loads=8, copies=("UBLKCP",)),
     Code("focal_pairs_kernel<bf16, 4, *>", HOPPER, {BRAIN}, loads=12, copies=("UBLKCP",)),
