@@ -25,6 +25,6 @@ def command(as_json: bool) -> None:
     else:
         marks = {"ok": "ok", "missing": "--", "broken": "!!"}
         for finding in findings:
-            click.echo(f"{marks[finding.state]}  {finding.name:<24}{finding.detail}")
+            click.echo(f"{marks[finding.state]}  {finding.name:<26}{finding.detail}")
     if any(finding.state == "broken" for finding in findings):
         raise click.exceptions.Exit(2)
