@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from heritage_align import ops
@@ -136,8 +136,15 @@ def test_gradients_equal_autograd_through_the_reference(
     grad = torch.randn(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.7)
     if strided:
         images = ops.Ragged(torch.cat([images.values, images.values], dim=1)[:, :dim], images.offsets)
-    found = gradients(images, texts, grad, **config)
-    assert_gradients(found, oracle(images, texts, grad, **config), 1e-3)
+    expected = oracle(images, texts, grad, **config)
+    # A filter's threshold, or a rectifier's kink, that rounding decides has no gradient to compare.
+    nudged = [
+        ops.Ragged(one.values.detach() * (1 + 2e-6 * torch.randn(one.values.shape, generator=generator)), one.offsets)
+        for one in (images, texts)
+    ]
+    for one, other in zip(expected, oracle(*nudged, grad, **config)):
+        assume(one.numel() == 0 or (one - other).abs().max() <= 5e-4 * max(1.0, float(one.abs().max())))
+    assert_gradients(gradients(images, texts, grad, **config), expected, 1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
