@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,7 +34,11 @@ def test_ctrl_c_ends_a_build_with_130_and_the_build_goes_on_later(scan_file: Pat
     store = tmp_path / "store"
     build = [*COMMAND, "index", "build", str(scan_file), "--out", str(store), "--set", "store.shard_images=1"]
     build += ["--set", "proposer.count=200"]  # seconds of work, so that the signal comes before its end
-    process = subprocess.Popen(build, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell ignores Ctrl-C for what it runs in the background, and a child would inherit that.
+    listen_to_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        build, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c
+    )
     deadline = time.monotonic() + 60
     while not (store / "shard-00000.safetensors").exists():
         assert process.poll() is None, "the build ended before it could be interrupted"
