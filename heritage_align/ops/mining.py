@@ -83,8 +83,10 @@ def mining_scores(
     Raises:
         ValueError: if an argument does not fit; the message names it.
     """
-    checks.refuse_vmap("mining_scores", getattr(images, "values", None), getattr(texts, "values", None))
-    for name, rows in (("images", inputs.ragged("images", images)), ("texts", inputs.ragged("texts", texts))):
+    inputs.ragged("images", images)
+    inputs.ragged("texts", texts)
+    checks.refuse_vmap("mining_scores", images.values, texts.values)
+    for name, rows in (("images", images), ("texts", texts)):
         checks.tensor(f"{name}.values", rows.values, shape=(None, None), dtypes=(torch.float32,))
     checks.choice("dtype", dtype, (torch.float16, torch.bfloat16))
     settings: dict[str, Any] = {
