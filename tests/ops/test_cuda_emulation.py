@@ -24,7 +24,7 @@ import torch
 from hypothesis import strategies as st
 
 from heritage_align import ops
-from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, patch_weighted, reference
+from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, patch_weighted
 
 HERE = Path(__file__).parent
 FP32 = {"atol": 3e-6, "rtol": 3e-6}
@@ -35,6 +35,7 @@ HOPPER_FOCAL_SUM = {"atol": 5e-4, "rtol": 0.0}  # over texts of up to 50 words
 
 
 cases = SimpleNamespace(**runpy.run_path(str(HERE / "emulation" / "cases.py")))
+gradients = SimpleNamespace(**runpy.run_path(str(HERE / "emulation" / "gradients.py")))
 ragged, candidate_lists = cases.ragged, cases.candidate_lists
 
 
@@ -775,21 +776,11 @@ def assert_focal_gradients(
     images: ops.Ragged, texts: ops.Ragged, tolerance: float = 2e-5, **config: Any
 ) -> tuple[torch.Tensor, ...]:
     """The emulated kernels against autograd through the reference in float64; about a third of the pairs matter."""
-    candidates = config.get("candidates")
-    shape = (len(images), len(texts)) if candidates is None else candidates.shape
-    generator = torch.Generator().manual_seed(60)
-    grad = torch.randn(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.3)
+    grad = gradients.grad_of_a_third(images, texts, config.get("candidates"))
     found = emulated_gradients(grad, images, texts, config)
-    wide = [ops.Ragged(items.dequantised().double().requires_grad_(), items.offsets) for items in (images, texts)]
+    assert all(gradient.dtype == torch.float32 for gradient in found)
     named = {"normalise" if name == "normaliser" else name: value for name, value in config.items()}
-    scores = reference.focal_attention_score(*wide, **named)
-    finite = torch.isfinite(scores)
-    nothing = 0 * (wide[0].values.sum() + wide[1].values.sum())
-    expected = torch.autograd.grad((scores[finite] * grad[finite]).sum() + nothing, [side.values for side in wide])
-    for ours, theirs in zip(found, expected):
-        assert ours.dtype == torch.float32
-        largest = max(1.0, float(theirs.abs().max()))
-        torch.testing.assert_close(ours.double(), theirs, atol=tolerance * largest, rtol=0)
+    gradients.assert_gradients(found, gradients.oracle(images, texts, grad, **named), tolerance)
     return found
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import runpy
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,17 +15,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from heritage_align import ops
-from heritage_align.ops import reference
 from heritage_align.ops.backend import MISSING
 
 pytestmark = pytest.mark.skipif(MISSING["cpu"] is not None, reason=f"no CPU kernels: {MISSING['cpu']}")
 
+checks = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "emulation" / "gradients.py")))
+with_grad, oracle, assert_gradients = checks.with_grad, checks.oracle, checks.assert_gradients
+
 MakeRagged = Callable[..., ops.Ragged]
 Gradients = tuple[torch.Tensor, torch.Tensor]
-
-
-def with_grad(ragged: ops.Ragged) -> ops.Ragged:
-    return ops.Ragged(ragged.values.clone().requires_grad_(), ragged.offsets)
 
 
 def gradients(images: ops.Ragged, texts: ops.Ragged, grad: torch.Tensor, **config: Any) -> Gradients:
@@ -30,24 +31,6 @@ def gradients(images: ops.Ragged, texts: ops.Ragged, grad: torch.Tensor, **confi
     scores = ops.focal_attention_score(images, texts, backend="cpu", **config)
     regions, words = torch.autograd.grad(scores, [images.values, texts.values], grad)
     return regions, words
-
-
-def oracle(images: ops.Ragged, texts: ops.Ragged, grad: torch.Tensor, **config: Any) -> Gradients:
-    """Autograd through the reference in float64, over the scores that are finite."""
-    wide = [ops.Ragged(items.dequantised().double().requires_grad_(), items.offsets) for items in (images, texts)]
-    scores = reference.focal_attention_score(*wide, **config)
-    finite = torch.isfinite(scores)
-    # What a finite score reaches has a gradient; the zeros give one to the rest.
-    nothing = 0 * (wide[0].values.sum() + wide[1].values.sum())
-    loss = (scores[finite] * grad[finite]).sum() + nothing
-    regions, words = torch.autograd.grad(loss, [items.values for items in wide])
-    return regions, words
-
-
-def assert_gradients(found: Gradients, expected: Gradients, tolerance: float = 2e-5) -> None:
-    for ours, theirs in zip(found, expected):
-        largest = 1.0 if theirs.numel() == 0 else max(1.0, float(theirs.abs().max()))
-        torch.testing.assert_close(ours.double(), theirs, atol=tolerance * largest, rtol=0)
 
 
 def test_two_regions_and_a_word_by_hand() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from heritage_align import ops
-from heritage_align.ops import reference
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "emulation" / "cases.py")))
+EMULATION = Path(__file__).parent / "emulation"
+cases = SimpleNamespace(**runpy.run_path(str(EMULATION / "cases.py")))
+gradients = SimpleNamespace(**runpy.run_path(str(EMULATION / "gradients.py")))
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,29 +29,14 @@ def ragged(lengths: list[int], dim: int, seed: int, dtype: torch.dtype = torch.f
 
 def assert_gradients(images: ops.Ragged, texts: ops.Ragged, tolerance: float, **config: Any) -> None:
     """About a third of the scores have a gradient; errors are in units of the largest entry, at least 1."""
-    candidates = config.get("candidates")
-    shape = (len(images), len(texts)) if candidates is None else tuple(candidates.shape)
-    generator = torch.Generator().manual_seed(60)
-    grad = torch.randn(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.3)
-    grad = grad.cuda()
-
-    def leaves(dtype: torch.dtype) -> list[ops.Ragged]:
-        return [ops.Ragged(side.values.to(dtype).requires_grad_(), side.offsets) for side in (images, texts)]
-
-    ours = leaves(images.dtype)
+    grad = gradients.grad_of_a_third(images, texts, config.get("candidates")).cuda()
+    ours = [gradients.with_grad(side) for side in (images, texts)]
     scores = ops.focal_attention_score(*ours, backend="cuda", **config)
     found = torch.autograd.grad(scores, [side.values for side in ours], grad)
     again = ops.focal_attention_score(*ours, backend="cuda", **config)
     assert all(torch.equal(*both) for both in zip(found, torch.autograd.grad(again, [s.values for s in ours], grad)))
-    wide = leaves(torch.float64)
-    expected = reference.focal_attention_score(*wide, **config)
-    finite = torch.isfinite(expected)
-    nothing = 0 * (wide[0].values.sum() + wide[1].values.sum())
-    loss = (expected[finite] * grad[finite]).sum() + nothing
-    for gradient, theirs in zip(found, torch.autograd.grad(loss, [side.values for side in wide])):
-        assert gradient.dtype == images.dtype
-        largest = max(1.0, float(theirs.abs().max()))
-        torch.testing.assert_close(gradient.double(), theirs, atol=tolerance * largest, rtol=0)
+    assert all(gradient.dtype == images.dtype for gradient in found)
+    gradients.assert_gradients(found, gradients.oracle(images, texts, grad, **config), tolerance)
 
 
 @pytest.mark.parametrize("direction", ["t2i", "i2t", "both"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,10 @@ import torch
 from heritage_align import ops
 from heritage_align.ops.backend import MISSING
 
+with_grad = runpy.run_path(str(Path(__file__).parent / "emulation" / "gradients.py"))["with_grad"]
+
 MakeRagged = Callable[..., ops.Ragged]
 needs_kernels = pytest.mark.skipif(MISSING["cpu"] is not None, reason=f"no CPU kernels: {MISSING['cpu']}")
-
-
-def with_grad(ragged: ops.Ragged) -> ops.Ragged:
-    return ops.Ragged(ragged.values.clone().requires_grad_(), ragged.offsets)
 
 
 @needs_kernels
