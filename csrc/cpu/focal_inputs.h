@@ -5,12 +5,6 @@
 
 namespace heritage_align {
 
-inline FocalSettings focal_settings(int64_t rectifier, int64_t normalise, int64_t focal, int64_t aggregate,
-                                    double temperature, double lse_scale) {
-  return {static_cast<Rectifier>(rectifier), static_cast<Normaliser>(normalise), static_cast<Focal>(focal),
-          static_cast<Aggregate>(aggregate), static_cast<float>(temperature),    static_cast<float>(lse_scale)};
-}
-
 // Which regions take part: an image of which `keep` removes all regions keeps all of them.
 inline std::vector<uint8_t> usable_keep(const Rows& images, const uint8_t* keep) {
   std::vector<uint8_t> usable(keep, keep + images.offsets[images.items]);

@@ -50,9 +50,7 @@ Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offset
                        int64_t max_regions, int64_t max_words) {
   const Device device(regions);
   FocalParameters p{};
-  p.settings = FocalSettings{static_cast<Rectifier>(rectifier), static_cast<Normaliser>(normalise),
-                             static_cast<Focal>(focal),         static_cast<Aggregate>(aggregate),
-                             static_cast<float>(temperature),   static_cast<float>(lse_scale)};
+  p.settings = focal_settings(rectifier, normalise, focal, aggregate, temperature, lse_scale);
   p.direction = static_cast<Direction>(direction);
   const bool t2i = p.direction != Direction::i2t, i2t = p.direction != Direction::t2i;
   STD_TORCH_CHECK(!t2i || image_factor.has_value(), "t2i needs image_factor");

@@ -45,9 +45,7 @@ std::tuple<Tensor, Tensor> focal_attention_backward(
     int64_t aggregate, double temperature, double lse_scale, int64_t max_regions, int64_t max_words) {
   const Device device(regions);
   FocalGradientParameters p{};
-  p.settings = FocalSettings{static_cast<Rectifier>(rectifier), static_cast<Normaliser>(normalise),
-                             static_cast<Focal>(focal),         static_cast<Aggregate>(aggregate),
-                             static_cast<float>(temperature),   static_cast<float>(lse_scale)};
+  p.settings = focal_settings(rectifier, normalise, focal, aggregate, temperature, lse_scale);
   p.direction = static_cast<Direction>(direction);
   const bool t2i = p.direction != Direction::i2t, i2t = p.direction != Direction::t2i;
   STD_TORCH_CHECK(!t2i || image_factor.has_value(), "t2i needs image_factor");

@@ -22,6 +22,13 @@ struct FocalSettings {
   float lse_scale;
 };
 
+// From the numbers that the ops take.
+inline FocalSettings focal_settings(int64_t rectifier, int64_t normalise, int64_t focal, int64_t aggregate,
+                                    double temperature, double lse_scale) {
+  return {static_cast<Rectifier>(rectifier), static_cast<Normaliser>(normalise), static_cast<Focal>(focal),
+          static_cast<Aggregate>(aggregate), static_cast<float>(temperature),    static_cast<float>(lse_scale)};
+}
+
 inline namespace HA_LEVEL {
 
 template <class T>
