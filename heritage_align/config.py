@@ -30,6 +30,7 @@ from heritage_align.component import ComponentConfig
 from heritage_align.document import apply_overrides, read_yaml, set_at
 from heritage_align.errors import ConfigError, HeritageAlignError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
+from heritage_align.memory import checked_amount
 from heritage_align.plugins import Registry, default_registry
 
 CONFIG_VERSION = 1
@@ -74,7 +75,22 @@ class RuntimeSettings(_Settings):
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="of the models")
     batch_size: int = Field(32, ge=1, description="images encoded at once")
     workers: int = Field(2, ge=1, description="threads that decode and prepare images")
+    host_memory: float | str = Field(
+        0.5,
+        description="of a store's mapped files that may stay in memory between queries: a share of the machine's "
+        "memory, or a size such as 8GiB; the system takes it back where others need it",
+    )
+    device_memory: float | str = Field(
+        0.8,
+        description="of a GPU that a searcher may keep a store in: a share of what is free when it opens, or a size "
+        "such as 20GiB; what does not fit passes through the GPU at every query",
+    )
     seed: int = Field(0, ge=0, description="seed of everything random, crops among it")
+
+    @field_validator("host_memory", "device_memory")
+    @classmethod
+    def _is_an_amount(cls, value: float | str) -> float | str:
+        return checked_amount(value)
 
 
 class _Document(_Settings):

@@ -40,6 +40,7 @@ class Pipeline:
 
     Attributes:
         config: the resolved configuration.
+        device: where the models and the similarity work.
         encoder: of images, and of texts where there is no other.
         text_encoder: of texts.
         proposer, filters, fragmenter, similarity, index: the components, None where not configured.
@@ -63,6 +64,7 @@ class Pipeline:
         self._registry = registry or default_registry()
         runtime = config.runtime
         context = BuildContext(resolve_device(runtime.device), runtime.precision, runtime.seed)
+        self.device = torch.device(context.device)
         self.encoder: Encoder = models[0] if models else self._build(config.encoder, context)
         context = replace(context, encoder=self.encoder)
         if models:

@@ -85,7 +85,7 @@ def memory(folder: Path, count: int, k: int, block_mib: int) -> dict[str, Any]:
     store = Store.open(folder)
     opened = resident()
     peak = dict(opened)
-    blocks, _ = store.first_stage()
+    blocks = store.first_stage()
     for _ in range(3):
         index.search(_Watched(blocks, peak), queries, k)
     return {
@@ -180,7 +180,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     report["open_seconds"] = spread([seconds(lambda: Store.open(folder)) for _ in range(3)])
     command = [sys.executable, __file__, "--store", str(folder), "--k", str(arguments.k)]
     command += ["--block-mib", str(arguments.block_mib), "--memory-of"]
-    blocks, _ = Store.open(folder).first_stage()
+    blocks = Store.open(folder).first_stage()
     matrix = torch.cat([*blocks])
     exact = matrix.float()
     report["results"] = {}

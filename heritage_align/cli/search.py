@@ -56,8 +56,7 @@ def command(
     from heritage_align.data.images import load_image
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
-    from heritage_align.search.retrieve import search, search_images, with_regions
-    from heritage_align.store import Store
+    from heritage_align.search import Searcher
     from heritage_align.types import TextItem
 
     if (text is None) == (image is None):
@@ -72,13 +71,12 @@ def command(
         dataset = build_dataset(resolved)  # before the model loads: the pictures may not be there
     query = load_image(image) if image is not None else None
     pipeline = Pipeline(resolved)
-    opened = Store.open(store, expect=pipeline.identity())
+    searcher = Searcher.open(pipeline, store, resident=False)
     item = TextItem("query", text or "", phrases=phrases)
     if query is not None:
-        hits = search_images(pipeline, opened, [query], [str(image)], top_k=top_k).hits(str(image))
+        hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
     else:
-        run = search(pipeline, opened, [item], top_k=top_k)
-        hits = with_regions(pipeline, opened, item, run) if pipeline.proposer is not None else run.hits("query")
+        [hits] = searcher.hits([item], top_k=top_k)
     if dataset is not None and explain_to is not None:
         first = hits[0].id
         explain(pipeline, dataset.load_image(first), first, item).picture().save(explain_to)

@@ -52,6 +52,12 @@ class Shard:
         scales = self.tensors.get(f"{name}.scales")
         return values if scales is None else values.float() * scales[:, None]
 
+    def rows(self, name: str, rows: Tensor) -> Tensor:
+        """Return chosen ``global`` or ``folded`` vectors ``(n_rows, dim)`` as fp32; only these are read."""
+        scales = self.tensors.get(f"{name}.scales")
+        values = self.tensors[name][rows].float()
+        return values if scales is None else values * scales[rows, None]
+
     def regions(self) -> Ragged | None:
         """Return the regions as they are stored, or None; raises StoreError where the offsets are damaged."""
         if "regions.values" not in self.tensors:

@@ -70,8 +70,9 @@ def test_every_storage_type(laclip: Pipeline, tmp_path: Path, dtype: str, tolera
     build_index(pipeline, sources_of(pipeline), tmp_path / "store")
     exact = Pipeline.from_config(laclip.config.as_dict(), ["store.dtype=fp32"])
     build_index(exact, sources_of(exact), tmp_path / "exact")
-    blocks, folds = Store.open(tmp_path / "store").first_stage()
-    expected, _ = Store.open(tmp_path / "exact").first_stage()
+    store = Store.open(tmp_path / "store")
+    blocks, folds = store.first_stage(), store.exact_first_stage
+    expected = Store.open(tmp_path / "exact").first_stage()
     assert folds
     # Half a unit in the last place of the largest value; int8 rounds to 1/127 of it.
     scale = torch.cat([*expected]).abs().max().item() * (1 + 1e-6)
