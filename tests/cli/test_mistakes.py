@@ -143,8 +143,8 @@ def test_queries_that_are_none(
     refused: Refused, scan_file: Path, scan_store: Path, pictures: Path, tmp_path: Path
 ) -> None:
     search = ("search", scan_file, "--store", scan_store)
-    assert "give a text or --image" in refused(*search)
-    assert "give a text or --image" in refused(*search, "白鹤", "--image", pictures / "p0.png")
+    assert "give a text, --image or --queries" in refused(*search)
+    assert "give a text, --image or --queries" in refused(*search, "白鹤", "--image", pictures / "p0.png")
     assert "is empty" in refused(*search, "")
     assert "is empty" in refused(*search, " \n\t　")
     assert "top_k is 0" in refused(*search, "白鹤", "--top-k", "0")
