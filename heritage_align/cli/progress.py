@@ -30,7 +30,7 @@ def encoding_bar(total: int, *, show: bool = True) -> Iterator[Started]:
 @contextmanager
 def upload_bar() -> Iterator[Callable[[int, int], object]]:
     """Show how much of a store is on the GPU, on a terminal; nothing is shown where nothing is uploaded."""
-    bars: list[tqdm] = []  # type: ignore[type-arg]  # of a bar that is counted by hand
+    bars: list[tqdm] = []
 
     def show(done: int, total: int) -> None:
         if not bars:

@@ -126,13 +126,31 @@ class Searcher:
         run = self._run(tuple(ids), rows, scores)
         if self.pipeline.proposer is None or not self.store.has_regions:
             return [run.hits(number) for number in ids]
-        regions = self._regions_of(rows)
-        answers = []
-        for place, (item, line) in enumerate(zip(items, rows.tolist())):
-            text = one_text(texts, place)
-            hits = zip(run.hits(str(place)), line)
-            answers.append([replace(hit, regions=self._responses(regions[row], text, item)) for hit, row in hits])
-        return answers
+        return [
+            [replace(hit, regions=answer) for hit, answer in zip(run.hits(number), answers)]
+            for number, answers in zip(ids, self.regions(rows, texts, items))
+        ]
+
+    def regions(
+        self, rows: Tensor, texts: TextFeatures, items: Sequence[TextItem]
+    ) -> list[list[tuple[RegionAnswer, ...]]]:
+        """Say which region of an image answers which phrase of a text.
+
+        Args:
+            rows: ``(n_texts, k)`` int64 rows of the store; each image is read once.
+            texts: features of the queries.
+            items: the queries.
+
+        Returns:
+            For every text and row ``(phrase, (x0, y0, x1, y1), score)`` a phrase, boxes as fractions of width and
+            height; none for an image without regions.
+        """
+        images = self._images_at(rows)
+        with torch.inference_mode():
+            return [
+                [self._answers(images[row], one_text(texts, place), item) for row in line]
+                for place, (item, line) in enumerate(zip(items, rows.tolist()))
+            ]
 
     def search_images(self, images: Sequence[Image], ids: Sequence[str], *, top_k: int | None = None) -> Run:
         """Answer image queries with similar images: the cosine of the whole images' vectors.
@@ -297,7 +315,7 @@ class Searcher:
         found = [[self.store.ids[row] for row in line] for line in rows.tolist()]
         return Run(ids, found, scores.tolist(), tag=self.pipeline.config.name)
 
-    def _regions_of(self, rows: Tensor) -> dict[int, ImageFeatures]:
+    def _images_at(self, rows: Tensor) -> dict[int, ImageFeatures]:
         """Return the features of the images at `rows`, each once, where the similarity works."""
         wanted = rows.unique()
         if self.pipeline.device.type != "cpu":
@@ -309,7 +327,7 @@ class Searcher:
             found[row] = one_image(self.store.shard_features(number), place)
         return found
 
-    def _responses(self, image: ImageFeatures, text: TextFeatures, item: TextItem) -> tuple[RegionAnswer, ...]:
+    def _answers(self, image: ImageFeatures, text: TextFeatures, item: TextItem) -> tuple[RegionAnswer, ...]:
         if image.regions is None or image.boxes is None or not image.regions.total:
             return ()
         responses = self.pipeline.similarity.respond(image, text).float().cpu()
