@@ -122,7 +122,7 @@ class Slot:
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the host; to a GPU through pinned memory, so that the host does not wait for the stream."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

@@ -83,7 +83,7 @@ def candidates_of(draw: st.DrawFn, n_texts: int) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.int64).reshape(n_texts, depth)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_in_place_scores_are_those_of_a_copy_to_the_bit(
