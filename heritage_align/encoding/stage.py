@@ -1,45 +1,31 @@
-"""Encode pictures and texts: decoding runs in threads while the model works on the batch before."""
+"""The image half of a pipeline: from prepared pictures to features of the pictures and their regions."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.errors import DataError, ImageError
-from heritage_align.fragment_groups import grouped
+from heritage_align.encoding.preparation import Exact, Preparation, Prepared
+from heritage_align.encoding.sources import ImageSource
+from heritage_align.errors import DataError
 from heritage_align.ops import Ragged, triangular_factor
 from heritage_align.protocols import (
+    EncodedImages,
     Encoder,
     FeatureEncoder,
     FeatureReader,
     Filter,
-    FragmentEncoder,
-    Fragmenter,
-    FragmentGrouper,
     Proposer,
     WholeEncoder,
 )
-from heritage_align.types import ImageFeatures, Regions, TextFeatures, TextItem
-
-
-class ImageSource(NamedTuple):
-    """A picture that is still to be decoded: `load` returns an upright RGB image or raises ImageError."""
-
-    id: str
-    load: Callable[[], Image]
-
-
-OnError = Callable[[str, ImageError], None]
-Job = tuple[str, "Future[tuple[Image, Tensor] | ImageError]"]
+from heritage_align.types import ImageFeatures, Regions
 
 
 @dataclass(frozen=True)
@@ -53,6 +39,7 @@ class ImageStage:
         factors: whether the regions' triangular factors are computed (focal attention uses them).
         features: the proposer gives the regions' features and the encoder projects them; no pixel is encoded.
         pictures: whether pictures have to be opened; without, regions are looked up by id.
+        preparation: how pictures and crops become pixels; None for `Exact` with batches left on the CPU.
     """
 
     encoder: Encoder
@@ -61,6 +48,7 @@ class ImageStage:
     factors: bool = False
     features: bool = False
     pictures: bool = True
+    preparation: Preparation | None = None
 
     def regions(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions] | None:
         """Propose and filter regions; None without a proposer."""
@@ -71,17 +59,36 @@ class ImageStage:
             regions = step.apply(images, regions)
         return regions
 
+    def load(self, source: ImageSource) -> Prepared:
+        """Decode a picture for `encode`, and prepare it where its pixels are encoded; raises ImageError."""
+        return Prepared(source.load(), torch.empty(0)) if self.features else self._preparation.load(source)
+
+    def prepare(self, image: Image) -> Prepared:
+        """Prepare a decoded picture for `encode`."""
+        return Prepared(image, torch.empty(0)) if self.features else self._preparation.prepared(image)
+
     def encode(
-        self, images: Sequence[Image], ids: Sequence[str], pixels: Tensor, pool: ThreadPoolExecutor, batch_size: int
+        self, pictures: Sequence[Prepared], ids: Sequence[str], pool: ThreadPoolExecutor, batch_size: int
     ) -> ImageFeatures:
-        """Encode pictures whose `pixels` ``(n_images, 3, height, width)`` are prepared already."""
+        """Encode pictures that `load` or `prepare` gave.
+
+        Args:
+            pictures: at least one.
+            ids: of the pictures.
+            pool: threads that prepare crops.
+            batch_size: crops encoded at once.
+
+        Raises:
+            ValueError: the proposer's patches are not the encoder's.
+        """
+        images = [picture.image for picture in pictures]
         regions = self.regions(images, ids)
         if regions is None:
-            return ImageFeatures(tuple(ids), self.encoder.encode_pixels(pixels).global_features)
+            return ImageFeatures(tuple(ids), self._encode_wholes(pictures).global_features)
         if self.features:
             return self.project(ids, regions, _fractions(images, regions))
         if all(r.grid is not None for r in regions):
-            encoded = self.encoder.encode_pixels(pixels, patches=True)
+            encoded = self._encode_wholes(pictures, patches=True)
             assert encoded.patches is not None
             n, m, dim = encoded.patches.shape
             for image_id, found in zip(ids, regions):
@@ -93,9 +100,10 @@ class ImageStage:
             ragged = Ragged(encoded.patches.reshape(n * m, dim), torch.arange(n + 1) * m)
             whole = encoded.global_features
         else:
-            whole = self.encoder.encode_pixels(pixels).global_features
-            # Without any crop nothing has told yet on which device the encoder works.
-            values = self._crops(images, regions, pool, batch_size).to(whole.device)
+            crops = self._preparation.crops(pictures, regions, pool, batch_size)
+            whole = self._encode_wholes(pictures).global_features
+            parts = [self._encode(pixels).global_features for pixels in crops]
+            values = torch.cat(parts) if parts else whole.new_empty(0, self.encoder.dim)
             counts = torch.tensor([0, *(len(r) for r in regions)])
             ragged = Ragged(values, counts.cumsum(0))
         return ImageFeatures(
@@ -106,10 +114,6 @@ class ImageStage:
             keep=_keep(regions, ragged.device),
             factor=triangular_factor(ragged) if self.factors else None,
         )
-
-    def prepare(self, image: Image) -> Tensor:
-        """Prepare a picture for `encode`; an empty tensor where no pixel is encoded."""
-        return torch.empty(0) if self.features else self.encoder.prepare(image)
 
     def look_up(self, ids: Sequence[str]) -> ImageFeatures:
         """Encode pictures by their ids alone: regions and features come from a file."""
@@ -152,144 +156,17 @@ class ImageStage:
             factor=triangular_factor(ragged) if self.factors else None,
         )
 
-    def _crops(
-        self, images: Sequence[Image], regions: Sequence[Regions], pool: ThreadPoolExecutor, batch_size: int
-    ) -> Tensor:
-        def prepared(job: tuple[Image, Sequence[float]]) -> Tensor:
-            image, box = job
-            return self.encoder.prepare(image.crop(pixel_box(box)))
+    @cached_property
+    def _preparation(self) -> Preparation:
+        return self.preparation or Exact(self.encoder)
 
-        jobs = ((image, box) for image, found in zip(images, regions) for box in found.boxes.tolist())
-        parts = []
-        # One batch of crops is prepared while the one before is encoded; no more than two are alive.
-        ahead: deque[list[Future[Tensor]]] = deque()
-        while True:
-            batch = list(islice(jobs, batch_size))
-            if batch:
-                ahead.append([pool.submit(prepared, job) for job in batch])
-            if not ahead:
-                break
-            if len(ahead) == 2 or not batch:
-                stacked = torch.stack([future.result() for future in ahead.popleft()])
-                parts.append(self.encoder.encode_pixels(stacked).global_features)
-        return torch.cat(parts) if parts else torch.empty(0, self.encoder.dim)
+    def _encode_wholes(self, pictures: Sequence[Prepared], *, patches: bool = False) -> EncodedImages:
+        return self._encode(self._preparation.whole(pictures), patches=patches)
 
-
-def encode_images(
-    stage: ImageStage, sources: Iterable[ImageSource], *, batch_size: int, workers: int, on_error: OnError
-) -> Iterator[ImageFeatures]:
-    """Yield features batch by batch, in the order of the sources; bad pictures are reported and left out.
-
-    At most two batches of pictures are in memory: one being encoded, one being decoded. Where regions and features
-    come from a file no picture is opened.
-    """
-    if not stage.pictures:
-        listed = iter(sources)
-        while names := [source.id for source in islice(listed, batch_size)]:
-            yield stage.look_up(names)
-        return
-
-    def decoded(source: ImageSource) -> tuple[Image, Tensor] | ImageError:
-        try:
-            image = source.load()
-            return image, stage.prepare(image)
-        except ImageError as error:
-            return error
-
-    def encoded(jobs: list[Job], pool: ThreadPoolExecutor) -> ImageFeatures | None:
-        ids, images, pixels = [], [], []
-        for image_id, future in jobs:
-            result = future.result()
-            if isinstance(result, ImageError):
-                on_error(image_id, result)
-                continue
-            ids.append(image_id)
-            images.append(result[0])
-            pixels.append(result[1])
-        return stage.encode(images, ids, torch.stack(pixels), pool, batch_size) if ids else None
-
-    remaining = iter(sources)
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
-        ahead: deque[list[Job]] = deque()
-        while True:
-            batch = list(islice(remaining, batch_size))
-            if batch:
-                ahead.append([(source.id, pool.submit(decoded, source)) for source in batch])
-            if not ahead:
-                return
-            if len(ahead) < 2 and batch:
-                continue
-            # In a function, so that its pictures are freed before the batch after the next is submitted.
-            features = encoded(ahead.popleft(), pool)
-            if features is not None:
-                yield features
-
-
-def encode_texts(
-    encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *, batch_size: int
-) -> TextFeatures:
-    """Encode texts whole, and their fragments one by one where there is a fragmenter; groups of them are averaged.
-
-    Raises:
-        DataError: names the first text that is blank or not a string.
-    """
-    for item in items:
-        if not isinstance(item.text, str) or not item.text.strip():
-            raise DataError(f"text {item.id!r} is empty or not a string: {item.text!r}")
-    ids = tuple(item.id for item in items)
-    if fragmenter is None:
-        return TextFeatures(ids, _encode_strings(encoder, [item.text for item in items], batch_size))
-    phrases = tuple(fragmenter.split(item) for item in items)
-    if isinstance(encoder, FragmentEncoder):
-        features = _encode_together(encoder, items, phrases, batch_size)
-    else:
-        features = _encode_apart(encoder, items, phrases, batch_size)
-    if isinstance(fragmenter, FragmentGrouper):
-        groups = [fragmenter.groups(split) for split in phrases]
-        if any(len(of_text) < len(split) for of_text, split in zip(groups, phrases)):
-            return grouped(features, groups)
-    return features
-
-
-def _encode_apart(
-    encoder: Encoder, items: Sequence[TextItem], phrases: tuple[tuple[str, ...], ...], batch_size: int
-) -> TextFeatures:
-    whole = _encode_strings(encoder, [item.text for item in items], batch_size)
-    # The same phrase recurs in many captions of a collection; each is encoded once.
-    distinct = list(dict.fromkeys(p for split in phrases for p in split))
-    row = {phrase: i for i, phrase in enumerate(distinct)}
-    encoded = _encode_strings(encoder, distinct, batch_size)
-    picked = torch.tensor([row[p] for split in phrases for p in split], dtype=torch.int64)
-    offsets = torch.tensor([0, *(len(split) for split in phrases)]).cumsum(0)
-    ids = tuple(item.id for item in items)
-    return TextFeatures(ids, whole, Ragged(encoded[picked.to(encoded.device)], offsets), phrases)
-
-
-def _encode_together(
-    encoder: FragmentEncoder, items: Sequence[TextItem], phrases: tuple[tuple[str, ...], ...], batch_size: int
-) -> TextFeatures:
-    wholes, fragments = [], []
-    for start in range(0, len(items), batch_size):
-        part = slice(start, start + batch_size)
-        encoded = encoder.encode_fragmented([item.text for item in items[part]], phrases[part])
-        wholes.append(encoded.global_features)
-        fragments.append(encoded.fragments)
-    offsets = torch.tensor([0, *(len(split) for split in phrases)]).cumsum(0)
-    ids = tuple(item.id for item in items)
-    return TextFeatures(ids, torch.cat(wholes), Ragged(torch.cat(fragments), offsets), phrases)
-
-
-def _encode_strings(encoder: Encoder, texts: Sequence[str], batch_size: int) -> Tensor:
-    if not texts:
-        return torch.empty(0, encoder.dim)
-    return torch.cat([encoder.encode_texts(texts[i : i + batch_size]) for i in range(0, len(texts), batch_size)])
-
-
-def pixel_box(box: Sequence[float]) -> tuple[int, int, int, int]:
-    """Return the whole pixels that a region ``(x0, y0, x1, y1)`` is cropped to, at least one."""
-    x0, y0, x1, y1 = box
-    left, top = int(x0), int(y0)
-    return left, top, max(left + 1, round(x1)), max(top + 1, round(y1))
+    def _encode(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+        encoded = self.encoder.encode_pixels(pixels, patches=patches)
+        self._preparation.settle()
+        return encoded
 
 
 def _fractions(images: Sequence[Image], regions: Sequence[Regions]) -> Tensor:
