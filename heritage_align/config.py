@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,12 @@ class RuntimeSettings(_Settings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="of the models")
     batch_size: int = Field(32, ge=1, description="images encoded at once")
-    workers: int = Field(2, ge=1, description="threads that decode and prepare images")
+    workers: int | None = Field(None, ge=1, description="threads that decode and prepare images; by default one a core")
+    preprocess: Literal["auto", "exact", "fast"] = Field(
+        "auto",
+        description="exact: as the model's own code prepares images, one by one on the CPU; fast: resized, cropped and "
+        "normalised in batches on the device; auto: fast on a GPU where the encoder has a recipe for it, else exact",
+    )
     host_memory: float | str = Field(
         0.5,
         description="of a store's mapped files that may stay in memory between queries: a share of the machine's "
@@ -91,6 +97,13 @@ class RuntimeSettings(_Settings):
     @classmethod
     def _is_an_amount(cls, value: float | str) -> float | str:
         return checked_amount(value)
+
+    def threads(self) -> int:
+        """Return `workers`, or the cores that this process may use, divided by torchrun's processes on this machine."""
+        if self.workers is not None:
+            return self.workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class _Document(_Settings):

@@ -22,7 +22,7 @@ from heritage_align.store.layout import (
     shard_name,
     sources_digest,
 )
-from heritage_align.store.shard import read_shard, write_shard
+from heritage_align.store.shard import as_stored, read_shard, wait_for_copies, write_shard
 from heritage_align.types import ImageFeatures
 
 
@@ -136,10 +136,11 @@ def _encode_shard(
 
     parts: list[ImageFeatures] = []
     folds_to_global = True
-    for features in pipeline.encode_stream(sources, on_error=on_error):
+    for features in pipeline.encode_stream(sources, on_error=on_error, factors=False):
         folds_to_global &= features.folded is features.global_features
-        parts.append(features)
+        parts.append(as_stored(features, dtype, factors=pipeline.factors))
         advance(len(features))
+    wait_for_copies()
     features_of_shard = concat_images(parts) if parts else None
     if features_of_shard is not None and folds_to_global:
         features_of_shard.folded = features_of_shard.global_features

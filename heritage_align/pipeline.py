@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.config import Component, Config, load_config
-from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts
+from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts, preparation_for
 from heritage_align.errors import ConfigError
 from heritage_align.planning import gives, missing_pieces, needs, plan, takes_features
 from heritage_align.plugins import Registry, default_registry
@@ -44,6 +44,8 @@ class Pipeline:
         encoder: of images, and of texts where there is no other.
         text_encoder: of texts.
         proposer, filters, fragmenter, similarity, index: the components, None where not configured.
+        factors: whether the similarity uses triangular factors of the regions.
+        preparation: how pictures and crops become pixels (``runtime.preprocess``).
     """
 
     def __init__(
@@ -84,14 +86,17 @@ class Pipeline:
         self.similarity: Similarity = self._build(config.similarity, replace(context, attention=attention))
         self.index: Index = self._build(config.index, context)
         features = takes_features(config)
+        self.factors = "image.factor?" in needs(config.similarity)
+        self.preparation = preparation_for(self.encoder, runtime.preprocess, context.device, pixels=not features)
         self._stage = ImageStage(
             self.encoder,
             self.proposer,
             self.filters,
-            factors="image.factor?" in needs(config.similarity),
+            factors=self.factors,
             features=features,
             pictures=not (features and isinstance(self.proposer, FeatureReader))
             or any("keep" in gives(component) for component in config.filters),
+            preparation=self.preparation,
         )
 
     @classmethod
@@ -146,12 +151,20 @@ class Pipeline:
         """Build the data set that the configuration names; raises ConfigError where it names none."""
         return build_dataset(self.config, self._registry)
 
-    def encode_stream(self, sources: Iterable[ImageSource], *, on_error: OnError) -> Iterator[ImageFeatures]:
-        """Encode pictures batch by batch in the order of the sources, decoding the next batch meanwhile."""
+    def encode_stream(
+        self, sources: Iterable[ImageSource], *, on_error: OnError, factors: bool = True
+    ) -> Iterator[ImageFeatures]:
+        """Encode pictures batch by batch in the order of the sources, decoding the next batch meanwhile.
+
+        Args:
+            sources: the pictures.
+            on_error: told of each that cannot be read.
+            factors: False leaves out the triangular factors, for a store, whose factors are of rounded rows.
+        """
         runtime = self.config.runtime
-        stream = encode_images(
-            self._stage, sources, batch_size=runtime.batch_size, workers=runtime.workers, on_error=on_error
-        )
+        stage = self._stage if factors else replace(self._stage, factors=False)
+        workers = runtime.threads()
+        stream = encode_images(stage, sources, batch_size=runtime.batch_size, workers=workers, on_error=on_error)
         start, count = time.perf_counter(), 0
         for features in stream:
             count += len(features)
@@ -165,9 +178,9 @@ class Pipeline:
             raise ValueError(f"images and ids: expected as many of both, got {len(images)} and {len(ids)}")
         if not images:
             raise ValueError("images: there is nothing to encode")
-        pixels = torch.stack([self._stage.prepare(image) for image in images])
-        with ThreadPoolExecutor(self.config.runtime.workers) as pool:
-            features = self._stage.encode(images, ids, pixels, pool, self.config.runtime.batch_size)
+        with ThreadPoolExecutor(self.config.runtime.threads()) as pool:
+            pictures = list(pool.map(self._stage.prepare, images))
+            features = self._stage.encode(pictures, ids, pool, self.config.runtime.batch_size)
         features.folded = self.similarity.fold(features)
         return features
 
@@ -257,7 +270,7 @@ def build_dataset(config: Config, registry: Registry | None = None) -> Dataset:
 def dataset_sources(dataset: Dataset) -> Iterator[ImageSource]:
     """Return a data set's pictures as sources for `Pipeline.encode_stream`."""
     for image_id in dataset.image_ids:
-        yield ImageSource(image_id, lambda image_id=image_id: dataset.load_image(image_id))  # type: ignore[misc]
+        yield ImageSource.of(dataset, image_id)
 
 
 __all__ = ["ImageSource", "Pipeline", "build_component", "build_dataset", "dataset_sources", "resolve_device"]

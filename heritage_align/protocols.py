@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,6 +69,37 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode sentences or phrases; returns ``(n, dim)`` fp32 on the encoder's device."""
+
+
+@dataclass(frozen=True)
+class PixelRecipe:
+    """What `Encoder.prepare` does to an upright RGB picture, where it is no more than this.
+
+    The picture is resized with Pillow's filter of that name and rounded to 8 bits; then every value v becomes
+    ``(v / 255 - mean) / std``.
+
+    Attributes:
+        side: of the square that comes out, in pixels.
+        resampling: Pillow's filter.
+        mean: of the three channels.
+        std: of the three channels.
+        shortest: the shorter side is resized to this many pixels, the other in proportion (rounded down), and the
+            square is cut out of the middle; None squeezes the whole picture to the square.
+    """
+
+    side: int
+    resampling: Literal["bilinear", "bicubic", "lanczos"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    shortest: int | None = None
+
+
+@runtime_checkable
+class RecipeEncoder(Protocol):
+    """What an encoder offers besides if pictures can be prepared in batches on its device, without `prepare`."""
+
+    def pixel_recipe(self) -> PixelRecipe | None:
+        """Return what `prepare` does; None where it does something else."""
 
 
 @runtime_checkable
@@ -206,6 +238,21 @@ class Dataset(Protocol):
 
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises ImageError that names the file."""
+
+
+class ImageFile(NamedTuple):
+    """A picture as it is kept: a file or its bytes, and what messages call it."""
+
+    source: Path | bytes
+    name: str
+
+
+@runtime_checkable
+class ImageFiles(Protocol):
+    """What a data set offers besides if its pictures are files in the formats of `heritage_align.data.images`."""
+
+    def image_file(self, image_id: str) -> ImageFile | None:
+        """Return what `load_image` decodes, None for a picture that is no file; raises as `load_image` does."""
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from heritage_align.data.images import load_image
 from heritage_align.data.pictures import FilePictures, Pictures
 from heritage_align.data.problems import Problems
 from heritage_align.errors import DataError
+from heritage_align.protocols import ImageFile
 from heritage_align.types import GoldenPair, TextItem
 
 if TYPE_CHECKING:
@@ -76,11 +77,16 @@ class Collection:
             DataError: no image has this id.
             ImageError: the picture is missing or broken; the message names it.
         """
+        file = self.image_file(image_id)
+        return load_image(file.source, name=file.name)
+
+    def image_file(self, image_id: str) -> ImageFile:
+        """Return the picture's file or its encoded bytes; raises as `load_image` does, without decoding."""
         try:
             source = self._pictures.read(image_id)
         except KeyError:
             raise DataError(f"{self.name}: has no image {image_id!r}") from None
-        return load_image(source, name=self._pictures.place(image_id))
+        return ImageFile(source, self._pictures.place(image_id))
 
     def __repr__(self) -> str:
         return (

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from heritage_align.errors import DataError
-from heritage_align.protocols import Dataset
+from heritage_align.protocols import Dataset, ImageFile, ImageFiles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,9 +44,17 @@ class Subset:
 
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises DataError for an id of another part."""
+        self._require(image_id)
+        return self._whole.load_image(image_id)
+
+    def image_file(self, image_id: str) -> ImageFile | None:
+        """Return the picture's file where the data set has files; raises DataError for an id of another part."""
+        self._require(image_id)
+        return self._whole.image_file(image_id) if isinstance(self._whole, ImageFiles) else None
+
+    def _require(self, image_id: str) -> None:
         if image_id not in self.artwork_of:
             raise DataError(f"{self.name}: has no image {image_id!r}")
-        return self._whole.load_image(image_id)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self.image_ids)} images, {len(self.texts)} texts)"

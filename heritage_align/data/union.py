@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from heritage_align.data.subset import artworks
 from heritage_align.errors import DataError
-from heritage_align.protocols import Dataset
+from heritage_align.protocols import Dataset, ImageFile, ImageFiles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,9 +61,17 @@ class Union:
 
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises DataError for an id of no part."""
+        return self._part_of(image_id).load_image(image_id)
+
+    def image_file(self, image_id: str) -> ImageFile | None:
+        """Return the picture's file where its part has files; raises DataError for an id of no part."""
+        part = self._part_of(image_id)
+        return part.image_file(image_id) if isinstance(part, ImageFiles) else None
+
+    def _part_of(self, image_id: str) -> Dataset:
         if image_id not in self.source_of:
             raise DataError(f"{self.name}: has no image {image_id!r}")
-        return self._parts[self.source_of[image_id]].load_image(image_id)
+        return self._parts[self.source_of[image_id]]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self.image_ids)} images, {len(self.texts)} texts)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -57,14 +56,14 @@ def encode_boxes_of(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> 
         return _described(pipeline, dataset, golden)
     runtime = pipeline.config.runtime
     boxes = boxes_of(golden)
-    stage = ImageStage(pipeline.encoder, _GoldenBoxes(boxes))
+    stage = ImageStage(pipeline.encoder, _GoldenBoxes(boxes), preparation=pipeline.preparation)
     vectors: dict[str, Tensor] = {}
     with torch.inference_mode():
         for features in encode_images(
             stage,
             golden_sources(dataset, golden),
             batch_size=runtime.batch_size,
-            workers=runtime.workers,
+            workers=runtime.threads(),
             on_error=refuse,
         ):
             assert features.regions is not None
@@ -92,7 +91,7 @@ def _described(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> Tenso
 
 def golden_sources(dataset: Dataset, golden: GoldenSet) -> list[ImageSource]:
     """Return the pictures that have a fragment, to be decoded."""
-    return [ImageSource(i, partial(dataset.load_image, i)) for i in golden.pictures]
+    return [ImageSource.of(dataset, i) for i in golden.pictures]
 
 
 def boxes_of(golden: GoldenSet) -> dict[str, list[Box]]:

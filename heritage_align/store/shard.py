@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -16,9 +15,7 @@ from heritage_align.errors import StoreError
 from heritage_align.ops import Ragged, quantise, triangular_factor
 from heritage_align.store.files import write_atomically
 from heritage_align.store.mapping import MappedTensors
-
-if TYPE_CHECKING:
-    from heritage_align.types import ImageFeatures
+from heritage_align.types import ImageFeatures
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 HEADER = "heritage_align"
@@ -69,12 +66,64 @@ class Shard:
             raise StoreError(f"{self.path}: {error}") from error
 
 
+def as_stored(features: ImageFeatures, dtype: str, *, factors: bool) -> ImageFeatures:
+    """Round regions to what a shard keeps of them, on the device where they are, and bring a batch to the CPU.
+
+    Args:
+        features: of a batch, not rounded.
+        dtype: as of `write_shard`.
+        factors: compute the regions' triangular factors, of the rounded rows: with a factor of the exact rows a cosine
+            could exceed 1.
+
+    Returns:
+        The batch for `write_shard`. From a GPU it is copied beside later work: `wait_for_copies` before it is read.
+    """
+    regions, factor = features.regions, None
+    if regions is not None:
+        regions = _rounded(regions, dtype)
+        factor = _to_cpu(triangular_factor(regions)) if factors else None
+        scales = None if regions.scales is None else _to_cpu(regions.scales)
+        regions = Ragged(_to_cpu(regions.values), regions.host_offsets, scales)
+    whole = _to_cpu(features.global_features)
+    folded = features.folded
+    if folded is not None:
+        folded = whole if folded is features.global_features else _to_cpu(folded)
+    return ImageFeatures(
+        features.ids,
+        whole,
+        regions,
+        boxes=None if features.boxes is None else _to_cpu(features.boxes),
+        keep=None if features.keep is None else _to_cpu(features.keep),
+        factor=factor,
+        folded=folded,
+    )
+
+
+def wait_for_copies() -> None:
+    """Wait until what `as_stored` copied from GPUs has arrived."""
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+
+
+def _rounded(regions: Ragged, dtype: str) -> Ragged:
+    """Return regions as they are stored; as they are if they are rounded already."""
+    if regions.dtype == DTYPES[dtype]:
+        return regions
+    return quantise(regions.to(dtype=torch.float32)) if dtype == "int8" else regions.to(dtype=DTYPES[dtype])
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", non_blocking=True)
+
+
 def write_shard(path: Path, features: ImageFeatures | None, skipped: list[tuple[str, str]], dtype: str) -> None:
     """Write a shard atomically.
 
     Args:
         path: the file.
-        features: of the shard's pictures; None where none could be read.
+        features: of the shard's pictures; None where none could be read. Regions that are not rounded yet are rounded
+            here, and factors computed anew where there are some.
         skipped: pictures that could not be read, with the reasons.
         dtype: ``fp32``, ``fp16``, ``bf16`` or ``int8`` (then with an fp32 scale a row).
     """
@@ -107,14 +156,16 @@ def _tensors(features: ImageFeatures, dtype: str) -> dict[str, Tensor]:
     if features.folded is not None and features.folded is not features.global_features:
         tensors |= _stored("folded", features.folded, dtype)
     if features.regions is not None:
-        stored = _stored("regions", features.regions.values, dtype)
-        tensors["regions.values"] = stored.pop("regions")
-        tensors |= stored
-        tensors["regions.offsets"] = features.regions.offsets.cpu()
+        if features.regions.dtype != DTYPES[dtype]:
+            features = as_stored(features, dtype, factors=features.factor is not None)
+            wait_for_copies()
+        regions = features.regions
+        assert regions is not None
+        tensors["regions.values"], tensors["regions.offsets"] = regions.values.cpu(), regions.offsets.cpu()
+        if regions.scales is not None:
+            tensors["regions.scales"] = regions.scales.cpu()
         if features.factor is not None:
-            # Of the rows as they are stored: with a factor of the exact rows a cosine could exceed 1.
-            rounded = Ragged(tensors["regions.values"], tensors["regions.offsets"], tensors.get("regions.scales"))
-            tensors["factor"] = triangular_factor(rounded)
+            tensors["factor"] = features.factor.cpu()
     if features.boxes is not None:
         tensors["boxes"] = features.boxes.cpu().float()
     if features.keep is not None:

@@ -9,8 +9,9 @@ from unittest import SkipTest
 
 from PIL.Image import Image
 
+from heritage_align.data.images import load_image
 from heritage_align.errors import HeritageAlignError, ImageError
-from heritage_align.protocols import Dataset
+from heritage_align.protocols import Dataset, ImageFiles
 from heritage_align.testing.case import Case
 from heritage_align.testing.checks.base import check, expect
 
@@ -81,6 +82,19 @@ def check_loading_is_deterministic_and_thread_safe(case: Case) -> None:
     for image_id in ids:
         same = again.load_image(image_id).tobytes() == wanted[image_id]
         expect(same, f"load_image({image_id!r}) gives another picture in a second build")
+
+
+@check("dataset")
+def check_image_files(case: Case) -> None:
+    """Where a data set tells its files they are decoded without `load_image`, and must be the same pictures."""
+    built: Dataset = case.build()
+    if not isinstance(built, ImageFiles):
+        raise SkipTest("does not tell the pictures' files")
+    for image_id in _good(case, built):
+        file = built.image_file(image_id)
+        if file is not None:
+            same = load_image(file.source, name=file.name).tobytes() == built.load_image(image_id).tobytes()
+            expect(same, f"image_file({image_id!r}) decodes to another picture than load_image gives")
 
 
 @check("dataset")

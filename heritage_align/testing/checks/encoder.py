@@ -5,12 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from unittest import SkipTest
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from heritage_align.encoding.resampling import Resampler
 from heritage_align.errors import HeritageAlignError
 from heritage_align.planning import gives
-from heritage_align.protocols import Encoder, FeatureEncoder
+from heritage_align.protocols import Encoder, FeatureEncoder, RecipeEncoder
 from heritage_align.testing import samples
 from heritage_align.testing.case import Case
 from heritage_align.testing.checks.base import check, expect, expect_close, expect_unit_rows
@@ -200,6 +202,22 @@ def check_prepare_is_thread_safe(case: Case) -> None:
         got = list(pool.map(encoder.prepare, pictures))
     for one, other in zip(got, wanted):
         expect_close(one, other, "prepare() in a thread, against alone", 1e-6)
+
+
+@check("encoder")
+def check_recipe_is_what_prepare_does(case: Case) -> None:
+    """On a GPU pictures are prepared by the recipe: a store that was made with the one serves the other."""
+    encoder = _prepares(case)
+    recipe = encoder.pixel_recipe() if isinstance(encoder, RecipeEncoder) else None
+    if recipe is None:
+        raise SkipTest("offers no recipe for pixels")
+    by_recipe, std = Resampler(recipe, torch.device("cpu")), torch.tensor(recipe.std)[:, None, None]
+    for name, picture in samples.images().items():
+        pixels, prepared = by_recipe([torch.from_numpy(np.array(picture))])[0], encoder.prepare(picture)
+        shapes = f"{tuple(pixels.shape)}, prepare() {tuple(prepared.shape)}"
+        expect(pixels.shape == prepared.shape, f"{name}: the recipe gives {shapes}")
+        levels = ((pixels - prepared).abs() * std * 255).mean().item()
+        expect(levels <= 1, f"{name}: the recipe's pixels are {levels:.1f} of 255 levels off those of prepare()")
 
 
 @check("encoder")

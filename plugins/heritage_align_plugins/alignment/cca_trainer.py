@@ -28,7 +28,7 @@ class CcaTrainer:
         """Fit and write the model; raises DataError where the data set cannot be fitted."""
         registry = job.registry or default_registry()
         side = Side.of(job.config, self._context, registry)
-        options: dict[str, Any] = {"batch_size": job.config.runtime.batch_size, "workers": job.config.runtime.workers}
+        options: dict[str, Any] = {"batch_size": job.config.runtime.batch_size, "workers": job.config.runtime.threads()}
         train = collect(job.train, side, quiet=job.quiet, **options)
         validation = collect(job.validation, side, quiet=job.quiet, **options) if job.validation is not None else None
         config = self.config

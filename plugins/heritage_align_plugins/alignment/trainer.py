@@ -58,7 +58,7 @@ class AlignmentTrainer:
                 "train.model.whole: pooled is for region features; this encoder's pictures know nothing of their crops"
             )
             raise ConfigError([fault], job.config.source)
-        options: dict[str, Any] = {"batch_size": runtime.batch_size, "workers": runtime.workers, "quiet": job.quiet}
+        options: dict[str, Any] = {"batch_size": runtime.batch_size, "workers": runtime.threads(), "quiet": job.quiet}
         train = collect(job.train, side, **options)
         validation = collect(job.validation, side, **options) if job.validation is not None else None
         base_text = _base_text(job.config, settings, context, registry, side)

@@ -135,7 +135,7 @@ class VectorSource:
                 self._stage,
                 dataset_sources(dataset),
                 batch_size=self._runtime.batch_size,
-                workers=self._runtime.workers,
+                workers=self._runtime.threads(),
                 on_error=left_out,
             ):
                 ids.extend(features.ids)

@@ -10,11 +10,11 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.protocols import BuildContext, EncodedImages
+from heritage_align.protocols import BuildContext, EncodedImages, PixelRecipe
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import load_configured
 from heritage_align_plugins.cn_clip.patches import patch_recipe
-from heritage_align_plugins.cn_clip.preprocess import prepare_image, prepare_texts
+from heritage_align_plugins.cn_clip.preprocess import MEAN, STD, prepare_image, prepare_texts
 from heritage_align_plugins.cn_clip.resnet import ResNetTower
 from heritage_align_plugins.cn_clip.text import TextTower
 from heritage_align_plugins.cn_clip.vision import VisionTower
@@ -56,6 +56,10 @@ class CnClipEncoder:
     def prepare(self, image: Image) -> Tensor:
         """Return ``(3, size, size)`` float32; bit for bit cn_clip's ``image_transform``, safe in threads."""
         return prepare_image(image, self._architecture.image_resolution)
+
+    def pixel_recipe(self) -> PixelRecipe:
+        """Return what `prepare` does."""
+        return PixelRecipe(self._architecture.image_resolution, "bicubic", MEAN, STD)
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:

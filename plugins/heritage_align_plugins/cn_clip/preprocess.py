@@ -43,7 +43,8 @@ def prepare_image(image: Image.Image, size: int) -> Tensor:
     values = np.asarray(squeezed if squeezed.mode == "RGB" else squeezed.convert("RGB"))
     pixels = np.empty((3, size, size), dtype=np.float32)
     for channel in range(3):
-        np.take(_LEVELS[channel], values[..., channel], out=pixels[channel])
+        # No value is out of range; numpy's default mode checks, and writes to a copy first.
+        np.take(_LEVELS[channel], values[..., channel], out=pixels[channel], mode="clip")
     return torch.from_numpy(pixels)
 
 

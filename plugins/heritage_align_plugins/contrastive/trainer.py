@@ -64,7 +64,7 @@ class ContrastiveTrainer:
             self._check(loaded)
             pairs = self._pairs(job.train)
             reading = Reading(
-                job.config.runtime.workers, config.encode_batch, config.kept_mib * 2**20, device, job.quiet
+                job.config.runtime.threads(), config.encode_batch, config.kept_mib * 2**20, device, job.quiet
             )
             length, held = loaded.architecture.context_length, job.validation
             train = Collection(job.train, pairs.image_ids, pairs.texts, length, reading)

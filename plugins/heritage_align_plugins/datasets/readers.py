@@ -11,7 +11,7 @@ from heritage_align.data.collection import Collection
 from heritage_align.data.folder import read_folder
 from heritage_align.data.karpathy import read_karpathy
 from heritage_align.data.table import Columns, read_table
-from heritage_align.protocols import BuildContext
+from heritage_align.protocols import BuildContext, ImageFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +33,10 @@ class _Read:
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises ImageError that names the file, DataError for an unknown id."""
         return self._collection.load_image(image_id)
+
+    def image_file(self, image_id: str) -> ImageFile:
+        """Return the picture's file or its encoded bytes; raises as `load_image` does, without decoding."""
+        return self._collection.image_file(image_id)
 
 
 class ChineseClipDataset(_Read):

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from heritage_align.errors import CheckpointError
-from heritage_align.protocols import BuildContext, EncodedImages
+from heritage_align.protocols import BuildContext, EncodedImages, PixelRecipe
 from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig
 from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
 from heritage_align_plugins.transformers.pixels import Preparer, split_patches
@@ -75,6 +75,10 @@ class TransformersEncoder:
     def prepare(self, image: Image) -> Tensor:
         """Return ``(3, side, side)`` float32 as the model's image processor does it; safe in threads."""
         return self._prepare(image)
+
+    def pixel_recipe(self) -> PixelRecipe | None:
+        """Return what `prepare` does, None where the model's image processor does more than a recipe can say."""
+        return self._prepare.recipe()
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from heritage_align.encoding.resampling import Resampler
+from heritage_align.protocols import PixelRecipe
+
+_RESAMPLING: dict[int | None, Literal["bilinear", "bicubic", "lanczos"]] = {
+    Image.Resampling.BILINEAR: "bilinear",
+    Image.Resampling.BICUBIC: "bicubic",
+    Image.Resampling.LANCZOS: "lanczos",
+}
 
 
 class Preparer:
@@ -47,6 +57,35 @@ class Preparer:
                 f"(3, {self._side}, {self._side}); set squeeze: true"
             )
         return pixels
+
+    def recipe(self) -> PixelRecipe | None:
+        """Return what a call does, None unless a picture of noise comes out the same by the recipe, to 2 of 255 levels.
+
+        Processors differ in more than their settings say, from class to class and from one version to the next.
+        """
+        recipe = self._stated()
+        if recipe is None:
+            return None
+        height, width = 2 * self._side + 31, 3 * self._side + 58
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        ours = Resampler(recipe, torch.device("cpu"))([torch.from_numpy(noise)])[0]
+        levels = (ours - self(Image.fromarray(noise))) * torch.tensor(recipe.std)[:, None, None] * 255
+        return recipe if levels.abs().max() <= 2 else None
+
+    def _stated(self) -> PixelRecipe | None:
+        """Return what the processor's settings say, None where they say something else than a recipe can."""
+        processor = self._processor
+        resampling = _RESAMPLING.get(getattr(processor, "resample", None))
+        plain = all(getattr(processor, step, False) for step in ("do_rescale", "do_normalize"))
+        if resampling is None or not plain or len(processor.image_mean) != 3:
+            return None
+        size = dict(processor.size or {})
+        shortest = size.get("shortest_edge") if self.crops else None
+        if not self._squeeze and shortest is None and (size.get("height"), size.get("width")) != (self._side,) * 2:
+            return None
+        if shortest is not None and shortest < self._side:
+            return None
+        return PixelRecipe(self._side, resampling, tuple(processor.image_mean), tuple(processor.image_std), shortest)
 
 
 def join_patches(rows: Tensor, patch: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,17 +15,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError, ImageError
-from heritage_align.protocols import BuildContext
+from heritage_align.protocols import BuildContext, ImageFile, PixelRecipe
 from heritage_align.testing.samples import ToyEncoder, images
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 
 class Encoder(ToyEncoder):
-    """The kit's own encoder, which refuses blank texts besides."""
+    """The kit's own encoder, which refuses blank texts besides and says what `prepare` does."""
 
     def __init__(self, config: object, context: BuildContext) -> None:
         super().__init__()
+
+    def pixel_recipe(self) -> PixelRecipe:
+        return PixelRecipe(8, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         for text in texts:
@@ -192,6 +196,13 @@ class Dataset:
         if image_id == "broken":
             raise ImageError("broken.jpg: truncated")
         return images()[image_id]
+
+    def image_file(self, image_id: str) -> ImageFile | None:
+        if image_id != "pattern":
+            return None
+        buffer = io.BytesIO()
+        images()[image_id].save(buffer, "PNG")
+        return ImageFile(buffer.getvalue(), "pattern.png")
 
 
 class Trainer:

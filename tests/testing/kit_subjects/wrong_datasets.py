@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 import time
 
 from kit_subjects.right import Dataset
 from PIL import Image
 
-from heritage_align.protocols import BuildContext
+from heritage_align.protocols import BuildContext, ImageFile
 from heritage_align.testing.samples import images
 from heritage_align.types import GoldenPair, TextItem
 
@@ -28,6 +29,13 @@ class BlankText(Dataset):
 class GreyPictures(Dataset):
     def load_image(self, image_id: str) -> Image.Image:
         return super().load_image(image_id).convert("L")
+
+
+class OneFileForAll(Dataset):
+    def image_file(self, image_id: str) -> ImageFile:
+        buffer = io.BytesIO()
+        images()["pattern"].save(buffer, "PNG")
+        return ImageFile(buffer.getvalue(), image_id)
 
 
 class SharedPlace(Dataset):

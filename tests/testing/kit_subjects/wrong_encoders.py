@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError
-from heritage_align.protocols import BuildContext, EncodedImages
+from heritage_align.protocols import BuildContext, EncodedImages, PixelRecipe
 from heritage_align.testing.samples import ToyEncoder
 
 
@@ -75,6 +75,11 @@ class Nameless(Encoder):
 class KeepsSize(Encoder):
     def prepare(self, image: Image.Image) -> Tensor:
         return torch.zeros(3, image.height, image.width)
+
+
+class SaysBicubic(Encoder):
+    def pixel_recipe(self) -> PixelRecipe:
+        return PixelRecipe(8, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 class SharesBuffer(Encoder):

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from heritage_align.encoding import ImageSource, ImageStage, encode_images, encode_texts
+from heritage_align.encoding import ImageSource, ImageStage, Prepared, encode_images, encode_texts
 from heritage_align.errors import DataError, ImageError
 from heritage_align.protocols import EncodedImages
 from heritage_align.testing import samples
@@ -286,7 +286,7 @@ def test_crops_use_the_pool_that_they_are_given() -> None:
 
     stage, image = ImageStage(Watching(), Thirds()), picture(3)
     with ThreadPoolExecutor(2, thread_name_prefix="crops") as pool:
-        stage.encode([image], ["p3"], ToyEncoder().prepare(image)[None], pool, 2)
+        stage.encode([Prepared(image, ToyEncoder().prepare(image))], ["p3"], pool, 2)
     assert names == {"crops"}
 
 
