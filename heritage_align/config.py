@@ -93,9 +93,9 @@ class RuntimeSettings(_Settings):
     )
     seed: int = Field(0, ge=0, description="seed of everything random, crops among it")
 
-    @field_validator("host_memory", "device_memory")
+    @field_validator("host_memory", "device_memory", mode="before")  # before: pydantic takes True for 1.0
     @classmethod
-    def _is_an_amount(cls, value: float | str) -> float | str:
+    def _is_an_amount(cls, value: object) -> float | str:
         return checked_amount(value)
 
     def threads(self) -> int:

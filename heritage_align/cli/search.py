@@ -68,9 +68,9 @@ def command(
 
     CONFIG must be the one that the store was made with, or differ only in how it compares.
 
-    \b
-    Examples: heritage-align search laclip.yaml --store store "蓝地缠枝莲纹"
-              heritage-align search scan.yaml --store store --queries queries.txt --out answers.trec
+    Example: heritage-align search laclip.yaml --store store "蓝地缠枝莲纹"
+
+    Example: heritage-align search scan.yaml --store store --queries queries.txt --out answers.trec
     """
     if sum(query is not None for query in (text, image, queries)) != 1:
         raise DataError("search: give a text, --image or --queries, one of the three")
