@@ -228,7 +228,7 @@ def test_evaluate_from_a_store_is_evaluating_the_pictures(
     assert (tmp_path / "out" / "report.html").exists()
     other = call("evaluate", scan_file, "--data", captions, "--set", "proposer.count=2", "--store", tmp_path / "store")
     assert other.exit_code == 2
-    assert "was made with other regions" in other.stderr
+    assert "was made with proposer.count: 3 (the config has 2)" in other.stderr
     repeated = call(*asked, "--store", tmp_path / "store", "--repeats", "2")
     assert "--store: holds the features of one seed" in repeated.stderr
 

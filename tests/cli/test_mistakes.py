@@ -106,7 +106,10 @@ def test_stores_that_are_none(
     assert "there is no store" in search(scan_file, tmp_path / "none")
     assert "holds no store" in search(scan_file, tmp_path)
     assert "there is no store" in search(scan_file, scan_file)
-    assert "was made with other regions, region filters, folding or seed" in search(scan_file, laclip_store)
+    refusal = (
+        'was made with folding similarity.name: "laclip" (the config has nothing); use the config it was made with'
+    )
+    assert refusal in search(scan_file, laclip_store)
     half = tmp_path / "half"
     shutil.copytree(scan_store, half)
     (half / "manifest.json").unlink()
