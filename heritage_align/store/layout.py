@@ -96,6 +96,9 @@ class Build:
             have, want = getattr(self, key), getattr(wanted, key)
             if have != want:
                 shown = "" if key == "sources_digest" else f": {have} there, {want} now"
+                if key.startswith("sources") and (folder / MANIFEST).exists():
+                    update = f"heritage-align index update {folder} --data ... takes in what changed"
+                    raise StoreError(f"{folder}: was built with another {label}{shown}; {update}")
                 raise StoreError(f"{folder}: was begun with another {label}{shown}; choose another folder")
 
 
