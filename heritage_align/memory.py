@@ -18,7 +18,7 @@ def checked_amount(value: object) -> float | str:
         return float(value)
     if isinstance(value, str) and _size(value) is not None:
         return value
-    raise ValueError(f"expected a share from 0 to 1 or a size such as 8GiB, got {value!r}")
+    raise ValueError("expected a share from 0 to 1 or a size such as 8GiB")
 
 
 def amount_in_bytes(amount: float | str, available: int) -> int:
@@ -39,5 +39,5 @@ def physical_memory() -> int:
 
 
 def _size(text: str) -> int | None:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]i?)b?|b)", text.strip(), re.IGNORECASE)
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([kmgt]i?)b?|b)", text.strip(), re.IGNORECASE)
     return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "").lower()])

@@ -44,9 +44,7 @@ def takes_features(config: Config) -> bool:
 
 def scores_in_place(similarity: Component) -> bool:
     """Return whether a similarity, with candidates, reads their regions alone and may be given a whole store."""
-    if similarity.nested:
-        return all(scores_in_place(inner) for inner in similarity.nested.values())
-    return "in_place" in gives(similarity)
+    return "in_place" in gives(similarity) and all(map(scores_in_place, similarity.nested.values()))
 
 
 def missing_pieces(components: Sequence[Component]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +140,12 @@ class Hit:
     regions: tuple[tuple[str, tuple[float, float, float, float], float], ...] = ()
 
     def asdict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; ``corpus_id`` repeats `id` for users of sentence-transformers' ``rank``."""
-        record: dict[str, Any] = {"id": self.id, "corpus_id": self.id, "score": self.score, "rank": self.rank}
+        """Return a JSON-ready dict; ``corpus_id`` repeats `id` for users of sentence-transformers' ``rank``.
+
+        A score of -inf (an image without regions) becomes None: JSON has no infinity.
+        """
+        score = self.score if math.isfinite(self.score) else None
+        record: dict[str, Any] = {"id": self.id, "corpus_id": self.id, "score": score, "rank": self.rank}
         if self.regions:
             record["regions"] = [{"phrase": p, "box": list(b), "score": s} for p, b, s in self.regions]
         return record

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +18,7 @@ COMMANDS = {
     "config": "Check a config, fill in its defaults, print its schema.",
     "plugins": "List, show, check and create plugins.",
     "index": "Encode a collection into a store; verify and merge stores.",
-    "search": "Answer a text or image query from a store.",
+    "search": "Answer text or image queries from a store.",
     "rerank": "Rescore a TREC run with the config's similarity.",
     "train": "Fit a system to a collection: checkpoints, resume, early stopping.",
     "evaluate": "Recall of a system on a data set, in the papers' form.",
@@ -54,6 +56,9 @@ class _LazyGroup(click.Group):
         """Run the command; what is the user's to mend ends in one message on stderr and exit status 2."""
         from heritage_align.errors import HeritageAlignError
 
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+                stream.reconfigure(errors="backslashreplace")  # Chinese in a terminal that has none: no traceback
         try:
             return super().invoke(ctx)
         except HeritageAlignError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def _not_blank(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def not_blank(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an empty path, which an unset shell variable gives and which would mean the folder we are in."""
     if value is not None and not value.strip():
         raise click.BadParameter("is empty; name a file or folder", param=parameter)
@@ -30,14 +30,14 @@ set_option = click.option(
 data_option = click.option(
     "--data",
     metavar="PATH",
-    callback=_not_blank,
+    callback=not_blank,
     help="A CSV or JSON-lines table of paths and texts, a folder with one, or a folder of pictures; instead of the "
     "config's data. Columns by --set, e.g. data.text=title.",
 )
 features_option = click.option(
     "--features",
     metavar="FILE",
-    callback=_not_blank,
+    callback=not_blank,
     help="Precomputed region features (.safetensors, .npz, bottom-up .tsv, a store) of the pictures of --data.",
 )
 ks_option = click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BATCH = 256
 """Queries answered together at most: a chunk of the store is then read once for all of them."""
 READ_BYTES = 2**16
+LONGEST_LINE = 2**20
+"""Bytes; a file with a longer line is no file of queries."""
 SUFFIXES = (".jsonl", ".trec")
 
 
@@ -40,22 +42,32 @@ def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int
 
     count = 0
     if out is not None and out.suffix.lower() == ".trec":
-        run = Run((), [], [], tag=searcher.pipeline.config.name)
+        queries: list[str] = []
+        ids: list[list[str]] = []
+        scores: list[list[float]] = []
         for items in batches_of_queries(source):
             part = searcher.search(items, top_k=top_k, candidates=candidates)
-            run = Run(run.query_ids + part.query_ids, run.ids + part.ids, run.scores + part.scores, tag=part.tag)
-            count += len(items)
-        _refuse_none(count, source)
-        to_trec(run, out)
-        return count
+            queries += part.query_ids
+            ids += part.ids
+            scores += part.scores
+        _refuse_none(len(queries), source)
+        to_trec(Run(tuple(queries), ids, scores, tag=searcher.pipeline.config.name), out)
+        return len(queries)
     with _lines_to(out) as stream:
+        unicode = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
         for items in batches_of_queries(source):
             for item, hits in zip(items, searcher.hits(items, top_k=top_k, candidates=candidates)):
-                stream.write(_record(item, hits))
+                stream.write(_record(item, hits, unicode=unicode))
             stream.flush()
             count += len(items)
         _refuse_none(count, source)
     return count
+
+
+def check_source(source: str) -> None:
+    """Raise DataError, before a model is loaded, if a file of queries cannot be read."""
+    with _opened(source):
+        pass
 
 
 def batches_of_queries(source: str) -> Iterator[list[TextItem]]:
@@ -65,7 +77,7 @@ def batches_of_queries(source: str) -> Iterator[list[TextItem]]:
     """
     seen: set[str] = set()
     with _opened(source) as stream:
-        for lines in _batches_of_lines(stream):
+        for lines in _batches_of_lines(stream, source):
             items = []
             for number, line in lines:
                 item = _query(line, number, source)
@@ -98,17 +110,25 @@ def _query(line: bytes, number: int, source: str) -> TextItem | None:
     return TextItem(identifier.strip(), rest)
 
 
-def _batches_of_lines(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
+def _batches_of_lines(stream: BinaryIO, source: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield the whole lines that can be had without waiting, numbered from 1."""
-    number, rest = 0, b""
+    number, pieces, length = 0, list[bytes](), 0
     read = getattr(stream, "read1", stream.read)
     while chunk := read(READ_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        if lines:
+        head, newline, tail = chunk.rpartition(b"\n")
+        pieces.append(head if newline else tail)
+        length += len(pieces[-1])
+        if newline:
+            lines = b"".join(pieces).split(b"\n")
             yield list(enumerate(lines, number + 1))
             number += len(lines)
-    if rest:
-        yield [(number + 1, rest)]
+            pieces, length = [tail], len(tail)
+        elif length > LONGEST_LINE:
+            raise DataError(
+                f"{_named(source)}:{number + 1}: is longer than {LONGEST_LINE:,} bytes; is this a text file?"
+            )
+    if length:
+        yield [(number + 1, b"".join(pieces))]
 
 
 @contextmanager
@@ -140,9 +160,9 @@ def _lines_to(out: Path | None) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
-def _record(item: TextItem, hits: Sequence[Hit]) -> str:
+def _record(item: TextItem, hits: Sequence[Hit], *, unicode: bool) -> str:
     record = {"id": item.id, "query": item.text, "hits": [hit.asdict() for hit in hits]}
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json.dumps(record, ensure_ascii=not unicode, allow_nan=False) + "\n"
 
 
 def _refuse_none(count: int, source: str) -> None:

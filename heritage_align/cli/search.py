@@ -13,11 +13,12 @@ from heritage_align.cli.options import (
     config_argument,
     data_option,
     json_option,
+    not_blank,
     print_json,
     read_config,
     set_option,
 )
-from heritage_align.cli.queries import SUFFIXES
+from heritage_align.cli.queries import SUFFIXES, check_source
 from heritage_align.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--queries",
     metavar="FILE",
+    callback=not_blank,
     help="Many queries, one a line (a text, or an id, a tab and a text), - for standard input; answers are JSON lines.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="With --queries: a .jsonl or .trec file for the answers.")
@@ -81,6 +83,8 @@ def command(
         if queries is None:
             raise ConfigError(["--out: is for the answers to --queries"], "search")
         check_file(out, SUFFIXES)
+    if queries is not None:
+        check_source(queries)
     resolved = read_config(config, overrides, data)
     if queries is not None:
         _answer(resolved, store, queries, out, top_k, candidates)

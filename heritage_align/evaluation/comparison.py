@@ -109,10 +109,11 @@ def evaluate_each(
         key = (pipeline.features_key(), pipeline.texts_key(), precision)
         fresh = key not in cache
         if store is not None:
-            searcher = Searcher.open(pipeline, store, resident=False)
-            encoded = read_dataset(searcher, dataset, texts=texts.get(key[1:]))
-            texts[key[1:]] = encoded.texts
-            yield pipeline, encoded, evaluate_system(pipeline, encoded, ks, searcher), None
+            with Searcher.open(pipeline, store, resident=False) as searcher:
+                encoded = read_dataset(searcher, dataset, texts=texts.get(key[1:]))
+                texts[key[1:]] = encoded.texts
+                evaluation = evaluate_system(pipeline, encoded, ks, searcher)
+            yield pipeline, encoded, evaluation, encoded.seconds
             continue
         progress = started(pipeline.config) if started is not None else None
         if fresh:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,19 @@ class CandidateScorer(Protocol):
         """Return fp32 ``(n_images, n_texts)`` on the CPU."""
 
 
+class Wanted(NamedTuple):
+    """What a similarity reads of images besides their regions and masks."""
+
+    wholes: bool
+    factors: bool
+
+
+def wanted_by(pipeline: Pipeline, store: Store) -> Wanted:
+    """Return what the pipeline's similarity reads; factors only if every shard has them."""
+    names = {name.removesuffix("?") for name in needs(pipeline.config.similarity)}
+    return Wanted("image.global" in names, "image.factor" in names and store.has_factors)
+
+
 class FoldedScorer:
     """Scores of a similarity that folds: dot products with one stored vector an image; no region is read."""
 
@@ -46,7 +59,6 @@ class FoldedScorer:
         """Return ``(n_texts, k)``; see `CandidateScorer`."""
         rows, queries = rows.to("cpu", torch.int64), texts.global_features.cpu()
         scores = torch.full(rows.shape, -torch.inf)
-        # A fixed number of queries at once, so that a score does not depend on how many are asked together.
         step = max(1, PICKED_BYTES // (4 * self._store.manifest.dim * max(1, rows.shape[1])))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
@@ -66,7 +78,7 @@ class MappedScorer:
 
     def __init__(self, pipeline: Pipeline, store: Store) -> None:
         self._pipeline, self._store = pipeline, store
-        self._wholes = "image.global" in needs(pipeline.config.similarity)
+        self._wholes = wanted_by(pipeline, store).wholes
 
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
         """Return ``(n_texts, k)``; see `CandidateScorer`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +15,20 @@ from torch import Tensor
 from heritage_align.errors import DataError, StoreError
 from heritage_align.features import one_image, one_text
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import scores_in_place, takes_features
-from heritage_align.search.device import DeviceScorer, ResidentVectors, memory_for
-from heritage_align.search.scoring import CandidateScorer, FoldedScorer, GatheredScorer, MappedScorer, refuse_not_finite
+from heritage_align.planning import needs, scores_in_place, takes_features
+from heritage_align.search.device import DeviceScorer
+from heritage_align.search.resident import Progress, ResidentVectors, memory_for
+from heritage_align.search.scoring import (
+    CandidateScorer,
+    FoldedScorer,
+    GatheredScorer,
+    MappedScorer,
+    refuse_not_finite,
+    wanted_by,
+)
 from heritage_align.store import Store
 from heritage_align.types import Hit, ImageFeatures, Run, TextFeatures, TextItem
 
-Progress = Callable[[int, int], object]
 RegionAnswer = tuple[str, tuple[float, float, float, float], float]
 
 
@@ -57,6 +64,7 @@ class Searcher:
         """
         self.pipeline = pipeline
         self.store = store
+        self._responds = store.has_regions and "image.regions" in needs(pipeline.config.similarity)
         self._first_stage = "folded" if store.manifest.folded == "stored" else "global"
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
@@ -124,7 +132,7 @@ class Searcher:
         texts, rows, scores = self._search(items, top_k, candidates)
         ids = [str(number) for number in range(len(items))]  # of the places: two queries may have one id
         run = self._run(tuple(ids), rows, scores)
-        if self.pipeline.proposer is None or not self.store.has_regions:
+        if not self._responds:
             return [run.hits(number) for number in ids]
         return [
             [replace(hit, regions=answer) for hit, answer in zip(run.hits(number), answers)]
@@ -287,6 +295,10 @@ class Searcher:
         top_k = settings.top_k if top_k is None else top_k
         candidates = settings.candidates if candidates is None else candidates
         self._check(top_k, candidates)
+        if isinstance(items, (str, TextItem)):
+            raise DataError(
+                f"search: expected a list of TextItem, got {items!r}; one query is [TextItem('q', 'a text')]"
+            )
         if not items:
             raise DataError("search: there is no query")
         start = time.perf_counter()
@@ -298,6 +310,7 @@ class Searcher:
                 self._vectors.blocks(self._first_stage), texts.global_features, depth
             )
             if not exact:
+                refuse_not_finite(self.store, rows, scores)
                 rows, scores = _best(self._scorer.score(texts, rows), rows, top_k)
         rows, scores = rows.cpu(), scores.cpu()
         refuse_not_finite(self.store, rows, scores)
@@ -306,8 +319,8 @@ class Searcher:
 
     def _check(self, top_k: int, candidates: int) -> None:
         for name, value in (("top_k", top_k), ("candidates", candidates)):
-            if value < 1:
-                raise DataError(f"search: {name} is {value}, expected at least 1")
+            if not isinstance(value, int) or value < 1:
+                raise DataError(f"search: {name} is {value}, expected a whole number of at least 1")
         if not len(self.store):
             raise StoreError(f"{self.store.path}: holds no images")
 
@@ -321,11 +334,13 @@ class Searcher:
         if self.pipeline.device.type != "cpu":
             gathered = self.store.gather(wanted, self.pipeline.device)
             return {row: one_image(gathered, place) for place, row in enumerate(wanted.tolist())}
-        found = {}
-        for row in wanted.tolist():
-            number, place = self.store.shard_of(row)
-            found[row] = one_image(self.store.shard_features(number), place)
-        return found
+        wholes = wanted_by(self.pipeline, self.store).wholes
+        numbers = torch.searchsorted(self.store.starts, wanted, right=True) - 1
+        shards = {n: self.store.shard_features(n, wholes=wholes) for n in numbers.unique().tolist()}
+        return {
+            row: one_image(shards[number], row - int(self.store.starts[number]))
+            for row, number in zip(wanted.tolist(), numbers.tolist())
+        }
 
     def _answers(self, image: ImageFeatures, text: TextFeatures, item: TextItem) -> tuple[RegionAnswer, ...]:
         if image.regions is None or image.boxes is None or not image.regions.total:

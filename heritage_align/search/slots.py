@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.ops import Ragged
+from heritage_align.search.scoring import Wanted
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures
 
@@ -29,7 +30,7 @@ class Slot:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
 
-    def load(self, store: Store, rows: Tensor, *, wholes: bool) -> ImageFeatures:
+    def load(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
         """Return the features of ascending rows on the device, ready for work on the current stream.
 
         They are good until this slot is loaded again.
@@ -37,11 +38,11 @@ class Slot:
         Args:
             store: with regions.
             rows: int64, on the host.
-            wholes: whether `global_features` are used; empty without.
+            wanted: what the similarity reads; `global_features` are empty where it does not read them.
         """
         if self._copied is not None:
             self._copied.synchronize()  # the buffer's last copy; returns at once where there was none
-        features = self._filled(store, rows, wholes=wholes)
+        features = self._filled(store, rows, wanted)
         if self._stream is None or self._copied is None:
             return features
         compute = torch.cuda.current_stream(self._device)
@@ -57,7 +58,7 @@ class Slot:
                 tensor.record_stream(compute)  # made on the copying stream: not to be given away before the kernels ran
         return there
 
-    def _filled(self, store: Store, rows: Tensor, *, wholes: bool) -> ImageFeatures:
+    def _filled(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
         """Return features whose large tensors lie in the buffer."""
         sources: dict[str, list[Tensor]] = {}
         lengths = [torch.zeros(1, dtype=torch.int64)]
@@ -75,7 +76,7 @@ class Slot:
                 part["keep"] = features.keep[begin:end]
             elif masked:
                 part["keep"] = torch.ones(end - begin, dtype=torch.bool)
-            if features.factor is not None:
+            if wanted.factors and features.factor is not None:
                 triangles = regions.factor_offsets
                 part["factor"] = features.factor[int(triangles[first]) : int(triangles[stop])]
             lengths.append(offsets[first + 1 : stop + 1] - offsets[first:stop])
@@ -86,7 +87,7 @@ class Slot:
         ragged = Ragged(packed["values"], torch.cat(lengths).cumsum(0), packed.get("scales"))
         return ImageFeatures(
             tuple(store.ids[row] for row in rows.tolist()),
-            store.vectors("global", rows) if wholes else torch.empty(0, dim),
+            store.vectors("global", rows) if wanted.wholes else torch.empty(0, dim),
             regions=ragged,
             keep=packed.get("keep"),
             factor=packed.get("factor"),
@@ -132,7 +133,8 @@ def _runs(store: Store, rows: Tensor) -> Iterator[tuple[ImageFeatures, int, int]
     numbers = torch.searchsorted(store.starts, rows, right=True) - 1
     breaks = ((rows[1:] != rows[:-1] + 1) | (numbers[1:] != numbers[:-1])).nonzero().flatten() + 1
     edges = [0, *breaks.tolist(), len(rows)]
+    shards = {number: store.shard_features(number, wholes=False) for number in numbers.unique().tolist()}
     for first, stop in pairwise(edges):
         number = int(numbers[first])
         begin = int(rows[first] - store.starts[number])
-        yield store.shard_features(number, wholes=False), begin, begin + stop - first
+        yield shards[number], begin, begin + stop - first

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.pipeline import Pipeline
-from heritage_align.search.scoring import chunks_of, places_in
+from heritage_align.search.scoring import Wanted, chunks_of, places_in
 from heritage_align.search.slots import Slot, to_device
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures, TextFeatures
@@ -27,8 +27,8 @@ class Streamer:
     One call at a time: the chunks of two would only wait for each other on the way to the device.
     """
 
-    def __init__(self, pipeline: Pipeline, store: Store, device: torch.device, *, wholes: bool) -> None:
-        self._pipeline, self._store, self._device, self._wholes = pipeline, store, device, wholes
+    def __init__(self, pipeline: Pipeline, store: Store, device: torch.device, wanted: Wanted) -> None:
+        self._pipeline, self._store, self._device, self._wanted = pipeline, store, device, wanted
         self._chunk_bytes = CHUNK_BYTES
         self._slots: list[Slot] = []
         self._lock = threading.Lock()
@@ -54,10 +54,19 @@ class Streamer:
         """Return ``(n_rows, n_texts)`` on the CPU, of ascending rows; raises as `score`."""
 
         def scored() -> Tensor:
-            parts = [self._pipeline.score(images, texts).float().cpu() for _, images in self._chunks(rows)]
-            return torch.cat(parts) if parts else torch.empty(0, len(texts))
+            parts: list[Tensor] = []
+            for _, images in self._chunks(rows):
+                part = self._pipeline.score(images, texts).float()
+                # The chunk before this one is fetched while this one is scored, so that the host waits for neither.
+                parts[-1:] = [*(before.cpu() for before in parts[-1:]), part]
+            return torch.cat([part.cpu() for part in parts]) if parts else torch.empty(0, len(texts))
 
         return self._in_smaller_chunks(scored)
+
+    def clear(self) -> None:
+        """Give the pinned memory back."""
+        with self._lock:
+            self._slots.clear()
 
     def _in_smaller_chunks(self, scored: Callable[[], Tensor]) -> Tensor:
         with self._lock:
@@ -77,4 +86,4 @@ class Streamer:
         if not self._slots:
             self._slots = [Slot(self._device) for _ in range(2)]
         for number, chunk in enumerate(chunks_of(self._store, rows, self._chunk_bytes)):
-            yield chunk, self._slots[number % 2].load(self._store, chunk, wholes=self._wholes)
+            yield chunk, self._slots[number % 2].load(self._store, chunk, self._wanted)

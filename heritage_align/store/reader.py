@@ -15,7 +15,7 @@ from torch import Tensor
 
 from heritage_align.errors import StoreError
 from heritage_align.features import concat_images, moved
-from heritage_align.memory import amount_in_bytes, physical_memory
+from heritage_align.memory import amount_in_bytes, checked_amount, physical_memory
 from heritage_align.store.layout import MANIFEST, Manifest, first_repeated, read_manifest, refuse_identity
 from heritage_align.store.pages import PageBudget
 from heritage_align.store.shard import Shard, read_shard
@@ -25,7 +25,8 @@ HOST_MEMORY = 0.5
 """Share of the machine's memory that pages of a store may take, which the system takes back where others need it."""
 
 CHECK_SECONDS = 1.0
-"""How often all files are looked at, whatever is asked of the store: 2,000 shards take 3 ms."""
+"""How often all files are looked at, whatever is asked of the store: 2,000 shards take 3 ms. A file that is read is
+looked at each time."""
 
 
 class Store:
@@ -47,7 +48,7 @@ class Store:
         self.skipped = tuple(skipped for shard in shards for skipped in shard.skipped)
         self.ids: tuple[str, ...] = tuple(image_id for shard in self._shards for image_id in shard.ids)
         self.starts = torch.tensor([0, *(len(shard) for shard in self._shards)]).cumsum(0)
-        self._pages = PageBudget(amount_in_bytes(host_memory, physical_memory()))
+        self._pages = PageBudget(amount_in_bytes(checked_amount(host_memory), physical_memory()))
         self._features: dict[int, ImageFeatures] = {}
         self._checked = time.monotonic()
         self._lock = threading.Lock()
@@ -98,8 +99,13 @@ class Store:
 
     @property
     def has_regions(self) -> bool:
-        """Whether it was built with a proposer."""
-        return any("regions.values" in shard.tensors for shard in self._shards[:1])
+        """Whether it was built with a proposer: in all shards or in none."""
+        return bool(self._shards) and "regions.values" in self._shards[0].tensors
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether every shard has triangular factors of its regions; merged stores may have some that do."""
+        return all("factor" in shard.tensors for shard in self._shards)
 
     @property
     def exact_first_stage(self) -> bool:
@@ -139,7 +145,9 @@ class Store:
         """
         shard = self._shards[number]
         shard.tensors.refuse_changed()
-        self._pages.use(shard.tensors, _in_place(shard))
+        self._pages.use(shard.tensors, [name for name in _OF_REGIONS if name in shard.tensors])
+        if wholes:
+            self._pages.use(shard.tensors, ["global"])
         with self._lock:
             found = self._features.get(number)
             if found is None:
@@ -165,6 +173,7 @@ class Store:
         for number in numbers.unique().tolist():
             shard = self._shards[number]
             shard.tensors.refuse_changed()
+            self._pages.use(shard.tensors, [name])
             at = (numbers == number).nonzero().flatten()
             vectors[at] = shard.rows(name, rows[at] - self.starts[number])
         return vectors
@@ -209,9 +218,11 @@ class Store:
 
     def _picked(self, number: int, rows: Tensor) -> ImageFeatures:
         shard, mapped = self._shards[number], self.shard_features(number, wholes=False)
+        self._pages.use(shard.tensors, ["global"])
         whole = shard.rows("global", rows)
         vectors = {"none": None, "global": whole}.get(self.manifest.folded)
         if self.manifest.folded == "stored":
+            self._pages.use(shard.tensors, ["folded"])
             vectors = shard.rows("folded", rows)
         picked = ImageFeatures(tuple(shard.ids[row] for row in rows.tolist()), whole, folded=vectors)
         regions = mapped.regions
@@ -251,12 +262,12 @@ class Blocks(Sequence[Tensor]):
         if isinstance(index, slice):
             return Blocks(self._shards[index], self._name, self._pages)
         shard = self._shards[index]
+        shard.tensors.refuse_changed()
         self._pages.use(shard.tensors, [self._name])
         return shard.vectors(self._name)
 
 
-def _in_place(shard: Shard) -> list[str]:
-    return [name for name in shard.tensors if not name.startswith(("global", "folded"))]
+_OF_REGIONS = ("regions.values", "regions.scales", "keep", "factor")
 
 
 def _mapped(shard: Shard) -> ImageFeatures:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from heritage_align.cli import cli, queries
 from heritage_align.runs import from_trec
+from heritage_align.types import Hit
 
 Call = Callable[..., Result]
 QUERIES = "蓝地，白鹤\r\nq-2\ta crane, a peony\n\n鹤"
@@ -117,7 +120,7 @@ def test_bad_options_are_named(call: Call, scan_file: Path, scan_store: Path, fi
         (("--queries", tmp_path), "cannot be read: Is a directory"),
         (("--queries", file, "--out", tmp_path / "x.csv"), "its name must end in .jsonl, .trec"),
         (("鹤", "--out", tmp_path / "x.trec"), "--out: is for the answers to --queries"),
-        (("--queries", file, "--top-k", "0"), "top_k is 0, expected at least 1"),
+        (("--queries", file, "--top-k", "0"), "top_k is 0, expected a whole number of at least 1"),
     ):
         result = call(*asked, *more)
         assert result.exit_code == 2, result.output
@@ -129,3 +132,33 @@ def test_standard_input_is_named(scan_file: Path, scan_store: Path) -> None:
     result = CliRunner().invoke(cli, arguments, input=b"")
     assert result.exit_code == 2
     assert "standard input: holds no query" in result.stderr
+
+
+def test_a_file_that_is_none_is_named_before_anything_is_opened(call: Call, scan_file: Path, tmp_path: Path) -> None:
+    result = call("search", scan_file, "--store", tmp_path / "nowhere", "--queries", tmp_path / "none.txt")
+    assert "none.txt: cannot be read" in result.stderr
+    blank = call("search", scan_file, "--store", tmp_path / "nowhere", "--queries", "")
+    assert "is empty; name a file or folder" in blank.stderr
+
+
+def test_a_line_without_an_end_is_refused(call: Call, scan_file: Path, scan_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "picture.raw"
+    path.write_bytes("鹤\n".encode() + bytes(3 * 2**20))
+    result = call("search", scan_file, "--store", scan_store, "--queries", path)
+    assert "picture.raw:2: is longer than 1,048,576 bytes" in result.stderr
+
+
+def test_a_terminal_without_chinese(scan_file: Path, scan_store: Path) -> None:
+    command = [sys.executable, "-m", "heritage_align", "search", str(scan_file), "--store", str(scan_store)]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    for more in (["--queries", "-"], ["鹤", "--json"]):
+        done = subprocess.run(
+            [*command, *more], input="鹤\n".encode(), capture_output=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.decode("ascii"))["query"] == "鹤"
+
+
+def test_a_hit_without_a_score_is_json() -> None:
+    assert json.loads(json.dumps(Hit("a", -math.inf, 1).asdict(), allow_nan=False))["score"] is None
+    assert Hit("a", 0.5, 1).asdict()["score"] == 0.5

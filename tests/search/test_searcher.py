@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from heritage_align.errors import StoreError
+from heritage_align.component import ComponentConfig
+from heritage_align.errors import DataError, StoreError
+from heritage_align.hookspecs import ComponentSpec
 from heritage_align.pipeline import Pipeline
+from heritage_align.planning import scores_in_place
 from heritage_align.search import Searcher
-from heritage_align.search.device import DeviceScorer, ResidentVectors, _parts
-from heritage_align.search.scoring import FoldedScorer, GatheredScorer, MappedScorer, chunks_of
+from heritage_align.search.device import DeviceScorer
+from heritage_align.search.resident import ResidentVectors, region_parts
+from heritage_align.search.scoring import FoldedScorer, GatheredScorer, MappedScorer, chunks_of, wanted_by
 from heritage_align.store import Store
 from heritage_align.store.mapping import MappedTensors
 from heritage_align.testing import samples
@@ -119,7 +124,10 @@ def test_what_a_device_keeps_and_what_passes_through_score_the_same(
     vectors = ResidentVectors(store, device, 10**6, ["global"])
     assert vectors.nbytes == sum(block.nbytes for block in store.blocks("global"))
     assert torch.equal(vectors.blocks("global")[0], torch.cat([*store.blocks("global")]))
-    sizes = [sum(t.nbytes for t in _parts(store.shard_features(number)).values()) for number in range(3)]
+    wanted = wanted_by(pipeline, store)
+    shards = [region_parts(store.shard_features(number), wanted) for number in range(3)]
+    assert all(("factor" in parts) == (name in ("scan", "scan both", "sum")) for parts in shards)
+    sizes = [sum(tensor.nbytes for tensor in parts.values()) for parts in shards]
     budget = {0.0: sizes[0] - 1, 0.5: sum(sizes) - 1, 1.0: sum(sizes)}[share]
     told: list[tuple[int, int]] = []
     scorer = DeviceScorer(pipeline, store, vectors, budget, lambda *done: told.append(done), device)
@@ -140,12 +148,17 @@ def test_a_device_out_of_memory_streams_and_says_so_once(
     pipeline, store, device = pipelines["scan"], stores[False, "fp16", 3], torch.device("cpu")
     rows = torch.tensor([[0, 6], [5, 2], [1, 1], [4, 3]])
     expected = GatheredScorer(pipeline, store).score(texts, rows)
+    expected_all = GatheredScorer(pipeline, store).score_all(texts)
     scorer = DeviceScorer(pipeline, store, ResidentVectors(store, device, 0, []), 10**6, None, device)
+    assert scorer._kept is not None
+    kept = weakref.ref(scorer._kept)
     score = pipeline.similarity.score
     asked: list[int] = []
 
     def fails_on_many(images: ImageFeatures, *more: Any) -> torch.Tensor:
         asked.append(len(images))
+        if len(images) < 7:
+            assert kept() is None, "what the device kept is still in its memory while the store passes through"
         if len(images) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return score(images, *more)
@@ -161,10 +174,56 @@ def test_a_device_out_of_memory_streams_and_says_so_once(
         torch.testing.assert_close(scorer.score(texts, rows), expected, atol=1e-6, rtol=0)
     assert asked[0] == 7  # resident, and not again
     assert asked.count(7) <= 2
+    assert scorer.resident_rows == 0
+    again = DeviceScorer(pipeline, store, ResidentVectors(store, device, 0, []), 10**6, None, device)
+    with pytest.warns(RuntimeWarning, match="ran out of memory"):
+        everything = again.score_all(texts)
+    torch.testing.assert_close(everything, expected_all, atol=1e-6, rtol=0)
     monkeypatch.setattr("heritage_align.search.streaming.LEAST_BYTES", 2**20)
     monkeypatch.setattr(pipeline.similarity, "score", lambda *_: fails_on_many(features(False)))
     with pytest.raises(torch.OutOfMemoryError):
         scorer.score(texts, rows)
+
+
+def test_shards_of_which_some_have_factors(
+    pipelines: dict[str, Pipeline], stored: Callable[..., Store], tmp_path: Path, texts: TextFeatures
+) -> None:
+    # What a merge of a store made for SCAN and one made for late interaction over the same regions is.
+    whole = stored(features(False), tmp_path / "store", "fp32", 3)
+    path = whole.path / "shard-00001.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(path).items() if name != "factor"}
+    save_file(tensors, path, MappedTensors(path).metadata)
+    store, device = Store.open(whole.path), torch.device("cpu")
+    rows = torch.tensor([[0, 6, -1, 3], [5, 5, 2, 1], [4, 4, 4, 4], [4, 0, 1, 6]])
+    for name in ("scan", "late interaction"):
+        expected = GatheredScorer(pipelines[name], store).score(texts, rows)
+        for budget in (0, 10**6):
+            scorer = DeviceScorer(pipelines[name], store, ResidentVectors(store, device, 0, []), budget, None, device)
+            torch.testing.assert_close(scorer.score(texts, rows), expected, atol=1e-6, rtol=0)
+        in_place = MappedScorer(pipelines[name], store).score(texts, rows)
+        torch.testing.assert_close(in_place, expected, atol=1e-6, rtol=0)
+
+
+def test_a_similarity_that_only_holds_one_in_place_is_not_given_a_store() -> None:
+    class Nested:
+        settings = ComponentConfig()
+
+        def __init__(self, *outputs: str, **nested: Nested) -> None:
+            self.spec = ComponentSpec("similarity", "s", "a:b", "a:c", outputs=outputs)
+            self.nested = nested
+
+    inner: Any = Nested("in_place")
+    wrappers: list[Any] = [Nested("in_place", inner=inner), Nested(inner=inner), Nested("in_place", inner=Nested())]
+    assert [scores_in_place(wrapper) for wrapper in wrappers] == [True, False, False]
+
+
+def test_a_whole_image_score_over_a_store_with_regions_has_hits_without_answers(
+    scan: Pipeline, stored: Callable[..., Store], tmp_path: Path
+) -> None:
+    whole = Pipeline.from_config(scan.config.as_dict(), ["similarity={name: global}"])
+    store = stored(features(False), tmp_path / "store", "fp16", 3)
+    [hits] = Searcher(whole, store).hits([TextItem("q", "龙")], top_k=3)
+    assert [hit.regions for hit in hits] == [(), (), ()]
 
 
 def test_a_folded_score_reads_no_region(
@@ -223,6 +282,20 @@ class TestFaults:
         with pytest.raises(StoreError, match=r"shard-00000\.safetensors: was changed since the store was opened"):
             searcher.score(one, self.ROWS)
         assert torch.isfinite(Searcher(searcher.pipeline, Store.open(path)).score(one, self.ROWS)).all()
+
+    def test_overwritten_between_two_looks(
+        self, laclip: Pipeline, stored: Callable[..., Store], tmp_path: Path
+    ) -> None:
+        # What cp does: another content in the same file, which a mapping shows at once.
+        store = stored(features(False), tmp_path / "store", "fp16", 3)
+        searcher = Searcher(laclip, store)
+        searcher.search([TextItem("q", "龙")])
+        path = store.path / "shard-00001.safetensors"
+        content = path.read_bytes()
+        with path.open("r+b") as stream:
+            stream.write(content)
+        with pytest.raises(StoreError, match=r"shard-00001\.safetensors: was changed"):
+            searcher.search([TextItem("q", "龙")])
 
     def test_cut_between_two_looks(
         self, searcher: Searcher, one: TextFeatures, monkeypatch: pytest.MonkeyPatch
@@ -289,6 +362,17 @@ def test_thirty_two_threads_get_what_one_gets(scan: Pipeline, stored: Callable[.
     for thread in threads:
         thread.join()
     assert [answers[number] for number in range(32)] == alone
+
+
+def test_a_query_that_is_no_list_is_named(scan: Pipeline, stored: Callable[..., Store], tmp_path: Path) -> None:
+    searcher = Searcher(scan, stored(features(False), tmp_path / "store", "fp16", 3))
+    queries: list[Any] = ["red", TextItem("q", "red")]
+    for query in queries:
+        with pytest.raises(DataError, match="search: expected a list of TextItem, got"):
+            searcher.search(query)
+    number: Any = 1.5
+    with pytest.raises(DataError, match=r"top_k is 1\.5, expected a whole number of at least 1"):
+        searcher.search([TextItem("q", "red")], top_k=number)
 
 
 def test_all_ways_agree(scan: Pipeline, stored: Callable[..., Store], tmp_path: Path) -> None:

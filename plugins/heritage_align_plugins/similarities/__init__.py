@@ -53,5 +53,6 @@ def heritage_align_components() -> list[ComponentSpec]:
             target=f"{_HERE}.weighted_sum:WeightedSumSimilarity",
             config=f"{_HERE}.config:WeightedSumConfig",
             summary="weighted sum of similarities (the _GB models add the global level so)",
+            outputs=("in_place",),
         ),
     ]
