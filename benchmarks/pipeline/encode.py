@@ -187,13 +187,15 @@ def measure(case: Case, rounds: int, tolerance: float) -> dict[str, Any]:
 
 
 def part_two(arguments: argparse.Namespace, encoder: CnClipEncoder, paths: Sequence[Path]) -> dict[str, Any]:
-    """Measure rates, crops and the difference (pictures.py)."""
+    """Measure rates, crops and the difference (pictures.py), the last with the trained weights that are shipped too."""
     device, batch, rounds = arguments.device, arguments.batch, arguments.rounds
     found: dict[str, Any] = {"rates": pictures.rates(encoder, device, paths, batch, rounds)}
     found["crops"] = pictures.crops(encoder, device, paths[: arguments.pictures], batch, rounds)
-    real = sorted(arguments.real.glob("**/*.jpg"))[:: arguments.every]
+    real = sorted(arguments.real.glob("**/*.jpg"))
     if real:
-        found["difference"] = pictures.difference(encoder, device, real, batch)
+        found["difference"] = pictures.difference(encoder, device, real[:: arguments.every], batch)
+        shipped = CnClipEncoder(CnClipConfig(), BuildContext(device=device, precision=arguments.precision))
+        found["difference, motif-small"] = pictures.difference(shipped, device, real, batch)
     return found
 
 

@@ -171,7 +171,7 @@ def difference(encoder: CnClipEncoder, device: str, paths: Sequence[Path], batch
         ]
         assert both[0] is not None
         assert both[1] is not None
-        cosines.append((both[0] * both[1]).sum(1).double().clamp(max=1).cpu())
+        cosines.append(torch.cosine_similarity(both[0].double(), both[1].double()).cpu())
     return {
         "pictures": len(paths),
         "share_of_pixels_that_differ": (off > 0).double().mean().item(),
