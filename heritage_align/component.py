@@ -21,12 +21,14 @@ class Facts:
             used where it is there.
         outputs: features given under this configuration; None means those of the spec.
         files: config key -> file that must exist.
+        text_settings: of an encoder, config keys that shape texts alone: a store of images does not depend on them.
     """
 
     dim: int | None = None
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     files: dict[str, Path] = field(default_factory=dict)
+    text_settings: tuple[str, ...] = ()
 
 
 class ComponentConfig(BaseModel):

@@ -31,6 +31,7 @@ from heritage_align.component import ComponentConfig
 from heritage_align.document import apply_overrides, read_yaml, set_at
 from heritage_align.errors import ConfigError, HeritageAlignError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
+from heritage_align.memory import checked_amount
 from heritage_align.plugins import Registry, default_registry
 
 CONFIG_VERSION = 1
@@ -80,7 +81,22 @@ class RuntimeSettings(_Settings):
         description="exact: as the model's own code prepares images, one by one on the CPU; fast: resized, cropped and "
         "normalised in batches on the device; auto: fast on a GPU where the encoder has a recipe for it, else exact",
     )
+    host_memory: float | str = Field(
+        0.5,
+        description="of a store's mapped files that may stay in memory between queries: a share of the machine's "
+        "memory, or a size such as 8GiB; the system takes it back where others need it",
+    )
+    device_memory: float | str = Field(
+        0.8,
+        description="of a GPU that a searcher may keep a store in: a share of what is free when it opens, or a size "
+        "such as 20GiB; what does not fit passes through the GPU at every query",
+    )
     seed: int = Field(0, ge=0, description="seed of everything random, crops among it")
+
+    @field_validator("host_memory", "device_memory", mode="before")  # before: pydantic takes True for 1.0
+    @classmethod
+    def _is_an_amount(cls, value: object) -> float | str:
+        return checked_amount(value)
 
     def threads(self) -> int:
         """Return `workers`, or the cores that this process may use, divided by torchrun's processes on this machine."""

@@ -10,6 +10,7 @@ from heritage_align.encoding import ImageSource
 from heritage_align.errors import ImageError, StoreError
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
+from heritage_align.store.contents import contents_of
 from heritage_align.store.files import write_json, write_text
 from heritage_align.store.finish import finish
 from heritage_align.store.layout import (
@@ -19,6 +20,7 @@ from heritage_align.store.layout import (
     Build,
     first_repeated,
     read_build,
+    read_manifest,
     shard_name,
     sources_digest,
 )
@@ -69,10 +71,13 @@ def build_index(
         StoreError: the folder holds another build or cannot be written, ids occur twice, or no picture can be read.
     """
     folder = Path(path)
-    build = _begin(pipeline, sources, folder)
     number, of = share
     if not 1 <= number <= of:
         raise StoreError(f"share {number}/{of}: expected i/n with 1 <= i <= n")
+    build = _begin(pipeline, sources, folder)
+    updated = _updated(folder)
+    if updated is not None:
+        return updated
     advance = progress or (lambda _: None)
     written = found = images = 0
     skipped: list[tuple[str, str]] = []
@@ -83,7 +88,7 @@ def build_index(
             found += 1
             advance(len(run))
         else:
-            _encode_shard(pipeline, run, file, build.dtype, advance)
+            encode_shard(pipeline, run, file, build.dtype, advance)
             written += 1
         shard = read_shard(file)
         images += len(shard)
@@ -92,6 +97,18 @@ def build_index(
     # would take a shard that has changed on the disk since for sound.
     finished = (not written and (folder / MANIFEST).exists()) or finish(folder, build) is not None
     return BuildReport(written, found, images, tuple(skipped), finished)
+
+
+def _updated(folder: Path) -> BuildReport | None:
+    """Return the report of a store that `index update` has changed since it was built: there is nothing to encode."""
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder)
+    names = [entry.file for entry in manifest.shards]
+    if names == [shard_name(number) for number in range(manifest.build.shards)]:
+        return None
+    skipped = tuple(skipped for name in names for skipped in read_shard(folder / name).skipped)
+    return BuildReport(0, len(names), manifest.images, skipped, True)
 
 
 def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> Build:
@@ -125,9 +142,18 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
     return build
 
 
-def _encode_shard(
+def encode_shard(
     pipeline: Pipeline, sources: Sequence[ImageSource], file: Path, dtype: str, advance: Callable[[int], object]
 ) -> None:
+    """Encode pictures into one shard.
+
+    Args:
+        pipeline: encodes.
+        sources: the shard's pictures.
+        file: of the shard.
+        dtype: as of `write_shard`.
+        advance: called with the number of pictures done since the last call.
+    """
     skipped: list[tuple[str, str]] = []
 
     def on_error(image_id: str, error: ImageError) -> None:
@@ -144,4 +170,6 @@ def _encode_shard(
     features_of_shard = concat_images(parts) if parts else None
     if features_of_shard is not None and folds_to_global:
         features_of_shard.folded = features_of_shard.global_features
-    write_shard(file, features_of_shard, skipped, dtype)
+    found = contents_of(sources, pipeline.config.runtime.threads())
+    contents = {source.id: content for source, content in zip(sources, found)}
+    write_shard(file, features_of_shard, skipped, dtype, contents)

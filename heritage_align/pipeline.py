@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import warnings
@@ -19,6 +18,7 @@ from torch import Tensor
 from heritage_align.config import Component, Config, load_config
 from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts, preparation_for
 from heritage_align.errors import ConfigError
+from heritage_align.identity import digest_of, folding_settings, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan, takes_features
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import (
@@ -40,6 +40,7 @@ class Pipeline:
 
     Attributes:
         config: the resolved configuration.
+        device: where the models and the similarity work.
         encoder: of images, and of texts where there is no other.
         text_encoder: of texts.
         proposer, filters, fragmenter, similarity, index: the components, None where not configured.
@@ -65,6 +66,7 @@ class Pipeline:
         self._registry = registry or default_registry()
         runtime = config.runtime
         context = BuildContext(resolve_device(runtime.device), runtime.precision, runtime.seed)
+        self.device = torch.device(context.device)
         self.encoder: Encoder = models[0] if models else self._build(config.encoder, context)
         context = replace(context, encoder=self.encoder)
         if models:
@@ -113,37 +115,25 @@ class Pipeline:
 
         Returns:
             ``encoder``: fingerprint of model and weights; ``image_config``: digest of everything else that shapes
-            what a store holds (regions, their mask, folded vectors); ``config``: digest of the whole configuration.
-            Scores that differ only in how they compare (SCAN, BFAN, late interaction) share a store.
+            what a store holds (regions, their mask, folded vectors); ``settings``: that itself, as JSON; ``config``:
+            digest of the whole configuration. Scores that differ only in how they compare (SCAN, BFAN, late
+            interaction), and settings of texts alone, share a store.
         """
-        folded = self.config.similarity.as_dict() if _folds(self.config.similarity) else None
+        settings = {**shaping_settings(self), "folding similarity": folding_settings(self.config.similarity)}
         return {
             "encoder": self.encoder.fingerprint(),
-            "image_config": _digest({"features": self.features_key(), "folded": folded}),
+            "image_config": digest_of(settings),
+            "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
             "config": self.config.digest(),
         }
 
     def features_key(self) -> str:
         """Return a digest of what shapes the features of images before any score: encoder, regions, mask, seed."""
-        config = self.config
-        parts = {
-            "encoder": _weights_and_settings(self.encoder, config.encoder),
-            "proposer": config.proposer.as_dict() if config.proposer else None,
-            "read": self.proposer.fingerprint() if isinstance(self.proposer, FeatureReader) else None,
-            "filters": [c.as_dict() for c in config.filters if "keep" in gives(c)],
-            "seed": config.runtime.seed,
-        }
-        return _digest(parts)
+        return digest_of(shaping_settings(self))
 
     def texts_key(self) -> str:
         """Return a digest of what shapes the features of texts: text encoder and fragmenter."""
-        fragmenter = self.config.fragmenter
-        return _digest(
-            {
-                "encoder": _weights_and_settings(self.text_encoder, self.config.text_encoder or self.config.encoder),
-                "fragmenter": fragmenter.as_dict() if fragmenter else None,
-            }
-        )
+        return digest_of(text_settings(self))
 
     def dataset(self) -> Dataset:
         """Build the data set that the configuration names; raises ConfigError where it names none."""
@@ -201,31 +191,11 @@ class Pipeline:
             warnings.warn(f"a plugin failed to observe stage {stage!r}: {error!r}", RuntimeWarning, stacklevel=2)
 
 
-def _digest(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def build_component(component: Component, context: BuildContext, registry: Registry) -> Any:
     """Import and build a component and, before it, the ones that it names (`BuildContext.nested`)."""
     nested = {place: build_component(inner, context, registry) for place, inner in component.nested.items()}
     target: Callable[..., Any] = registry.target(component.spec)
     return target(component.settings, replace(context, nested=nested))
-
-
-def _weights_and_settings(encoder: Encoder, component: Component) -> dict[str, Any]:
-    """Return what shapes an encoder's vectors: its fingerprint, and settings such as the recipe for patches.
-
-    The place of a file does not: the same weights in another folder have the same fingerprint.
-    """
-    files = component.settings.facts().files
-    settings = {key: value for key, value in component.as_dict().items() if key not in files}
-    return {"fingerprint": encoder.fingerprint(), "settings": settings}
-
-
-def _folds(similarity: Component) -> bool:
-    if similarity.nested:
-        return all(_folds(inner) for inner in similarity.nested.values())
-    return "folds" in gives(similarity)
 
 
 def resolve_device(name: str) -> str:

@@ -42,6 +42,13 @@ def takes_features(config: Config) -> bool:
     return config.proposer is not None and "features" in gives(config.proposer) and "features" in gives(config.encoder)
 
 
+def scores_in_place(similarity: Component) -> bool:
+    """Return whether a similarity, with candidates, reads their regions alone and may be given a whole store."""
+    if similarity.nested:
+        return all(scores_in_place(inner) for inner in similarity.nested.values())
+    return "in_place" in gives(similarity)
+
+
 def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
     """Yield what components need and lack here: libraries that are not installed, files that are not there."""
     for component in _all(components):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from hypothesis import settings
 from PIL import Image
 
 from heritage_align.pipeline import Pipeline
+from heritage_align.store import Store
+from heritage_align.store.files import write_json
+from heritage_align.store.finish import finish
+from heritage_align.store.layout import BUILD, Build, shard_name, sources_digest
+from heritage_align.store.shard import write_shard
+from heritage_align.testing import samples
+from heritage_align.types import ImageFeatures
 
 # A time limit for an example would fail on a busy machine.
 settings.register_profile("heritage_align", deadline=None)
@@ -75,3 +83,22 @@ def scan(tiny_checkpoint: Path, pictures: Path) -> Pipeline:
 @pytest.fixture(scope="session")
 def laclip(tiny_checkpoint: Path, pictures: Path) -> Pipeline:
     return Pipeline.from_config(document(tiny_checkpoint, pictures, {"name": "laclip"}))
+
+
+def write_store(images: ImageFeatures, folder: Path, dtype: str = "fp16", shard_images: int = 2) -> Store:
+    """Write features as a build would, and open the store."""
+    folder.mkdir()
+    identity = {"encoder": "e", "image_config": "i", "config": "c"}
+    build = Build(identity, "test", dtype, shard_images, len(images), sources_digest(images.ids))
+    write_json(folder / BUILD, build.asdict())
+    for number in range(build.shards):
+        rows = range(number * shard_images, min(len(images), (number + 1) * shard_images))
+        write_shard(folder / shard_name(number), samples.images_at(images, rows), [], dtype)
+    assert finish(folder, build) is not None
+    return Store.open(folder)
+
+
+@pytest.fixture(scope="session")
+def stored() -> Callable[..., Store]:
+    """`write_store`, for tests that make features of their own."""
+    return write_store

@@ -17,6 +17,7 @@ from heritage_align.config import CONFIG_VERSION, Config, load_config, resolve_c
 from heritage_align.document import get_at, parse_yaml, set_at
 from heritage_align.errors import ConfigError
 from heritage_align.hookspecs import ComponentSpec, Kind, hookimpl
+from heritage_align.memory import amount_in_bytes, physical_memory
 from heritage_align.plugins import PluginInfo, Registry
 
 
@@ -122,7 +123,9 @@ def test_defaults_are_filled_in_everywhere(registry: Registry) -> None:
         {"name": "sieve", "temperature": 2.0},
     ]
     assert resolved["index"] == {"name": "exact", "temperature": 9.0}
-    assert set(resolved["runtime"]) == {"device", "precision", "batch_size", "workers", "seed"}
+    assert set(resolved["runtime"]) == {
+        *("device", "precision", "batch_size", "workers", "preprocess", "host_memory", "device_memory", "seed")
+    }
     assert "data" not in resolved
 
 
@@ -362,3 +365,31 @@ def test_places_in_a_document() -> None:
     for place in ("a.1", "a.0.c", "b", "a.b"):
         with pytest.raises(KeyError):
             get_at(tree, place)
+
+
+@pytest.mark.parametrize("value", ["0", "0.0", "0.25", "1", "8GiB", "8 gib", "512MB", "1.5T", "0B"])
+def test_memory_is_a_share_or_a_size(value: str) -> None:
+    document = {"version": 1, "name": "m", "encoder": {"name": "cn_clip"}, "similarity": {"name": "global"}}
+    config = load_config(document, [f"runtime.device_memory={value}", f"runtime.host_memory={value}"])
+    assert load_config(config.as_dict()) == config
+
+
+@pytest.mark.parametrize("value", ["2", "-1", "-1GiB", ".nan", "true", "''", "8 GiB of it", "GiB", "1e3GiB", "[1]"])
+def test_memory_that_is_neither_is_named(value: str) -> None:
+    document = {"version": 1, "name": "m", "encoder": {"name": "cn_clip"}, "similarity": {"name": "global"}}
+    with pytest.raises(ConfigError, match=r"runtime\.host_memory: "):
+        load_config(document, [f"runtime.host_memory={value}"])
+
+
+def test_amounts_in_bytes() -> None:
+    sizes = {
+        "8GiB": 8 * 2**30,
+        "8 gib": 8 * 2**30,
+        "512MB": 512 * 10**6,
+        "1.5T": 1500 * 10**9,
+        "7b": 7,
+        0.25: 25,
+        0.0: 0,
+    }
+    assert {amount: amount_in_bytes(amount, 100) for amount in sizes} == sizes
+    assert physical_memory() > 2**28

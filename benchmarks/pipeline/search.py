@@ -32,36 +32,17 @@ from typing import Any
 import torch
 from heritage_align_plugins.exact_index.config import ExactIndexConfig
 from heritage_align_plugins.exact_index.index import ExactIndex
+from made_stores import SHARD_IMAGES, write_store
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align.bench.timing import seconds, spread
 from heritage_align.protocols import BuildContext
 from heritage_align.store import Store
-from heritage_align.store.files import write_json
-from heritage_align.store.finish import finish
-from heritage_align.store.layout import BUILD, Build, shard_name, sources_digest
-from heritage_align.store.shard import write_shard
-from heritage_align.types import ImageFeatures
 
 RESULT = Path(__file__).parents[1] / "results" / "search.json"
-SHARD_IMAGES = 512
 TOLERANCE = 1e-5
 """Scores of two products of the same fp16 values may differ by the order of 512 fp32 additions."""
-
-
-def write_store(folder: Path, rows: int, dim: int) -> None:
-    """Write a finished store of random unit vectors that fold to themselves, as `build_index` would."""
-    ids = [f"collection/object-{number:07}.jpg" for number in range(rows)]
-    identity = {"encoder": "random", "image_config": "none", "config": "none"}
-    build = Build(identity, "benchmark", "fp16", SHARD_IMAGES, rows, sources_digest(ids))
-    write_json(folder / BUILD, build.asdict())
-    generator = torch.Generator().manual_seed(0)
-    for number in range(build.shards):
-        names = tuple(ids[number * SHARD_IMAGES : (number + 1) * SHARD_IMAGES])
-        vectors = normalize(torch.randn(len(names), dim, generator=generator), dim=1)
-        write_shard(folder / shard_name(number), ImageFeatures(names, vectors, folded=vectors), [], "fp16")
-    finish(folder, build)
 
 
 def queries_of(count: int, dim: int) -> Tensor:
@@ -85,7 +66,7 @@ def memory(folder: Path, count: int, k: int, block_mib: int) -> dict[str, Any]:
     store = Store.open(folder)
     opened = resident()
     peak = dict(opened)
-    blocks, _ = store.first_stage()
+    blocks = store.first_stage()
     for _ in range(3):
         index.search(_Watched(blocks, peak), queries, k)
     return {
@@ -176,11 +157,11 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"machine": machine(), "settings": vars(arguments).copy()}
     report["settings"].update(store=None, shard_images=SHARD_IMAGES, storage="fp16")
     if not (folder / "manifest.json").exists():
-        write_store(folder, arguments.rows, arguments.dim)
+        write_store(folder, arguments.rows, arguments.dim, folded=True)
     report["open_seconds"] = spread([seconds(lambda: Store.open(folder)) for _ in range(3)])
     command = [sys.executable, __file__, "--store", str(folder), "--k", str(arguments.k)]
     command += ["--block-mib", str(arguments.block_mib), "--memory-of"]
-    blocks, _ = Store.open(folder).first_stage()
+    blocks = Store.open(folder).first_stage()
     matrix = torch.cat([*blocks])
     exact = matrix.float()
     report["results"] = {}

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds; random crops differ with each."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json, runs, configs and report.html.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Take the pictures' features from this store instead of encoding them.",
+)
 @click.option("--predictions", is_flag=True, help="Write Chinese-CLIP's prediction files below --out too.")
 @json_option
 def command(
@@ -47,6 +52,7 @@ def command(
     ks: str,
     repeats: int,
     out: Path | None,
+    store: Path | None,
     predictions: bool,
     as_json: bool,
 ) -> None:
@@ -57,6 +63,9 @@ def command(
 
     With --repeats N each system runs at N seeds, from its runtime.seed on: mean and standard deviation, and the test of
     the queries' means over seeds. --out then gets metrics.json and configs alone.
+
+    With --store the pictures are not opened: their features are read from a store that was made with these configs, or
+    with ones that differ only in how they compare. Pictures that the store lacks count as missed.
 
     --predictions writes {split}_predictions.jsonl and {split}_tr_predictions.jsonl for Chinese-CLIP's scorer, into
     predictions/<system>; where the right answers are not known (MUGE's test set), these alone.
@@ -75,6 +84,8 @@ def command(
         raise ConfigError([f"name: two configs have the same name among {', '.join(names)}"], "evaluate")
     if predictions and (out is None or repeats > 1):
         raise ConfigError(["--predictions: needs --out, and one evaluation: no --repeats"], "evaluate")
+    if store is not None and repeats > 1:
+        raise ConfigError(["--store: holds the features of one seed; leave out --repeats"], "evaluate")
     dataset = build_dataset(resolved[0])
     if out is not None:
         check_folder(out)
@@ -87,7 +98,7 @@ def command(
         _repeated(resolved, dataset, repeats, at, out, as_json)
         return
     with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
-        outcomes = compare_systems(resolved, dataset, ks=at, started=started)
+        outcomes = compare_systems(resolved, dataset, ks=at, started=started, store=store)
     _name_skipped(outcomes[0].encoded.skipped)
     if out is not None:
         write_results(outcomes, dataset, out, command=shlex.join(["heritage-align", *sys.argv[1:]]))

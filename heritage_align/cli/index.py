@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from heritage_align.cli.options import (
     collection_options,
     config_argument,
+    data_option,
     json_option,
     print_json,
     read_config,
     set_option,
 )
 from heritage_align.errors import StoreError
+
+if TYPE_CHECKING:
+    from heritage_align.config import Config
 
 _store_argument = click.argument("store", type=click.Path(path_type=Path))
 
@@ -88,6 +94,55 @@ def build(
 
 @command.command()
 @_store_argument
+@set_option
+@collection_options
+@json_option
+def update(store: Path, overrides: tuple[str, ...], data: str | None, features: str | None, as_json: bool) -> None:
+    """Take what changed in the collection into STORE, with the config that the store was built with.
+
+    Pictures that were added, or whose file holds something else, are encoded; images whose picture is gone are dropped;
+    the rest is left as it is. Run it again after a kill. Searchers that are open go on with what they opened.
+
+    Example: heritage-align index update store --data pictures/
+    """
+    from tqdm import tqdm
+
+    from heritage_align.pipeline import Pipeline, build_dataset, dataset_sources
+    from heritage_align.updating import update_index
+
+    resolved = _config_of(store, overrides, data, features)
+    sources = list(dataset_sources(build_dataset(resolved)))
+    with tqdm(unit="img", disable=True if as_json else None) as bar:
+        report = update_index(Pipeline(resolved), sources, store, bar.update)
+    changes = report.changes
+    for image_id, reason in report.skipped:
+        if image_id in changes.added or image_id in changes.replaced:
+            click.echo(f"left out {image_id}: {reason}", err=True)
+    if as_json:
+        print_json({"store": str(store), "images": report.images, "shards_written": report.written, **asdict(changes)})
+        return
+    counts = ", ".join(f"{len(getattr(changes, kind))} {kind}" for kind in ("added", "replaced", "removed"))
+    unknown = f"; of {len(changes.unknown)} nothing tells whether they changed" if changes.unknown else ""
+    click.echo(f"{store}: {report.images} images; {counts}; shards: {report.written} written{unknown}")
+
+
+@command.command()
+@_store_argument
+def compact(store: Path) -> None:
+    """Put STORE into full shards again after many updates, and remove files that it no longer uses.
+
+    Nothing is encoded. Searchers that are open must open the store again.
+
+    Example: heritage-align index compact store
+    """
+    from heritage_align.updating import compact as compact_store
+
+    manifest = compact_store(store)
+    click.echo(f"{store}: {manifest.images} images in {len(manifest.shards)} shards")
+
+
+@command.command()
+@_store_argument
 @json_option
 def info(store: Path, as_json: bool) -> None:
     """Say what STORE holds and what made it.
@@ -112,24 +167,53 @@ def info(store: Path, as_json: bool) -> None:
 
 @command.command()
 @_store_argument
+@data_option
 @json_option
-def verify(store: Path, as_json: bool) -> None:
+def verify(store: Path, data: str | None, as_json: bool) -> None:
     """Read all of STORE again and name what is wrong.
 
-    Looks at checksums, shapes, NaN, lengths of vectors, ids; exit status 2 if there is a fault.
+    Looks at checksums, shapes, NaN, lengths of vectors, ids. With --data also at the collection: which pictures were
+    added, replaced or removed since. Exit status 2 if there is a fault or a change.
 
     Example: heritage-align index verify store
     """
     from heritage_align.store import verify as faults_of
 
     faults = list(faults_of(store))
+    changed = _changed(store, data) if data is not None else {}
     if as_json:
-        print_json({"store": str(store), "faults": faults})
-    elif not faults:
+        print_json({"store": str(store), "faults": faults, **changed})
+    elif not faults and not any(changed.get(kind) for kind in ("added", "replaced", "removed")):
         click.echo(f"{store}: sound")
-    if faults:
+    named = [
+        f"{kind} since: {image_id}" for kind in ("added", "replaced", "removed") for image_id in changed.get(kind, ())
+    ]
+    if faults or named:
         count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
-        raise StoreError("\n  ".join([f"{store}: {count}", *faults]))
+        count += f", {len(named)} changes of the collection (index update takes them in)" if named else ""
+        raise StoreError(
+            "\n  ".join([f"{store}: {count}", *faults, *named[:20], *(["..."] if len(named) > 20 else [])])
+        )
+
+
+def _changed(store: Path, data: str) -> dict[str, tuple[str, ...]]:
+    from heritage_align.pipeline import build_dataset, dataset_sources
+    from heritage_align.store.layout import read_manifest
+    from heritage_align.store.shard import read_shard
+    from heritage_align.updating import find_changes
+
+    resolved = _config_of(store, (), data, None)
+    shards = [read_shard(store / entry.file) for entry in read_manifest(store).shards]
+    sources = list(dataset_sources(build_dataset(resolved)))
+    return asdict(find_changes(shards, sources, resolved.runtime.threads()))
+
+
+def _config_of(store: Path, overrides: tuple[str, ...], data: str | None, features: str | None) -> Config:
+    """Return the configuration that a store was built with, with another collection."""
+    from heritage_align.store.layout import CONFIG, read_manifest
+
+    read_manifest(store)  # says what is wrong with a folder that is no finished store
+    return read_config(str(store / CONFIG), overrides, data, features)
 
 
 @command.command()

@@ -25,3 +25,20 @@ def encoding_bar(total: int, *, show: bool = True) -> Iterator[Started]:
             return bar.update
 
         yield started
+
+
+@contextmanager
+def upload_bar() -> Iterator[Callable[[int, int], object]]:
+    """Show how much of a store is on the GPU, on a terminal; nothing is shown where nothing is uploaded."""
+    bars: list[tqdm] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, unit="B", unit_scale=True, desc="upload", disable=None))
+        bars[0].update(done)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()

@@ -23,14 +23,13 @@ def command(config: str, run: Path, store: Path, out: Path, overrides: tuple[str
     """
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.runs import from_trec, to_trec
-    from heritage_align.search import rerank
-    from heritage_align.store import Store
+    from heritage_align.search import Searcher
 
     check_file(out)
     resolved = read_config(config, overrides, data)
     before = from_trec(run)
     texts = {item.id: item for item in build_dataset(resolved).texts}
     pipeline = Pipeline(resolved)
-    after = rerank(pipeline, Store.open(store, expect=pipeline.identity()), before, texts)
+    after = Searcher.open(pipeline, store, resident=False).rerank(before, texts)
     to_trec(after, out)
     click.echo(f"wrote {out}: {len(after.query_ids)} queries")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +17,11 @@ from heritage_align.cli.options import (
     read_config,
     set_option,
 )
+from heritage_align.cli.queries import SUFFIXES
 from heritage_align.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from heritage_align.config import Config
 
 
 @click.command(name="search")
@@ -24,8 +29,17 @@ from heritage_align.errors import ConfigError, DataError
 @click.argument("text", required=False)
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
 @click.option("--image", type=click.Path(path_type=Path), help="A picture as the query instead of TEXT.")
+@click.option(
+    "--queries",
+    metavar="FILE",
+    help="Many queries, one a line (a text, or an id, a tab and a text), - for standard input; answers are JSON lines.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="With --queries: a .jsonl or .trec file for the answers.")
 @click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
 @click.option("--top-k", type=int, help="Answers; the config's search.top_k by default.")
+@click.option(
+    "--candidates", type=int, help="Images that are scored in full; the config's search.candidates by default."
+)
 @click.option(
     "--explain",
     "explain_to",
@@ -40,45 +54,86 @@ def command(
     text: str | None,
     store: Path,
     image: Path | None,
+    queries: str | None,
+    out: Path | None,
     phrases: tuple[str, ...],
     top_k: int | None,
+    candidates: int | None,
     explain_to: Path | None,
     overrides: tuple[str, ...],
     data: str | None,
     as_json: bool,
 ) -> None:
-    """Find the pictures of a store that TEXT (or --image) asks for.
+    """Find the pictures of a store that TEXT (or --image) asks for, or those of many texts (--queries).
 
     CONFIG must be the one that the store was made with, or differ only in how it compares.
 
     Example: heritage-align search laclip.yaml --store store "蓝地缠枝莲纹"
+
+    Example: heritage-align search scan.yaml --store store --queries queries.txt --out answers.trec
     """
+    if sum(query is not None for query in (text, image, queries)) != 1:
+        raise DataError("search: give a text, --image or --queries, one of the three")
+    if text is None and (explain_to is not None or phrases):
+        option = "--explain" if explain_to is not None else "--phrase"
+        raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
+    if out is not None:
+        if queries is None:
+            raise ConfigError(["--out: is for the answers to --queries"], "search")
+        check_file(out, SUFFIXES)
+    resolved = read_config(config, overrides, data)
+    if queries is not None:
+        _answer(resolved, store, queries, out, top_k, candidates)
+    else:
+        _find(resolved, store, text, image, phrases, top_k, candidates, explain_to, as_json)
+
+
+def _answer(
+    config: Config, store: Path, queries: str, out: Path | None, top_k: int | None, candidates: int | None
+) -> None:
+    from heritage_align.cli.progress import upload_bar
+    from heritage_align.cli.queries import answer_queries
+    from heritage_align.pipeline import Pipeline
+    from heritage_align.search import Searcher
+
+    pipeline = Pipeline(config)
+    with upload_bar() as progress:
+        searcher = Searcher.open(pipeline, store, progress=progress)
+    with searcher:
+        count = answer_queries(searcher, queries, out, top_k, candidates)
+    if out is not None:
+        click.echo(f"wrote {out}: {count} queries")
+
+
+def _find(
+    config: Config,
+    store: Path,
+    text: str | None,
+    image: Path | None,
+    phrases: tuple[str, ...],
+    top_k: int | None,
+    candidates: int | None,
+    explain_to: Path | None,
+    as_json: bool,
+) -> None:
     from heritage_align.data.images import load_image
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
-    from heritage_align.search.retrieve import search, search_images, with_regions
-    from heritage_align.store import Store
+    from heritage_align.search import Searcher
     from heritage_align.types import TextItem
 
-    if (text is None) == (image is None):
-        raise DataError("search: give a text or --image, one of the two")
-    if image is not None and (explain_to is not None or phrases):
-        option = "--explain" if explain_to is not None else "--phrase"
-        raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
-    resolved = read_config(config, overrides, data)
     dataset = None
     if explain_to is not None:
         check_file(explain_to, PICTURE_SUFFIXES)
-        dataset = build_dataset(resolved)  # before the model loads: the pictures may not be there
+        dataset = build_dataset(config)  # before the model loads: the pictures may not be there
     query = load_image(image) if image is not None else None
-    pipeline = Pipeline(resolved)
-    opened = Store.open(store, expect=pipeline.identity())
+    pipeline = Pipeline(config)
+    searcher = Searcher.open(pipeline, store, resident=False)
     item = TextItem("query", text or "", phrases=phrases)
     if query is not None:
-        hits = search_images(pipeline, opened, [query], [str(image)], top_k=top_k).hits(str(image))
+        hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
     else:
-        run = search(pipeline, opened, [item], top_k=top_k)
-        hits = with_regions(pipeline, opened, item, run) if pipeline.proposer is not None else run.hits("query")
+        [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
     if dataset is not None and explain_to is not None:
         first = hits[0].id
         explain(pipeline, dataset.load_image(first), first, item).picture().save(explain_to)

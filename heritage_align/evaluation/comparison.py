@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -15,10 +16,12 @@ from heritage_align.evaluation.systems import (
     SystemEvaluation,
     encode_dataset,
     evaluate_system,
+    read_dataset,
 )
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import plan
 from heritage_align.protocols import Dataset
+from heritage_align.search import Searcher
 from heritage_align.types import TextFeatures
 
 Started = Callable[[Config], Progress | None]
@@ -49,6 +52,7 @@ def compare_systems(
     *,
     ks: Sequence[int] = (1, 5, 10),
     started: Started | None = None,
+    store: str | Path | None = None,
 ) -> list[SystemOutcome]:
     """Evaluate systems in their order and test each against the first.
 
@@ -57,6 +61,7 @@ def compare_systems(
         dataset: images, texts, right answers.
         ks: the cut-offs.
         started: called before a system is encoded; returns what is told of its progress.
+        store: holds the pictures' features, made with a configuration that differs from these only in how it compares.
 
     Raises:
         ConfigError: a plan does not fit together.
@@ -67,7 +72,7 @@ def compare_systems(
     outcomes: list[SystemOutcome] = []
     groups = caption_groups(dataset)
     for pipeline, encoded, evaluation, seconds in evaluate_each(
-        map(Pipeline, configs), dataset, ks=ks, started=started
+        map(Pipeline, configs), dataset, ks=ks, started=started, store=store
     ):
         tests = compare(outcomes[0].evaluation.result, evaluation.result, groups=groups) if outcomes else {}
         outcomes.append(SystemOutcome(pipeline, encoded, evaluation, seconds, tests))
@@ -81,6 +86,7 @@ def evaluate_each(
     ks: Sequence[int] = (1, 5, 10),
     started: Started | None = None,
     texts: dict[tuple[str, str], TextFeatures] | None = None,
+    store: str | Path | None = None,
 ) -> Iterator[tuple[Pipeline, EncodedDataset, SystemEvaluation, float | None]]:
     """Evaluate pipelines one by one; those over the same regions share one encoding.
 
@@ -90,6 +96,7 @@ def evaluate_each(
         ks: the cut-offs.
         started: called before a system is encoded; returns what is told of its progress.
         texts: features of the data set's texts by ``(texts_key, precision)``: used where they are there, and filled.
+        store: holds the pictures' features; no picture is encoded.
 
     Yields:
         The pipeline, the features, recall and scores, and the seconds of encoding (None where it was shared).
@@ -101,6 +108,12 @@ def evaluate_each(
         precision = pipeline.config.runtime.precision
         key = (pipeline.features_key(), pipeline.texts_key(), precision)
         fresh = key not in cache
+        if store is not None:
+            searcher = Searcher.open(pipeline, store, resident=False)
+            encoded = read_dataset(searcher, dataset, texts=texts.get(key[1:]))
+            texts[key[1:]] = encoded.texts
+            yield pipeline, encoded, evaluate_system(pipeline, encoded, ks, searcher), None
+            continue
         progress = started(pipeline.config) if started is not None else None
         if fresh:
             cache[key] = encode_dataset(pipeline, dataset, progress, texts=texts.get(key[1:]))

@@ -14,6 +14,7 @@ from heritage_align.evaluation.metrics import EvaluationResult, evaluate_scores
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.protocols import Dataset
+from heritage_align.search import Searcher
 from heritage_align.types import ImageFeatures, Run, TextFeatures, TextItem
 
 MAX_SCORES = 2**29
@@ -95,33 +96,79 @@ def encode_dataset(
     )
 
 
-def score_all(pipeline: Pipeline, encoded: EncodedDataset) -> tuple[Tensor, float]:
+def read_dataset(searcher: Searcher, dataset: Dataset, *, texts: TextFeatures | None = None) -> EncodedDataset:
+    """Take a data set's pictures from a store instead of encoding them; those that it lacks are skipped and named.
+
+    Args:
+        searcher: of the store.
+        dataset: pictures and texts.
+        texts: as of `encode_dataset`.
+
+    Returns:
+        The data set without regions: scores come from `Searcher.score_all`.
+
+    Raises:
+        DataError: there is no text, or the store holds none of the pictures.
+    """
+    if not dataset.texts:
+        raise DataError(f"data set {dataset.name!r} has no texts to evaluate with")
+    start = time.perf_counter()
+    held = set(searcher.store.ids)
+    skipped = [(i, f"is not in the store {searcher.store.path}") for i in dataset.image_ids if i not in held]
+    if len(skipped) == len(dataset.image_ids):
+        raise DataError(f"{searcher.store.path}: holds none of the pictures of data set {dataset.name!r}")
+    ids = tuple(image_id for image_id in dataset.image_ids if image_id in held)
+    images = ImageFeatures(ids, searcher.store.vectors("global", _rows(searcher, ids)))
+    if texts is None:
+        texts = searcher.pipeline.encode_texts(dataset.texts)
+    return EncodedDataset(images, texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start)
+
+
+def _rows(searcher: Searcher, ids: Sequence[str]) -> Tensor:
+    return torch.tensor([searcher.store.row(image_id) for image_id in ids], dtype=torch.int64)
+
+
+def score_all(pipeline: Pipeline, encoded: EncodedDataset, searcher: Searcher | None = None) -> tuple[Tensor, float]:
     """Score all pairs of an encoded data set; returns ``(n_images, n_texts)`` fp32 on the CPU, and the seconds it took.
+
+    Args:
+        pipeline: scores.
+        encoded: of `encode_dataset`, or of `read_dataset` with its searcher.
+        searcher: scores the pictures where they lie in its store.
 
     Raises:
         DataError: the score matrix would be larger than `MAX_SCORES`.
     """
-    count = len(encoded.images) * len(encoded.texts)
+    images = len(encoded.images) if searcher is None else len(searcher.store)
+    count = images * len(encoded.texts)
     if count > MAX_SCORES:
         raise DataError(
-            f"{len(encoded.images)} images x {len(encoded.texts)} texts: {count:,} scores, more than {MAX_SCORES:,}; "
+            f"{images} images x {len(encoded.texts)} texts: {count:,} scores, more than {MAX_SCORES:,}; "
             "build a store and use search and rerank"
         )
     start = time.perf_counter()
-    with torch.inference_mode():
-        scores = pipeline.score(encoded.images, encoded.texts).float().cpu()
+    if searcher is not None:
+        scores = searcher.score_all(encoded.texts)[_rows(searcher, encoded.images.ids)]
+    else:
+        with torch.inference_mode():
+            scores = pipeline.score(encoded.images, encoded.texts).float().cpu()
     return scores, time.perf_counter() - start
 
 
-def evaluate_system(pipeline: Pipeline, encoded: EncodedDataset, ks: Sequence[int] = (1, 5, 10)) -> SystemEvaluation:
-    """Score all pairs of an encoded data set and rank them in both directions.
+def evaluate_system(
+    pipeline: Pipeline,
+    encoded: EncodedDataset,
+    ks: Sequence[int] = (1, 5, 10),
+    searcher: Searcher | None = None,
+) -> SystemEvaluation:
+    """Score all pairs of an encoded data set (see `score_all`) and rank them in both directions.
 
     Raises:
         DataError: the score matrix would be larger than `MAX_SCORES`, or no text has a right answer.
     """
     if not any(item.image_ids for item in encoded.items):
         raise DataError("no text of the data set names the images that it belongs to: there is nothing to evaluate")
-    scores, seconds = score_all(pipeline, encoded)
+    scores, seconds = score_all(pipeline, encoded, searcher)
     result = evaluate_scores(scores, encoded.images.ids, encoded.items, ks=ks, system=pipeline.config.name)
     return SystemEvaluation(result, scores, seconds)
 

@@ -232,6 +232,18 @@ class Ragged:
         Raises:
             ValueError: if ``ids`` is not one-dimensional or an id is out of range.
         """
+        rows, offsets = self._rows_and_offsets(ids)
+        return Ragged(self.values[rows], offsets, None if self.scales is None else self.scales[rows])
+
+    def rows_of(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Which rows the items ``ids`` have, ``(n_rows,)`` int64 on the device: for what lies beside the values.
+
+        Raises:
+            ValueError: as :meth:`select`.
+        """
+        return self._rows_and_offsets(ids)[0]
+
+    def _rows_and_offsets(self, ids: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(ids, dtype=torch.int64).to("cpu")
         if chosen.dim() != 1:
             raise ValueError(f"ids must be one-dimensional; got {checks.describe(chosen)}")
@@ -241,11 +253,22 @@ class Ragged:
         lengths = (self.host_offsets[1:] - self.host_offsets[:-1])[chosen]
         offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
         shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
-        rows = (torch.arange(int(offsets[-1])) + shift).to(self.device)
-        return Ragged(self.values[rows], offsets, None if self.scales is None else self.scales[rows])
+        return (torch.arange(int(offsets[-1])) + shift).to(self.device), offsets
 
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Ragged:
+    def to(
+        self,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> Ragged:
         """The same items on another device, in another floating dtype, or both.
+
+        Args:
+            device: where to.
+            dtype: a floating dtype.
+            non_blocking: copy from pinned values while the host goes on; they must stay as they are until the stream
+                has copied them.
 
         Raises:
             ValueError: if ``dtype`` is int8 (use :func:`heritage_align.ops.quantise`, which finds the scales).
@@ -254,13 +277,13 @@ class Ragged:
             raise ValueError("dtype must be a floating dtype; for int8 storage use ops.quantise(ragged)")
         values, scales = self.values, self.scales
         if device is not None:
-            values = values.to(device)
-            scales = None if scales is None else scales.to(device)
+            values = values.to(device, non_blocking=non_blocking)
+            scales = None if scales is None else scales.to(device, non_blocking=non_blocking)
         if dtype is not None and dtype != values.dtype:
             if scales is not None:
                 values, scales = values.float() * scales[:, None], None
             values = values.to(dtype)
-        return self._like(values, scales)
+        return self._like(values, scales, non_blocking)
 
     def dequantised(self) -> Tensor:
         """The values as floating numbers ``(total, dim)``: int8 rows become float32 with their scales applied."""
@@ -278,16 +301,20 @@ class Ragged:
         scales = None if self.scales is None else self.scales[first:last]
         return Ragged(self.values[first:last], host - first, scales)
 
-    def _like(self, values: Tensor, scales: Tensor | None) -> Ragged:
+    def _like(self, values: Tensor, scales: Tensor | None, non_blocking: bool = False) -> Ragged:
         """Other values under the same, already checked, offsets: nothing is read from the device."""
         other = object.__new__(Ragged)
         other.values, other.scales = values, scales
         other.device, other.dtype = values.device, values.dtype
-        other.offsets = self.offsets.to(values.device)
+        pinned = non_blocking and self.offsets.is_cpu and other.device.type == "cuda"
+        offsets = self.offsets.pin_memory() if pinned else self.offsets
+        other.offsets = offsets.to(values.device, non_blocking=pinned)
         other._host_offsets, other._max_length = self._host_offsets, self._max_length
         other._factor_size = self._factor_size
         same_device = other.offsets.device == self.offsets.device
         other._factor_offsets = self._factor_offsets if same_device else None
+        if pinned and self._factor_offsets is not None:
+            other._factor_offsets = self._factor_offsets.pin_memory().to(other.device, non_blocking=True)
         other._bins = self._bins if same_device else None
         return other
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def finish(folder: Path, build: Build) -> Manifest | None:
     files = [folder / shard_name(number) for number in range(build.shards)]
     if not all(file.exists() for file in files):
         return None
-    manifest = _manifest(folder, build, files)
+    manifest = manifest_of(folder, build, files)
     write_json(folder / MANIFEST, manifest.asdict())
     return manifest
 
@@ -76,7 +76,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Manifest:
             os.link(file, placed[-1])
         except OSError:
             shutil.copyfile(file, placed[-1])
-    manifest = _manifest(target, build, placed)
+    manifest = manifest_of(target, build, placed)
     write_json(target / BUILD, build.asdict())
     write_json(target / MANIFEST, manifest.asdict())
     return manifest
@@ -103,28 +103,43 @@ def _refuse_repeated_ids(files: Sequence[Path]) -> None:
             seen[image_id] = file
 
 
-def _manifest(folder: Path, build: Build, files: Sequence[Path]) -> Manifest:
+def manifest_of(
+    folder: Path, build: Build, files: Sequence[Path], known: Mapping[str, ShardEntry] | None = None
+) -> Manifest:
+    """Return the manifest of shards that are there.
+
+    Args:
+        folder: of the store.
+        build: what they were built from.
+        files: the shards in their order.
+        known: entries of files that need not be read again, by name.
+
+    Raises:
+        StoreError: the shards hold no image, or differ in what they hold.
+    """
+    known = known or {}
     shards = [read_shard(file) for file in files]
     filled = [shard for shard in shards if len(shard)]
     if not filled:
-        skipped = [reason for shard in shards for _, reason in shard.skipped]
-        raise StoreError(f"{folder}: not one of {build.sources} pictures could be read; the first: {skipped[0]}")
+        reasons = [f"; the first: {reason}" for shard in shards for _, reason in shard.skipped]
+        raise StoreError(f"{folder}: not one of {build.sources} pictures could be read{reasons[0] if reasons else ''}")
     dim = filled[0].tensors["global"].shape[1]
     kinds = {_kind(shard) for shard in filled}
     if len(kinds) != 1 or any(shard.tensors["global"].shape[1] != dim for shard in filled):
         raise StoreError(f"{folder}: its shards hold different features; build it anew")
-    entries = tuple(
-        ShardEntry(
-            file.name,
-            len(shard),
-            len(shard.tensors["regions.values"]) if "regions.values" in shard.tensors else 0,
-            len(shard.skipped),
-            file.stat().st_size,
-            digest_of(file),
-        )
-        for file, shard in zip(files, shards)
-    )
+    entries = tuple(known.get(file.name) or _entry(file, shard) for file, shard in zip(files, shards))
     return Manifest(build, dim, filled[0].folded, entries)
+
+
+def _entry(file: Path, shard: Shard) -> ShardEntry:
+    return ShardEntry(
+        file.name,
+        len(shard),
+        len(shard.tensors["regions.values"]) if "regions.values" in shard.tensors else 0,
+        len(shard.skipped),
+        file.stat().st_size,
+        digest_of(file),
+    )
 
 
 def _kind(shard: Shard) -> tuple[bool, str, str]:

@@ -9,12 +9,14 @@ manifest.json          what was built: written last; a folder without it is not 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from heritage_align.errors import StoreError
+from heritage_align.identity import differences
 from heritage_align.store.files import read_json
 
 T = TypeVar("T")
@@ -94,6 +96,9 @@ class Build:
             have, want = getattr(self, key), getattr(wanted, key)
             if have != want:
                 shown = "" if key == "sources_digest" else f": {have} there, {want} now"
+                if key.startswith("sources") and (folder / MANIFEST).exists():
+                    update = f"heritage-align index update {folder} --data ... takes in what changed"
+                    raise StoreError(f"{folder}: was built with another {label}{shown}; {update}")
                 raise StoreError(f"{folder}: was begun with another {label}{shown}; choose another folder")
 
 
@@ -196,7 +201,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def refuse_identity(have: dict[str, str], want: dict[str, str], folder: Path) -> None:
-    """Raise StoreError if features were made by another encoder or other image settings; names both."""
+    """Raise StoreError if features were made by another encoder or other image settings; names what differs."""
     if have.get("encoder") != want.get("encoder"):
         raise StoreError(
             f"{folder}: was made by encoder {have.get('encoder')}, the config has {want.get('encoder')}; "
@@ -204,6 +209,28 @@ def refuse_identity(have: dict[str, str], want: dict[str, str], folder: Path) ->
         )
     if have.get("image_config") != want.get("image_config"):
         raise StoreError(
-            f"{folder}: was made with other regions, region filters, folding or seed than the config has; "
+            f"{folder}: was made with {_different_settings(have, want)}; "
             "use the config it was made with, or build another store"
         )
+
+
+def _different_settings(have: dict[str, str], want: dict[str, str]) -> str:
+    try:
+        found = list(differences(json.loads(have["settings"]), json.loads(want["settings"])))
+    except (KeyError, ValueError, TypeError, AttributeError):  # made by something that does not say them
+        found = []
+    # Of another component every setting differs; its name says it.
+    others = tuple(place.removesuffix("name") for place, _, _ in found if place.endswith(".name"))
+    named = [
+        f"{place.replace('.settings.', '.')}: {_shown(there)} (the config has {_shown(here)})"
+        for place, there, here in found
+        if place.endswith(".name") or not (place.startswith(others) or place.endswith(".fingerprint"))
+    ]
+    if not named:
+        return "other regions, region filters, folding or seed than the config has"
+    more = f", and {len(named) - 3} more" if len(named) > 3 else ""
+    return ", ".join(named[:3]) + more
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

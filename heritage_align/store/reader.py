@@ -1,9 +1,11 @@
-"""Read a finished store: blocks for the first stage, gathered features for the rerank."""
+"""Read a finished store: blocks for the first stage, shards in place, gathered features."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -12,39 +14,54 @@ import torch
 from torch import Tensor
 
 from heritage_align.errors import StoreError
-from heritage_align.features import concat_images
-from heritage_align.store.layout import Manifest, first_repeated, read_manifest, refuse_identity
+from heritage_align.features import concat_images, moved
+from heritage_align.memory import amount_in_bytes, physical_memory
+from heritage_align.store.layout import MANIFEST, Manifest, first_repeated, read_manifest, refuse_identity
+from heritage_align.store.pages import PageBudget
 from heritage_align.store.shard import Shard, read_shard
 from heritage_align.types import ImageFeatures
 
-RESIDENT_SHARDS = 4
-"""Shards of a pass over the store whose pages stay in memory."""
+HOST_MEMORY = 0.5
+"""Share of the machine's memory that pages of a store may take, which the system takes back where others need it."""
+
+CHECK_SECONDS = 1.0
+"""How often all files are looked at, whatever is asked of the store: 2,000 shards take 3 ms."""
 
 
 class Store:
-    """A folder of memory-mapped features; opening reads headers and ids, not features.
+    """A folder of memory-mapped features; opening reads headers and ids, not features. Safe to read in threads.
 
     Attributes:
         path: the folder.
         manifest: what it holds and what made it.
         ids: image ids, in the order of the rows.
+        starts: ``(n_shards + 1,)`` int64, the first row of every shard that holds images, and the number of rows.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, shards: Sequence[Shard]) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, shards: Sequence[Shard], host_memory: float | str = HOST_MEMORY
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self._shards = [shard for shard in shards if len(shard)]
         self.skipped = tuple(skipped for shard in shards for skipped in shard.skipped)
         self.ids: tuple[str, ...] = tuple(image_id for shard in self._shards for image_id in shard.ids)
-        self._starts = torch.tensor([0, *(len(shard) for shard in self._shards)]).cumsum(0)
+        self.starts = torch.tensor([0, *(len(shard) for shard in self._shards)]).cumsum(0)
+        self._pages = PageBudget(amount_in_bytes(host_memory, physical_memory()))
+        self._features: dict[int, ImageFeatures] = {}
+        self._checked = time.monotonic()
+        self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | Path, expect: Mapping[str, str] | None = None) -> Store:
+    def open(
+        cls, path: str | Path, expect: Mapping[str, str] | None = None, *, host_memory: float | str = HOST_MEMORY
+    ) -> Store:
         """Open a store.
 
         Args:
             path: the folder.
             expect: a pipeline's identity; a store that another encoder or other image settings made is refused.
+            host_memory: pages of its files that stay mapped, a share of the machine's memory or a size ("8GiB").
 
         Raises:
             StoreError: it is missing, half built, damaged, or made by another encoder; the message says which.
@@ -59,7 +76,7 @@ class Store:
             if len(shard) != entry.images:
                 raise StoreError(f"{shard.path}: holds {len(shard)} images, the manifest says {entry.images}")
             shards.append(shard)
-        store = cls(folder, manifest, shards)
+        store = cls(folder, manifest, shards, host_memory)
         twice = first_repeated(store.ids)
         if twice is not None:
             raise StoreError(f"{folder}: image id {twice!r} occurs twice")
@@ -79,18 +96,81 @@ class Store:
         except KeyError:
             raise StoreError(f"{self.path}: holds no image {image_id!r}") from None
 
-    def first_stage(self) -> tuple[Blocks, bool]:
-        """Return the vectors to search first, row-wise parts ``(n_i, dim)``, and whether their dot product with a
-        text's global vector already is the score (a similarity that folds)."""
-        folded = self.manifest.folded
-        return self.blocks("folded" if folded == "stored" else "global"), folded != "none"
+    @property
+    def has_regions(self) -> bool:
+        """Whether it was built with a proposer."""
+        return any("regions.values" in shard.tensors for shard in self._shards[:1])
+
+    @property
+    def exact_first_stage(self) -> bool:
+        """Whether the dot product of `first_stage` with a text's global vector already is the score."""
+        return self.manifest.folded != "none"
+
+    def first_stage(self) -> Blocks:
+        """Return the vectors to search first, row-wise parts ``(n_i, dim)``: the folded ones of a similarity that
+        folds, else the global ones."""
+        return self.blocks("folded" if self.manifest.folded == "stored" else "global")
 
     def blocks(self, name: str) -> Blocks:
         """Return the ``global`` or ``folded`` vectors as memory-mapped parts ``(n_i, dim)``, one a shard."""
-        return Blocks(self._shards, name)
+        self.check()
+        return Blocks(self._shards, name, self._pages)
+
+    def check(self) -> None:
+        """Raise StoreError if a file was replaced, cut or deleted since the store was opened; looks once a second."""
+        now = time.monotonic()
+        if now - self._checked < CHECK_SECONDS:
+            return
+        if not (self.path / MANIFEST).exists():
+            raise StoreError(f"{self.path}: is gone, or is being built again, since it was opened")
+        for shard in self._shards:
+            shard.tensors.refuse_changed()
+        self._checked = now
+
+    def shard_features(self, number: int, *, wholes: bool = True) -> ImageFeatures:
+        """Return the features of all images of a shard where they lie, without a copy.
+
+        Args:
+            number: of the shard among those that hold images.
+            wholes: whether `global_features` are used; int8 ones are converted at every call, and empty without.
+
+        Raises:
+            StoreError: the file was changed since the store was opened, or its offsets are damaged.
+        """
+        shard = self._shards[number]
+        shard.tensors.refuse_changed()
+        self._pages.use(shard.tensors, _in_place(shard))
+        with self._lock:
+            found = self._features.get(number)
+            if found is None:
+                found = self._features[number] = _mapped(shard)
+        if wholes and len(found.global_features) != len(found):
+            return replace(found, global_features=shard.vectors("global"))
+        return found
+
+    def shard_path(self, number: int) -> Path:
+        """Return the file of a shard that holds images."""
+        return self._shards[number].path
+
+    def shard_of(self, row: int) -> tuple[int, int]:
+        """Return the number of a row's shard and its place there."""
+        number = int(torch.searchsorted(self.starts, row, right=True)) - 1
+        return number, row - int(self.starts[number])
+
+    def vectors(self, name: str, rows: Tensor) -> Tensor:
+        """Return ``(n_rows, dim)`` fp32 ``global`` or ``folded`` vectors of chosen rows, in any order."""
+        rows = rows.to("cpu", torch.int64)
+        numbers = torch.searchsorted(self.starts, rows, right=True) - 1
+        vectors = torch.empty(len(rows), self.manifest.dim)
+        for number in numbers.unique().tolist():
+            shard = self._shards[number]
+            shard.tensors.refuse_changed()
+            at = (numbers == number).nonzero().flatten()
+            vectors[at] = shard.rows(name, rows[at] - self.starts[number])
+        return vectors
 
     def gather(self, rows: Tensor, device: torch.device | str = "cpu") -> ImageFeatures:
-        """Return the features of chosen images; only their rows are read.
+        """Return a copy of the features of chosen images; only their rows are read.
 
         Args:
             rows: int64, ascending and without repeats.
@@ -103,29 +183,63 @@ class Store:
         if len(rows) and (bool((rows[1:] <= rows[:-1]).any()) or int(rows[0]) < 0 or int(rows[-1]) >= len(self)):
             raise ValueError(f"rows: expected ascending rows of 0..{len(self) - 1} without repeats")
         parts = []
-        numbers = torch.searchsorted(self._starts, rows, right=True) - 1
+        numbers = torch.searchsorted(self.starts, rows, right=True) - 1
         for number in numbers.unique().tolist():
-            shard = self._shards[number]
-            parts.append(_picked(shard, rows[numbers == number] - self._starts[number], self.manifest.folded))
-            shard.tensors.release()
+            parts.append(self._picked(number, rows[numbers == number] - self.starts[number]))
         if not parts:
             return ImageFeatures((), torch.empty(0, self.manifest.dim, device=device))
-        return _moved(concat_images(parts), torch.device(device))
+        return moved(concat_images(parts), torch.device(device))
+
+    def region_bytes(self, rows: Tensor) -> Tensor:
+        """Return ``(n_rows,)`` int64: what the regions of each row take in their storage type, 0 without regions."""
+        sizes = torch.zeros(len(rows), dtype=torch.int64)
+        numbers = torch.searchsorted(self.starts, rows, right=True) - 1
+        for number in numbers.unique().tolist():
+            regions = self.shard_features(number, wholes=False).regions
+            if regions is not None:
+                here = numbers == number
+                sizes[here] = regions.lengths[rows[here] - self.starts[number]] * regions.dim * regions.dtype.itemsize
+        return sizes
+
+    def close(self) -> None:
+        """Give the pages of its files back; the store stays usable."""
+        self._pages.clear()
+        with self._lock:
+            self._features.clear()
+
+    def _picked(self, number: int, rows: Tensor) -> ImageFeatures:
+        shard, mapped = self._shards[number], self.shard_features(number, wholes=False)
+        whole = shard.rows("global", rows)
+        vectors = {"none": None, "global": whole}.get(self.manifest.folded)
+        if self.manifest.folded == "stored":
+            vectors = shard.rows("folded", rows)
+        picked = ImageFeatures(tuple(shard.ids[row] for row in rows.tolist()), whole, folded=vectors)
+        regions = mapped.regions
+        if regions is not None:
+            picked.regions = regions.select(rows)
+            at = regions.rows_of(rows)
+            picked.boxes = None if mapped.boxes is None else mapped.boxes[at]
+            picked.keep = None if mapped.keep is None else mapped.keep[at]
+            picked.factor = _triangles(mapped.factor, regions.factor_offsets, rows)
+        return picked
 
 
 class Blocks(Sequence[Tensor]):
-    """One block a shard, mapped when it is asked for; the pages of the last few stay resident, not of all.
+    """One block a shard, mapped when it is asked for; the pages stay as the budget allows.
 
     A block that is still in use when its pages are let go stays good: they are read again.
     """
 
-    def __init__(self, shards: Sequence[Shard], name: str) -> None:
+    def __init__(self, shards: Sequence[Shard], name: str, pages: PageBudget) -> None:
         self._shards = shards
         self._name = name
-        self._recent: deque[Shard] = deque()
+        self._pages = pages
 
     def __len__(self) -> int:
         return len(self._shards)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[number] for number in range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -135,46 +249,35 @@ class Blocks(Sequence[Tensor]):
 
     def __getitem__(self, index: int | slice) -> Tensor | Blocks:
         if isinstance(index, slice):
-            return Blocks(self._shards[index], self._name)
+            return Blocks(self._shards[index], self._name, self._pages)
         shard = self._shards[index]
-        self._recent.append(shard)
-        if len(self._recent) > RESIDENT_SHARDS:
-            self._recent.popleft().tensors.release()
+        self._pages.use(shard.tensors, [self._name])
         return shard.vectors(self._name)
 
 
-def _picked(shard: Shard, rows: Tensor, folded: str) -> ImageFeatures:
-    whole = shard.vectors("global")[rows].float()
-    vectors = {"none": None, "global": whole}.get(folded)
-    if folded == "stored":
-        vectors = shard.vectors("folded")[rows].float()
-    regions = shard.regions()
-    picked = ImageFeatures(tuple(shard.ids[row] for row in rows.tolist()), whole, folded=vectors)
-    if regions is not None:
-        picked.regions = regions.select(rows)
-        picked.boxes = _runs(shard.tensors.get("boxes"), regions.offsets, rows)
-        picked.keep = _runs(shard.tensors.get("keep"), regions.offsets, rows)
-        picked.factor = _runs(shard.tensors.get("factor"), regions.factor_offsets, rows)
-    return picked
+def _in_place(shard: Shard) -> list[str]:
+    return [name for name in shard.tensors if not name.startswith(("global", "folded"))]
 
 
-def _moved(features: ImageFeatures, device: torch.device) -> ImageFeatures:
-    def there(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(device)
-
+def _mapped(shard: Shard) -> ImageFeatures:
+    """Return views of a shard; int8 global vectors are left out, being a copy."""
+    raw = "global.scales" not in shard.tensors
+    whole = shard.tensors["global"] if raw else torch.empty(0, shard.tensors["global"].shape[1])
+    keep = shard.tensors.get("keep")
+    if keep is not None and bool(keep.all()):
+        keep = None  # looked at once, not at every score
     return ImageFeatures(
-        features.ids,
-        features.global_features.to(device),
-        regions=None if features.regions is None else features.regions.to(device=device),
-        boxes=there(features.boxes),
-        keep=there(features.keep),
-        factor=there(features.factor),
-        folded=there(features.folded),
+        shard.ids,
+        whole,
+        regions=shard.regions(),
+        boxes=shard.tensors.get("boxes"),
+        keep=keep,
+        factor=shard.tensors.get("factor"),
     )
 
 
-def _runs(values: Tensor | None, offsets: Tensor, rows: Tensor) -> Tensor | None:
-    """Return the runs ``values[offsets[r] : offsets[r + 1]]`` of the chosen rows, one after the other."""
-    if values is None:
+def _triangles(packed: Tensor | None, offsets: Tensor, rows: Tensor) -> Tensor | None:
+    """Return the packed factors of the chosen rows, one after the other."""
+    if packed is None:
         return None
-    return torch.cat([values[int(offsets[row]) : int(offsets[row + 1])] for row in rows.tolist()])
+    return torch.cat([packed[int(offsets[row]) : int(offsets[row + 1])] for row in rows.tolist()])

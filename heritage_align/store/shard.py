@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heritage_align.errors import StoreError
 from heritage_align.ops import Ragged, quantise, triangular_factor
+from heritage_align.store.contents import CONTENT_BYTES
 from heritage_align.store.files import write_atomically
 from heritage_align.store.mapping import MappedTensors
 from heritage_align.types import ImageFeatures
@@ -31,7 +32,8 @@ class Shard:
         skipped: ``(image id, reason)`` of pictures that could not be read.
         folded: ``"none"``, ``"global"`` (the fold is the global vector) or ``"stored"``.
         tensors: by name: ``global``, ``folded``, ``regions.values``, ``regions.offsets``, ``regions.scales``,
-            ``boxes``, ``keep``, ``factor``, ``global.scales``, ``folded.scales``; those that there are.
+            ``boxes``, ``keep``, ``factor``, ``global.scales``, ``folded.scales``, ``contents``; those that there are.
+        skipped_contents: digests of the files of `skipped`, by image id; those that are known.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Shard:
     skipped: tuple[tuple[str, str], ...]
     folded: str
     tensors: MappedTensors
+    skipped_contents: Mapping[str, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +51,20 @@ class Shard:
         values = self.tensors[name]
         scales = self.tensors.get(f"{name}.scales")
         return values if scales is None else values.float() * scales[:, None]
+
+    def rows(self, name: str, rows: Tensor) -> Tensor:
+        """Return chosen ``global`` or ``folded`` vectors ``(n_rows, dim)`` as fp32; only these are read."""
+        scales = self.tensors.get(f"{name}.scales")
+        values = self.tensors[name][rows].float()
+        return values if scales is None else values * scales[rows, None]
+
+    def contents(self) -> dict[str, bytes]:
+        """Return the digests of the pictures' files, by image id; those that are known."""
+        stored = self.tensors.get("contents")
+        if stored is None:
+            return {}
+        rows = stored.numpy()
+        return {i: row.tobytes() for i, row in zip(self.ids, rows) if row.any()}
 
     def regions(self) -> Ragged | None:
         """Return the regions as they are stored, or None; raises StoreError where the offsets are damaged."""
@@ -111,7 +128,13 @@ def _to_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", non_blocking=True)
 
 
-def write_shard(path: Path, features: ImageFeatures | None, skipped: list[tuple[str, str]], dtype: str) -> None:
+def write_shard(
+    path: Path,
+    features: ImageFeatures | None,
+    skipped: list[tuple[str, str]],
+    dtype: str,
+    contents: Mapping[str, bytes | None] | None = None,
+) -> None:
     """Write a shard atomically.
 
     Args:
@@ -120,15 +143,36 @@ def write_shard(path: Path, features: ImageFeatures | None, skipped: list[tuple[
             here, and factors computed anew where there are some.
         skipped: pictures that could not be read, with the reasons.
         dtype: ``fp32``, ``fp16``, ``bf16`` or ``int8`` (then with an fp32 scale a row).
+        contents: digests of the pictures' files, of those skipped too, by image id.
     """
     tensors = {} if features is None else _tensors(features, dtype)
-    ids = [] if features is None else list(features.ids)
+    ids = () if features is None else features.ids
     folded = "none"
     if features is not None and features.folded is not None:
         folded = "global" if features.folded is features.global_features else "stored"
+    contents = contents or {}
+    if any(contents.get(image_id) is not None for image_id in ids):
+        known = b"".join(contents.get(image_id) or bytes(CONTENT_BYTES) for image_id in ids)
+        tensors["contents"] = torch.frombuffer(bytearray(known), dtype=torch.int64).view(len(ids), -1)
+    of_skipped = {image_id: found for image_id, _ in skipped if (found := contents.get(image_id)) is not None}
+    write_tensors(path, tensors, ids, skipped, folded, of_skipped)
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    ids: Sequence[str],
+    skipped: Sequence[tuple[str, str]],
+    folded: str,
+    skipped_contents: Mapping[str, bytes],
+) -> None:
+    """Write a shard atomically from its parts (see `Shard`)."""
     # One entry: safetensors writes several in an order that changes from run to run, and shards are compared by bytes.
-    header = json.dumps({"ids": ids, "skipped": skipped, "folded": folded}, ensure_ascii=False)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, {HEADER: header}))
+    header = {"ids": list(ids), "skipped": list(skipped), "folded": folded}
+    if skipped_contents:
+        header["skipped_contents"] = {image_id: found.hex() for image_id, found in skipped_contents.items()}
+    metadata = {HEADER: json.dumps(header, ensure_ascii=False)}
+    write_atomically(path, lambda temporary: save_file(dict(tensors), temporary, metadata))
 
 
 def read_shard(path: Path) -> Shard:
@@ -138,11 +182,12 @@ def read_shard(path: Path) -> Shard:
         header = json.loads(tensors.metadata[HEADER])
         ids, folded = tuple(header["ids"]), header["folded"]
         skipped = tuple((i, reason) for i, reason in header["skipped"])
-    except (KeyError, TypeError, ValueError) as error:
+        of_skipped = {i: bytes.fromhex(found) for i, found in header.get("skipped_contents", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path}: is not a whole shard: {error!r} in its metadata") from error
     _check_shapes(path, ids, tensors)
     tensors.release()
-    return Shard(path, ids, skipped, folded, tensors)
+    return Shard(path, ids, skipped, folded, tensors, of_skipped)
 
 
 def _tensors(features: ImageFeatures, dtype: str) -> dict[str, Tensor]:
@@ -181,7 +226,7 @@ def _check_shapes(path: Path, ids: tuple[str, ...], tensors: Mapping[str, Tensor
         return
     if "global" not in tensors:
         raise StoreError(f"{path}: has no tensor 'global'")
-    for name in ("global", "folded"):
+    for name in ("global", "folded", "contents"):
         if name in tensors and len(tensors[name]) != len(ids):
             raise StoreError(f"{path}: {name!r} has {len(tensors[name])} rows for {len(ids)} ids")
     if "regions.values" in tensors:

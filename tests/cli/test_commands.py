@@ -209,3 +209,32 @@ def test_json_is_all_that_stands_on_stdout(scan_file: Path, scan_store: Path, ca
         result = CliRunner().invoke(cli, arguments)
         assert result.exit_code == 0
         json.loads(result.stdout)
+
+
+def test_evaluate_from_a_store_is_evaluating_the_pictures(
+    call: Call, scan_file: Path, captions: Path, tmp_path: Path
+) -> None:
+    exact = ("--set", "store.dtype=fp32")
+    call("index", "build", scan_file, "--data", captions, "--out", tmp_path / "store", *exact)
+    asked = ("evaluate", scan_file, "--data", captions, *exact)
+    encoded, stored = (document(call(*asked, *more, "--json")) for more in ((), ("--store", tmp_path / "store")))
+    for record in (encoded, stored):
+        for system in record["systems"]:  # type: ignore[attr-defined]
+            for key in [key for key in system if "seconds" in key]:
+                del system[key]
+    assert stored["systems"] == encoded["systems"]
+    result = call(*asked, "--store", tmp_path / "store", "--out", tmp_path / "out")
+    assert "p3x.png: is not in the store" in result.stderr  # the picture that could not be read, and counts as missed
+    assert (tmp_path / "out" / "report.html").exists()
+    other = call("evaluate", scan_file, "--data", captions, "--set", "proposer.count=2", "--store", tmp_path / "store")
+    assert other.exit_code == 2
+    assert "was made with proposer.count: 3 (the config has 2)" in other.stderr
+    repeated = call(*asked, "--store", tmp_path / "store", "--repeats", "2")
+    assert "--store: holds the features of one seed" in repeated.stderr
+
+
+def test_evaluate_wants_a_store_of_its_pictures(call: Call, scan_file: Path, scan_store: Path, captions: Path) -> None:
+    # The table calls the pictures folder/p0.png, the folder p0.png.
+    result = call("evaluate", scan_file, "--data", captions, "--store", scan_store)
+    assert result.exit_code == 2
+    assert f"{scan_store}: holds none of the pictures of data set" in result.stderr

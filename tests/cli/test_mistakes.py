@@ -106,7 +106,10 @@ def test_stores_that_are_none(
     assert "there is no store" in search(scan_file, tmp_path / "none")
     assert "holds no store" in search(scan_file, tmp_path)
     assert "there is no store" in search(scan_file, scan_file)
-    assert "was made with other regions, region filters, folding or seed" in search(scan_file, laclip_store)
+    refusal = (
+        'was made with folding similarity.name: "laclip" (the config has nothing); use the config it was made with'
+    )
+    assert refusal in search(scan_file, laclip_store)
     half = tmp_path / "half"
     shutil.copytree(scan_store, half)
     (half / "manifest.json").unlink()
@@ -143,8 +146,8 @@ def test_queries_that_are_none(
     refused: Refused, scan_file: Path, scan_store: Path, pictures: Path, tmp_path: Path
 ) -> None:
     search = ("search", scan_file, "--store", scan_store)
-    assert "give a text or --image" in refused(*search)
-    assert "give a text or --image" in refused(*search, "白鹤", "--image", pictures / "p0.png")
+    assert "give a text, --image or --queries" in refused(*search)
+    assert "give a text, --image or --queries" in refused(*search, "白鹤", "--image", pictures / "p0.png")
     assert "is empty" in refused(*search, "")
     assert "is empty" in refused(*search, " \n\t　")
     assert "top_k is 0" in refused(*search, "白鹤", "--top-k", "0")

@@ -9,11 +9,11 @@ import torch
 
 from heritage_align.data.images import load_image
 from heritage_align.errors import DataError, StoreError
+from heritage_align.features import one_image
 from heritage_align.indexing import build_index
 from heritage_align.ops import Ragged
 from heritage_align.pipeline import Pipeline, dataset_sources
-from heritage_align.search import rank, rerank, search, search_images, search_texts
-from heritage_align.search.retrieve import with_regions
+from heritage_align.search import Searcher, rank, rerank, search, search_images, search_texts
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures, Run, TextItem
 
@@ -70,14 +70,6 @@ def test_few_candidates_are_those_of_the_global_cosine(scan: Pipeline, scan_stor
     assert run.ids[0] == [i for i, _ in everything if i in chosen][:2]
 
 
-def test_chunks_of_images_change_nothing(scan: Pipeline, scan_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = search(scan, scan_store, QUERIES, top_k=10)
-    monkeypatch.setattr("heritage_align.search.candidates.CHUNK_IMAGES", 3)
-    parts = search(scan, scan_store, QUERIES, top_k=10)
-    assert parts.ids == whole.ids
-    assert parts.scores[0] == pytest.approx(whole.scores[0], abs=1e-6)
-
-
 def test_rerank_keeps_each_query_to_its_candidates(scan: Pipeline, scan_store: Store) -> None:
     before = Run(("b", "a"), [["p7.png", "p1.png", "p4.png"], ["p2.png"]], [[3.0, 2.0, 1.0], [1.0]])
     after = rerank(scan, scan_store, before, QUERIES)
@@ -103,8 +95,9 @@ def test_a_picture_finds_itself_first(laclip: Pipeline, laclip_store: Store, pic
 
 
 def test_hits_say_which_region_answered(scan: Pipeline, scan_store: Store) -> None:
+    [hits] = Searcher(scan, scan_store).hits(QUERIES[1:], top_k=2)
     run = search(scan, scan_store, QUERIES[1:], top_k=2)
-    hits = with_regions(scan, scan_store, QUERIES[1], run)
+    assert [(hit.id, hit.score) for hit in hits] == list(zip(run.ids[0], run.scores[0]))
     assert [phrase for phrase, _, _ in hits[0].regions] == ["a red dragon", "two clouds"]
     for _, (x0, y0, x1, y1), _ in hits[0].regions:
         assert 0 <= x0 < x1 <= 1
@@ -151,19 +144,19 @@ def test_a_picture_without_regions_is_a_hit_without_answers(
     scan: Pipeline, scan_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a detector that found nothing leaves in a store; respond() would ask for the best of no regions.
-    run = search(scan, scan_store, QUERIES[:1], top_k=2)
-    bare = run.ids[0][0]
-    gather = Store.gather
+    searcher = Searcher(scan, scan_store)
+    bare = search(scan, scan_store, QUERIES[:1], top_k=2).ids[0][0]
+    of_one = one_image
 
-    def gathered(store: Store, rows: torch.Tensor, *more: object) -> ImageFeatures:
-        images = gather(store, rows, *more)  # type: ignore[arg-type]
-        if images.ids == (bare,):
-            dim = images.global_features.shape[1]
-            images.regions = Ragged(torch.empty(0, dim), torch.tensor([0, 0]))
-            images.boxes = torch.empty(0, 4)
-        return images
+    def without(features: ImageFeatures, row: int) -> ImageFeatures:
+        image = of_one(features, row)
+        if image.ids == (bare,):
+            dim = image.global_features.shape[1]
+            image.regions = Ragged(torch.empty(0, dim), torch.tensor([0, 0]))
+            image.boxes = torch.empty(0, 4)
+        return image
 
-    monkeypatch.setattr(Store, "gather", gathered)
-    first, second = with_regions(scan, scan_store, QUERIES[0], run)
+    monkeypatch.setattr("heritage_align.search.searcher.one_image", without)
+    [(first, second)] = searcher.hits(QUERIES[:1], top_k=2)
     assert (first.id, first.regions) == (bare, ())
     assert len(second.regions) == 2

@@ -70,8 +70,9 @@ def test_every_storage_type(laclip: Pipeline, tmp_path: Path, dtype: str, tolera
     build_index(pipeline, sources_of(pipeline), tmp_path / "store")
     exact = Pipeline.from_config(laclip.config.as_dict(), ["store.dtype=fp32"])
     build_index(exact, sources_of(exact), tmp_path / "exact")
-    blocks, folds = Store.open(tmp_path / "store").first_stage()
-    expected, _ = Store.open(tmp_path / "exact").first_stage()
+    store = Store.open(tmp_path / "store")
+    blocks, folds = store.first_stage(), store.exact_first_stage
+    expected = Store.open(tmp_path / "exact").first_stage()
     assert folds
     # Half a unit in the last place of the largest value; int8 rounds to 1/127 of it.
     scale = torch.cat([*expected]).abs().max().item() * (1 + 1e-6)
@@ -155,10 +156,20 @@ def test_another_encoder_or_other_regions_are_refused(scan: Pipeline, laclip: Pi
     with pytest.raises(StoreError, match="was made by encoder .* the config has cn_clip/other/sha256:0"):
         Store.open(tmp_path / "store", expect=other)
     crops = Pipeline.from_config(laclip.config.as_dict(), ["proposer.count=4"])
-    with pytest.raises(StoreError, match="other regions"):
+    with pytest.raises(StoreError, match=r"was made with proposer\.count: 3 \(the config has 4\); use the config"):
         Store.open(tmp_path / "store", expect=crops.identity())
-    with pytest.raises(StoreError, match="other regions"):
+    with pytest.raises(StoreError, match=r"was made with proposer\.count: 3 \(the config has 4\)"):
         build_index(crops, sources_of(crops), tmp_path / "store")
+    changes = ["proposer={name: patch_grid, mode: windows}", "runtime.seed=3"]
+    windows = Pipeline.from_config(laclip.config.as_dict(), changes)
+    named = r'proposer\.name: "random_crops" \(the config has "patch_grid"\), seed: 0 \(the config has 3\);'
+    with pytest.raises(StoreError, match=named):  # and not one setting of the other proposer after another
+        Store.open(tmp_path / "store", expect=windows.identity())
+    silent = {key: value for key, value in crops.identity().items() if key != "settings"}
+    with pytest.raises(StoreError, match="was made with other regions, region filters, folding or seed than"):
+        Store.open(tmp_path / "store", expect=silent)
+    texts = Pipeline.from_config(laclip.config.as_dict(), ["encoder.context_length=9"])
+    Store.open(tmp_path / "store", expect=texts.identity())  # a setting of texts alone
     bfan = Pipeline.from_config(scan.config.as_dict(), ["filters=[{name: bfan_focal, mode: prob}]"])
     build_index(scan, sources_of(scan), tmp_path / "regions")
     Store.open(tmp_path / "regions", expect=bfan.identity())  # the same regions, compared in another way

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from heritage_align.errors import StoreError
 from heritage_align.ops import Ragged
 from heritage_align.store.mapping import MappedTensors
+from heritage_align.store.pages import PageBudget
 from heritage_align.store.reader import Blocks
 from heritage_align.store.shard import Shard, read_shard, write_shard
 from heritage_align.types import ImageFeatures
@@ -69,12 +70,12 @@ def resident_file_pages() -> int:
 
 @linux
 def test_a_pass_over_all_blocks_keeps_few_resident(tmp_path: Path) -> None:
-    blocks = Blocks(large_shards(tmp_path, 24), "global")
+    blocks = Blocks(large_shards(tmp_path, 24), "global", PageBudget(8 * 2**20))
     before, most = resident_file_pages(), 0
     for number, block in enumerate(blocks):
         assert float(block.min()) == float(block.max()) == number
         most = max(most, resident_file_pages() - before)
-    # 24 blocks are 48 MiB; five of them, and the headers of their files, are some 11 MiB.
+    # 24 blocks are 48 MiB; the budget of four, the one in use, and the headers of their files are some 11 MiB.
     assert most < 16 * 2**20
 
 
@@ -87,7 +88,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 
 
 def test_blocks_are_a_sequence(tmp_path: Path) -> None:
-    blocks = Blocks(large_shards(tmp_path, 3), "global")
+    blocks = Blocks(large_shards(tmp_path, 3), "global", PageBudget(2**30))
     assert len(blocks) == 3
     assert [int(block[0, 0]) for block in blocks] == [0, 1, 2]
     assert [int(block[0, 0]) for block in blocks[1:]] == [1, 2]

@@ -31,7 +31,7 @@ SPECS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[str, ...]]] = {
     "Focal": ("filter", "Plain", (), ("attention",)),
     "Fragmenter": ("fragmenter", "Plain", (), ("fragments",)),
     "Cosine": ("similarity", "Plain", ("image.global", "text.global"), ("folds",)),
-    "Late": ("similarity", "Plain", ("image.regions", "text.fragments", "keep?"), ()),
+    "Late": ("similarity", "Plain", ("image.regions", "text.fragments", "keep?"), ("in_place",)),
     "Index": ("index", "Plain", (), ()),
     "Dataset": ("dataset", "Plain", (), ()),
     "Trainer": ("trainer", "Training", (), ()),
@@ -176,6 +176,9 @@ FAULTS = [
     wrong("check_fold", "Cosine", "FoldsNearly", "fold() @ texts, against score()"),
     wrong("check_fold", "Cosine", "FoldsNever", "outputs say 'folds'"),
     wrong("check_fold", "Cosine", "Cosine", "do not say 'folds'", outputs=()),
+    wrong(
+        "check_in_place", "Cosine", "LooksAtAll", "that no candidate asks for hold NaN", outputs=("folds", "in_place")
+    ),
     wrong("check_inputs_are_left_alone", "Cosine", "Normalises", "changes the features"),
     wrong("check_responses", "Late", "RespondsSideways", "shape (3, 2), expected (2, 3)"),
     wrong("check_responses", "Late", "RespondsAnyway", "without regions returned"),

@@ -42,7 +42,7 @@ FEATURES = {
             "keep",
             "attention",
         ),
-        ("folds",),
+        ("folds", "in_place"),
     ),
     "index": ((), ()),
     "dataset": ((), ()),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.ops import Ragged, triangular_factor
-from heritage_align.planning import gives, needs
+from heritage_align.planning import gives, needs, scores_in_place
 from heritage_align.protocols import Similarity
 from heritage_align.testing import samples
 from heritage_align.testing.case import Case
@@ -98,6 +98,28 @@ def check_candidates(case: Case) -> None:
     expect_close(scores, wanted, "score() of candidates, against the same pairs of all")
     none = built.score(images, texts, candidates[:, :0])
     expect(none.shape == (3, 0), f"score() of no candidates has shape {tuple(none.shape)}, expected (3, 0)")
+
+
+@check("similarity")
+def check_in_place(case: Case) -> None:
+    """A similarity that scores in place is handed a whole shard or store; only what candidates ask for may count."""
+    if not scores_in_place(case.component):
+        raise SkipTest("does not say that it scores in place")
+    images, texts = _features(case)
+    built: Similarity = case.build()
+    candidates = torch.tensor([[3, 0], [0, 3], [3, -1]])
+    expected = built.score(images, texts, candidates)
+    assert images.regions is not None
+    bounds = images.regions.offsets.tolist()
+    values, whole = images.regions.values.clone(), images.global_features.clone()
+    values[bounds[1] : bounds[3]] = torch.nan
+    whole[1:3] = torch.nan
+    damaged = replace(images, global_features=whole, regions=Ragged(values, images.regions.offsets))
+    scores = built.score(damaged, texts, candidates)
+    expect_close(scores, expected, "scores where images that no candidate asks for hold NaN, against those without")
+    if "image.global" not in _wanted(case):
+        bare = replace(images, global_features=whole[:0])
+        expect_close(built.score(bare, texts, candidates), expected, "scores without the global features")
 
 
 @check("similarity")

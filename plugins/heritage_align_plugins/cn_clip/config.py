@@ -21,6 +21,9 @@ RANDOM = "random"
 RecipeName = Literal["plain", "clearclip", "naclip"]
 
 
+TEXT_SETTINGS = ("context_length",)
+
+
 class CnClipConfig(ComponentConfig):
     """A Chinese-CLIP model, its weights, and how its patch features are taken."""
 
@@ -79,9 +82,11 @@ class CnClipConfig(ComponentConfig):
         named = {"model": model_file(self.model), "checkpoint": weights}
         files = {key: path for key, path in named.items() if path is not None}
         if "model" in files and not files["model"].is_file():
-            return Facts(files=files)
+            return Facts(files=files, text_settings=TEXT_SETTINGS)
         architecture = self.architecture()
         if self.image_size is not None:
             architecture = architecture.at(self.image_size)
         patches = ("patches",) if architecture.patch_grid else ()
-        return Facts(dim=architecture.embed_dim, outputs=("global", "texts", *patches), files=files)
+        return Facts(
+            dim=architecture.embed_dim, outputs=("global", "texts", *patches), files=files, text_settings=TEXT_SETTINGS
+        )

@@ -18,7 +18,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:GlobalConfig",
             summary="cosine of the whole image and the whole text (CLIP)",
             inputs=("image.global", "text.global"),
-            outputs=("folds",),
+            outputs=("folds", "in_place"),
         ),
         ComponentSpec(
             "similarity",
@@ -27,6 +27,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:ScanConfig",
             summary="stacked cross attention over regions and fragments (SCAN; BFAN with the bfan_focal filter)",
             inputs=("image.regions", "text.fragments", "keep?", "attention?", "image.factor?"),
+            outputs=("in_place",),
         ),
         ComponentSpec(
             "similarity",
@@ -35,7 +36,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:LaclipConfig",
             summary="regions weighted by the image (LACLIP, WCA: folds) or by the text (one kernel pass)",
             inputs=("image.global", "image.regions", "text.global", "keep?"),
-            outputs=("folds",),
+            outputs=("folds", "in_place"),
         ),
         ComponentSpec(
             "similarity",
@@ -44,6 +45,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:LateInteractionConfig",
             summary="every fragment takes its best region (MaxSim)",
             inputs=("image.regions", "text.fragments", "keep?"),
+            outputs=("in_place",),
         ),
         ComponentSpec(
             "similarity",

@@ -65,7 +65,7 @@ class LaclipConfig(ComponentConfig):
         return self
 
     def facts(self) -> Facts:
-        return Facts(outputs=("folds",) if self.conditioning == "image" else ())
+        return Facts(outputs=("folds", "in_place") if self.conditioning == "image" else ("in_place",))
 
 
 class LateInteractionConfig(ComponentConfig):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from heritage_align import ops
+from heritage_align.features import candidate_images
 from heritage_align.protocols import BuildContext
 from heritage_align.types import ImageFeatures, TextFeatures
 from heritage_align_plugins.similarities.config import LateInteractionConfig
@@ -21,6 +22,8 @@ class LateInteractionSimilarity:
     def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
         """Return ``(n_images, n_texts)``, or ``(n_texts, k)`` for candidates."""
         fragments = fragments_of(texts)
+        if images.keep is not None:
+            images, candidates = candidate_images(images, candidates)
         scores = ops.maxsim_score(fragments, kept_regions(images), candidates=candidates)
         if self.config.aggregate == "sum":
             return scores

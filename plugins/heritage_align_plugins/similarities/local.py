@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from heritage_align import ops
+from heritage_align.features import candidate_images, dot
 from heritage_align.protocols import BuildContext
 from heritage_align.types import ImageFeatures, TextFeatures
 from heritage_align_plugins.similarities.config import LaclipConfig
 from heritage_align_plugins.similarities.kept import kept_regions, masked_low, regions_of
-from heritage_align_plugins.similarities.whole import dot
 
 _UNIFORM = 1e30
 """Temperature at which the softmax of cosines is 1 / k to the bit: exp(-2 / 1e30) is 1 in fp32."""
@@ -26,7 +26,11 @@ class LaclipSimilarity:
 
     def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
         """Return ``(n_images, n_texts)``, or ``(n_texts, k)`` for candidates."""
-        folded = images.folded if images.folded is not None else self.fold(images)
+        if images.folded is not None:
+            return dot(images.folded, texts.global_features, candidates)
+        if self.config.conditioning == "image" or images.keep is not None:
+            images, candidates = candidate_images(images, candidates)
+        folded = self.fold(images)
         if folded is not None:
             return dot(folded, texts.global_features, candidates)
         return ops.patch_weighted_score(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from heritage_align.features import dot
 from heritage_align.protocols import BuildContext
 from heritage_align.types import ImageFeatures, TextFeatures
 from heritage_align_plugins.similarities.config import GlobalConfig
@@ -30,12 +30,3 @@ class GlobalSimilarity:
             "similarity 'global' compares whole images; to see which region answers, explain with a recipe that has "
             "regions: laclip, laclip-text, late-interaction, scan or bfan"
         )
-
-
-def dot(vectors: Tensor, queries: Tensor, candidates: Tensor | None) -> Tensor:
-    """Dot products of ``(n_images, dim)`` and ``(n_texts, dim)``: all pairs, or ``(n_texts, k)`` candidates."""
-    vectors, queries = vectors.float(), queries.float()
-    if candidates is None:
-        return vectors @ queries.T
-    scores = torch.einsum("qkd,qd->qk", vectors[candidates.clamp_min(0)], queries)
-    return scores.masked_fill(candidates < 0, float("-inf"))

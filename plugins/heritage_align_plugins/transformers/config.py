@@ -15,6 +15,9 @@ CLIP_LIKE = ("chinese_clip", "clip")
 SIGLIP_LIKE = ("siglip", "siglip2")
 
 
+TEXT_SETTINGS = ("context_length",)
+
+
 class TransformersConfig(ComponentConfig):
     """A model with an image and a text tower, and how pictures are fed to it."""
 
@@ -51,16 +54,16 @@ class TransformersConfig(ComponentConfig):
         """Return what the folder says; of a hub model nothing is known before it is fetched."""
         folder = self.folder()
         if folder is None:
-            return Facts()
+            return Facts(text_settings=TEXT_SETTINGS)
         files = {"model": folder / "config.json"}
         if not files["model"].is_file():
-            return Facts(files=files)
+            return Facts(files=files, text_settings=TEXT_SETTINGS)
         settings = read_json(files["model"])
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
         dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
         known = kind in (*CLIP_LIKE, *SIGLIP_LIKE)
         patches = ("patches",) if known and not self._crops(folder, kind in CLIP_LIKE) else ()
-        return Facts(dim=dim, outputs=("global", "texts", *patches), files=files)
+        return Facts(dim=dim, outputs=("global", "texts", *patches), files=files, text_settings=TEXT_SETTINGS)
 
     def _crops(self, folder: Path, by_default: bool) -> bool:
         """Tell whether the processor cuts borders away, so that patches would not cover the picture."""

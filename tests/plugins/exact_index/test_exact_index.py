@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from heritage_align_plugins.exact_index.config import ExactIndexConfig
-from heritage_align_plugins.exact_index.index import ExactIndex
+from heritage_align_plugins.exact_index.index import ExactIndex, search_resident
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -34,6 +34,27 @@ def test_blocks_and_ties_change_nothing(sizes: list[int], n_queries: int, k: int
     expected_rows, expected_scores = full(torch.cat(blocks), queries, k)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(rows, expected_rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(0, 60),
+    n_queries=st.integers(0, 4),
+    k=st.integers(1, 70),
+    piece=st.sampled_from([1, 7, 60]),
+    seed=st.integers(0, 2**16),
+)
+def test_a_resident_matrix_is_searched_piece_by_piece(n: int, n_queries: int, k: int, piece: int, seed: int) -> None:
+    # What a GPU does with vectors that it keeps; here on the CPU.
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randint(-1, 2, (n, 3), generator=generator).half()
+    queries = torch.randint(-1, 2, (n_queries, 3), generator=generator).float()
+    rows, scores = search_resident(vectors, queries, k, piece * 4 * (3 + 4 * max(1, n_queries)))
+    expected_rows, expected_scores = full(vectors, queries, k)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
+    with pytest.raises(ValueError, match=r"blocks\[0\]: expected \(n, 3\) as the queries, got"):
+        search_resident(vectors[:, :2], queries, k, 100)
 
 
 def test_tiles_panels_and_batches_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

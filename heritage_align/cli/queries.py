@@ -1,0 +1,154 @@
+"""Many queries, one a line, and their answers, one a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO
+
+from heritage_align.errors import DataError
+
+if TYPE_CHECKING:
+    from heritage_align.search import Searcher
+    from heritage_align.types import Hit, TextItem
+
+BATCH = 256
+"""Queries answered together at most: a chunk of the store is then read once for all of them."""
+READ_BYTES = 2**16
+SUFFIXES = (".jsonl", ".trec")
+
+
+def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int | None, candidates: int | None) -> int:
+    """Answer the queries of a file or of standard input, as they come; returns how many there were.
+
+    Args:
+        searcher: answers.
+        source: a file, or ``-`` for standard input.
+        out: ``.jsonl`` or ``.trec``, there when all is answered; standard output, as JSON lines, where None.
+        top_k: answers a query.
+        candidates: images handed to the full similarity.
+
+    Raises:
+        DataError: a file that cannot be read or written, a line that is not UTF-8, an id that occurs twice, no query.
+    """
+    from heritage_align.runs import to_trec
+    from heritage_align.types import Run
+
+    count = 0
+    if out is not None and out.suffix.lower() == ".trec":
+        run = Run((), [], [], tag=searcher.pipeline.config.name)
+        for items in batches_of_queries(source):
+            part = searcher.search(items, top_k=top_k, candidates=candidates)
+            run = Run(run.query_ids + part.query_ids, run.ids + part.ids, run.scores + part.scores, tag=part.tag)
+            count += len(items)
+        _refuse_none(count, source)
+        to_trec(run, out)
+        return count
+    with _lines_to(out) as stream:
+        for items in batches_of_queries(source):
+            for item, hits in zip(items, searcher.hits(items, top_k=top_k, candidates=candidates)):
+                stream.write(_record(item, hits))
+            stream.flush()
+            count += len(items)
+        _refuse_none(count, source)
+    return count
+
+
+def batches_of_queries(source: str) -> Iterator[list[TextItem]]:
+    """Yield queries as soon as their lines are there: a program may write one and wait for its answer.
+
+    A line is a text, or an id, a tab and a text; without an id the line's number is one. Blank lines are passed over.
+    """
+    seen: set[str] = set()
+    with _opened(source) as stream:
+        for lines in _batches_of_lines(stream):
+            items = []
+            for number, line in lines:
+                item = _query(line, number, source)
+                if item is None:
+                    continue
+                if item.id in seen:
+                    raise DataError(f"{_named(source)}:{number}: query id {item.id!r} occurs twice")
+                seen.add(item.id)
+                items.append(item)
+            for start in range(0, len(items), BATCH):
+                yield items[start : start + BATCH]
+
+
+def _query(line: bytes, number: int, source: str) -> TextItem | None:
+    from heritage_align.types import TextItem
+
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{_named(source)}:{number}: is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
+        ) from None
+    if not text.strip():
+        return None
+    identifier, tab, rest = text.partition("\t")
+    if not tab:
+        return TextItem(str(number), text)
+    if not identifier.strip() or not rest.strip():
+        raise DataError(f"{_named(source)}:{number}: expected a text, or an id, a tab and a text; got {text!r}")
+    return TextItem(identifier.strip(), rest)
+
+
+def _batches_of_lines(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the whole lines that can be had without waiting, numbered from 1."""
+    number, rest = 0, b""
+    read = getattr(stream, "read1", stream.read)
+    while chunk := read(READ_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield list(enumerate(lines, number + 1))
+            number += len(lines)
+    if rest:
+        yield [(number + 1, rest)]
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    if source == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(source).open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _lines_to(out: Path | None) -> Iterator[IO[str]]:
+    """Open standard output, or a file that appears under its name when all is written."""
+    if out is None:
+        yield sys.stdout
+        return
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        temporary.replace(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _record(item: TextItem, hits: Sequence[Hit]) -> str:
+    record = {"id": item.id, "query": item.text, "hits": [hit.asdict() for hit in hits]}
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _refuse_none(count: int, source: str) -> None:
+    if not count:
+        raise DataError(f"{_named(source)}: holds no query")
+
+
+def _named(source: str) -> str:
+    return "standard input" if source == "-" else source

@@ -1,0 +1,95 @@
+"""What made features: digests that tell stores and caches apart, and the setting in which two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from heritage_align.config import Component
+from heritage_align.document import set_at
+from heritage_align.planning import gives
+from heritage_align.protocols import Encoder, FeatureReader
+
+if TYPE_CHECKING:
+    from heritage_align.pipeline import Pipeline
+
+
+def digest_of(parts: Mapping[str, Any]) -> str:
+    """Return the sha256 of a JSON-ready mapping, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def shaping_settings(pipeline: Pipeline) -> dict[str, Any]:
+    """Return every setting that shapes the features of images before any score: encoder, regions, mask, seed.
+
+    Settings of the encoder that shape texts alone (`Facts.text_settings`) are not among them.
+    """
+    config, proposer = pipeline.config, pipeline.proposer
+    return {
+        "encoder": _weights_and_settings(pipeline.encoder, config.encoder, texts=False),
+        "proposer": config.proposer.as_dict() if config.proposer else None,
+        "read": proposer.fingerprint() if isinstance(proposer, FeatureReader) else None,
+        "filters": [component.as_dict() for component in config.filters if "keep" in gives(component)],
+        "seed": config.runtime.seed,
+    }
+
+
+def text_settings(pipeline: Pipeline) -> dict[str, Any]:
+    """Return every setting that shapes the features of texts: text encoder and fragmenter."""
+    config, fragmenter = pipeline.config, pipeline.config.fragmenter
+    return {
+        "encoder": _weights_and_settings(pipeline.text_encoder, config.text_encoder or config.encoder, texts=True),
+        "fragmenter": fragmenter.as_dict() if fragmenter else None,
+    }
+
+
+def folding_settings(similarity: Component) -> dict[str, Any] | None:
+    """Return the settings of a similarity that folds, whose vectors a store keeps; None for another."""
+    return similarity.as_dict() if _folds(similarity) else None
+
+
+def differences(have: Mapping[str, Any], want: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield ``(place, value there, value here)`` where two nested settings differ; a missing value is None."""
+    for place in sorted({**dict(_leaves(have)), **dict(_leaves(want))}):
+        there, here = dict(_leaves(have)).get(place), dict(_leaves(want)).get(place)
+        if there != here:
+            yield place, there, here
+
+
+def _folds(similarity: Component) -> bool:
+    if similarity.nested:
+        return all(_folds(inner) for inner in similarity.nested.values())
+    return "folds" in gives(similarity)
+
+
+def _weights_and_settings(encoder: Encoder, component: Component, *, texts: bool) -> dict[str, Any]:
+    """Return what shapes an encoder's vectors: its fingerprint, and settings such as the recipe for patches.
+
+    The place of a file does not: the same weights in another folder have the same fingerprint.
+    """
+    settings = component.as_dict() if texts else _image_settings(component)
+    files = component.settings.facts().files
+    return {
+        "fingerprint": encoder.fingerprint(),
+        "settings": {key: value for key, value in settings.items() if key not in files},
+    }
+
+
+def _image_settings(component: Component) -> dict[str, Any]:
+    settings = component.as_dict()
+    for place, inner in component.nested.items():
+        set_at(settings, place, _image_settings(inner))
+    return {key: value for key, value in settings.items() if key not in component.settings.facts().text_settings}
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}.{number}")
+    elif place:
+        yield place, value

@@ -1,0 +1,160 @@
+"""Score candidates of a store: one interface, and the implementations for where the features lie."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from heritage_align.errors import StoreError
+from heritage_align.features import dot
+from heritage_align.pipeline import Pipeline
+from heritage_align.planning import needs
+from heritage_align.store import Store
+from heritage_align.types import TextFeatures
+
+GATHERED_BYTES = 2**29
+"""Regions copied at once where a similarity does not score in place: the bound of a rerank's memory."""
+PICKED_BYTES = 2**26
+"""fp32 vectors copied at once for dot products."""
+
+
+class CandidateScorer(Protocol):
+    """Scores rows of a store."""
+
+    def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
+        """Return fp32 ``(n_texts, k)`` on some device.
+
+        Args:
+            texts: features of the queries.
+            rows: ``(n_texts, k)`` int64 rows of the store, on any device; -1 scores -inf.
+        """
+
+    def score_all(self, texts: TextFeatures) -> Tensor:
+        """Return fp32 ``(n_images, n_texts)`` on the CPU."""
+
+
+class FoldedScorer:
+    """Scores of a similarity that folds: dot products with one stored vector an image; no region is read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._name = "folded" if store.manifest.folded == "stored" else "global"
+
+    def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
+        """Return ``(n_texts, k)``; see `CandidateScorer`."""
+        rows, queries = rows.to("cpu", torch.int64), texts.global_features.cpu()
+        scores = torch.full(rows.shape, -torch.inf)
+        # A fixed number of queries at once, so that a score does not depend on how many are asked together.
+        step = max(1, PICKED_BYTES // (4 * self._store.manifest.dim * max(1, rows.shape[1])))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            needed, place = rows[part].clamp_min(0).unique(return_inverse=True)
+            vectors = self._store.vectors(self._name, needed)
+            scores[part] = dot(vectors, queries[part], torch.where(rows[part] < 0, -1, place))
+        return scores
+
+    def score_all(self, texts: TextFeatures) -> Tensor:
+        """Return ``(n_images, n_texts)``; see `CandidateScorer`."""
+        queries = texts.global_features.cpu()
+        return torch.cat([dot(block, queries, None) for block in self._store.blocks(self._name)])
+
+
+class MappedScorer:
+    """Scores of a similarity that works in place: one call a shard on its mapped regions, nothing is copied."""
+
+    def __init__(self, pipeline: Pipeline, store: Store) -> None:
+        self._pipeline, self._store = pipeline, store
+        self._wholes = "image.global" in needs(pipeline.config.similarity)
+
+    def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
+        """Return ``(n_texts, k)``; see `CandidateScorer`."""
+        # In ascending order the candidates of a shard lie side by side, and those of -1 before all others.
+        ordered, order = rows.to("cpu", torch.int64).sort(dim=1)
+        starts = self._store.starts
+        bounds = torch.searchsorted(ordered, starts.expand(len(ordered), -1).contiguous())
+        asked = (bounds[:, 1:] > bounds[:, :-1]).any(0).nonzero().flatten().tolist()
+        sorted_scores = torch.full(ordered.shape, -torch.inf)
+        for number in asked:
+            images = self._store.shard_features(number, wholes=self._wholes)
+            first, last = bounds[:, number], bounds[:, number + 1]
+            if len(ordered) == 1:
+                here = slice(int(first), int(last))
+                local = ordered[:, here] - starts[number]
+                sorted_scores[:, here] = self._pipeline.score(images, texts, local)
+                continue
+            places = first[:, None] + torch.arange(int((last - first).max()))
+            inside = places < last[:, None]
+            places.clamp_max_(ordered.shape[1] - 1)
+            local = torch.where(inside, ordered.gather(1, places) - starts[number], -1)
+            part = self._pipeline.score(images, texts, local)
+            queries = torch.arange(len(ordered))[:, None].expand_as(places)
+            sorted_scores[queries[inside], places[inside]] = part[inside]
+        return torch.empty_like(sorted_scores).scatter_(1, order, sorted_scores)
+
+    def score_all(self, texts: TextFeatures) -> Tensor:
+        """Return ``(n_images, n_texts)``; see `CandidateScorer`."""
+        shards = (
+            self._store.shard_features(number, wholes=self._wholes) for number in range(len(self._store.starts) - 1)
+        )
+        return torch.cat([self._pipeline.score(images, texts) for images in shards])
+
+
+class GatheredScorer:
+    """Scores of any similarity: copies the candidates' features, each once however many queries ask for it."""
+
+    def __init__(self, pipeline: Pipeline, store: Store) -> None:
+        self._pipeline, self._store = pipeline, store
+
+    def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
+        """Return ``(n_texts, k)``; see `CandidateScorer`."""
+        rows = rows.to("cpu", torch.int64)
+        device = texts.global_features.device
+        scores = torch.full(rows.shape, -torch.inf)
+        for chunk in chunks_of(self._store, rows[rows >= 0].unique(), GATHERED_BYTES):
+            place = places_in(chunk, rows)
+            part = self._pipeline.score(self._store.gather(chunk, device), texts, place.to(device)).float().cpu()
+            scores = torch.where(place >= 0, part, scores)
+        return scores
+
+    def score_all(self, texts: TextFeatures) -> Tensor:
+        """Return ``(n_images, n_texts)``; see `CandidateScorer`."""
+        device = texts.global_features.device
+        chunks = chunks_of(self._store, torch.arange(len(self._store)), GATHERED_BYTES)
+        return torch.cat(
+            [self._pipeline.score(self._store.gather(rows, device), texts).float().cpu() for rows in chunks]
+        )
+
+
+def chunks_of(store: Store, rows: Tensor, nbytes: int) -> list[Tensor]:
+    """Cut ascending rows into runs whose regions take at most `nbytes`, or one image where that is more."""
+    if not len(rows):
+        return []
+    ends = store.region_bytes(rows).cumsum(0)
+    cuts, start = [], 0
+    while start < len(rows):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(torch.searchsorted(ends, before + nbytes, right=True)))
+        cuts.append(rows[start:stop])
+        start = stop
+    return cuts
+
+
+def places_in(chunk: Tensor, rows: Tensor) -> Tensor:
+    """Return where each of `rows` stands in the ascending `chunk`, -1 for those outside of it."""
+    place = torch.searchsorted(chunk, rows).clamp_max(len(chunk) - 1)
+    return torch.where(chunk[place] == rows, place, -1)
+
+
+def refuse_not_finite(store: Store, rows: Tensor, scores: Tensor) -> None:
+    """Raise StoreError, naming image and shard, if a score is NaN or positive infinity: its features are damaged."""
+    if bool((scores < torch.inf).all()):
+        return
+    at = (~(scores < torch.inf)).nonzero()[0].tolist()
+    row = int(rows[tuple(at)])
+    number, _ = store.shard_of(row)
+    raise StoreError(
+        f"{store.shard_path(number)}: image {store.ids[row]!r} scores {float(scores[tuple(at)])}: its features are "
+        f"damaged, or the query's are not finite; look with heritage-align index verify {store.path}"
+    )

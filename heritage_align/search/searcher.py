@@ -1,0 +1,343 @@
+"""A searcher: a pipeline and an open store that answer many queries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from heritage_align.errors import DataError, StoreError
+from heritage_align.features import one_image, one_text
+from heritage_align.pipeline import Pipeline
+from heritage_align.planning import scores_in_place, takes_features
+from heritage_align.search.device import DeviceScorer, ResidentVectors, memory_for
+from heritage_align.search.scoring import CandidateScorer, FoldedScorer, GatheredScorer, MappedScorer, refuse_not_finite
+from heritage_align.store import Store
+from heritage_align.types import Hit, ImageFeatures, Run, TextFeatures, TextItem
+
+Progress = Callable[[int, int], object]
+RegionAnswer = tuple[str, tuple[float, float, float, float], float]
+
+
+class Searcher:
+    """Answers queries from a store, many or one at a time, from any number of threads.
+
+    On the CPU regions are scored where they lie in the store's mapped files. On a GPU as much of the store as
+    `runtime.device_memory` allows stays there, and the rest passes through it. Scores are those of
+    `Pipeline.score` on the same features: to the bit on the CPU, within the kernels' tolerance on a GPU.
+
+    A store that is rebuilt, cut or deleted underneath raises StoreError that names it.
+
+    Example:
+        >>> with Searcher.open(pipeline, "store") as searcher:  # doctest: +SKIP
+        ...     searcher.search([TextItem("q", "蓝地缠枝莲纹")]).hits("q")[0].id
+        'p7.jpg'
+
+    Attributes:
+        pipeline: of the configuration that the store was made with, or one that differs only in how it compares.
+        store: the features.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, store: Store, *, resident: bool = True, progress: Progress | None = None
+    ) -> None:
+        """Get ready; on a GPU, unless `resident` is False, this uploads the store.
+
+        Args:
+            pipeline: encodes queries and scores.
+            store: opened with ``expect=pipeline.identity()``.
+            resident: whether a GPU keeps the store; for a handful of queries the upload does not pay.
+            progress: called with bytes uploaded since the last call, and bytes in all.
+        """
+        self.pipeline = pipeline
+        self.store = store
+        self._first_stage = "folded" if store.manifest.folded == "stored" else "global"
+        device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
+        budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
+        self._vectors = ResidentVectors(store, device, budget, [self._first_stage])
+        self._scorer: CandidateScorer
+        if store.exact_first_stage:
+            self._scorer = FoldedScorer(store)
+        elif not in_place:
+            self._scorer = GatheredScorer(pipeline, store)
+        elif device.type == "cpu":
+            self._scorer = MappedScorer(pipeline, store)
+        else:
+            self._scorer = DeviceScorer(pipeline, store, self._vectors, budget - self._vectors.nbytes, progress)
+
+    @classmethod
+    def open(
+        cls, pipeline: Pipeline, path: str | Path, *, resident: bool = True, progress: Progress | None = None
+    ) -> Searcher:
+        """Open a store and a searcher of it; raises StoreError for one that another configuration made."""
+        memory = pipeline.config.runtime.host_memory
+        store = Store.open(path, expect=pipeline.identity(), host_memory=memory)
+        return cls(pipeline, store, resident=resident, progress=progress)
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give memory back: pages of the store's files, and what of it a GPU keeps."""
+        self.store.close()
+        self._vectors.clear()
+        if isinstance(self._scorer, DeviceScorer):
+            self._scorer.clear()
+
+    def search(self, items: Sequence[TextItem], *, top_k: int | None = None, candidates: int | None = None) -> Run:
+        """Answer text queries.
+
+        Where the similarity folds (global, LACLIP, WCA) the first stage is the exact answer. Else it picks
+        `candidates` images by the global cosine, and the full similarity ranks these.
+
+        Args:
+            items: queries; their phrases, if they have any, are used by `annotated` fragments.
+            top_k: answers a query; `search.top_k` of the configuration by default. A smaller store gives fewer.
+            candidates: images handed to the full similarity; `search.candidates` by default, at least `top_k`.
+
+        Raises:
+            DataError: no query, a blank one, or a number below 1.
+            StoreError: the store holds no images, is damaged, or was changed since it was opened.
+        """
+        texts, rows, scores = self._search(items, top_k, candidates)
+        return self._run(texts.ids, rows, scores)
+
+    def hits(
+        self, items: Sequence[TextItem], *, top_k: int | None = None, candidates: int | None = None
+    ) -> list[list[Hit]]:
+        """Answer text queries as `search` does, each hit with the best region of every phrase where there are regions.
+
+        Raises:
+            DataError, StoreError: as `search`.
+        """
+        texts, rows, scores = self._search(items, top_k, candidates)
+        ids = [str(number) for number in range(len(items))]  # of the places: two queries may have one id
+        run = self._run(tuple(ids), rows, scores)
+        if self.pipeline.proposer is None or not self.store.has_regions:
+            return [run.hits(number) for number in ids]
+        return [
+            [replace(hit, regions=answer) for hit, answer in zip(run.hits(number), answers)]
+            for number, answers in zip(ids, self.regions(rows, texts, items))
+        ]
+
+    def regions(
+        self, rows: Tensor, texts: TextFeatures, items: Sequence[TextItem]
+    ) -> list[list[tuple[RegionAnswer, ...]]]:
+        """Say which region of an image answers which phrase of a text.
+
+        Args:
+            rows: ``(n_texts, k)`` int64 rows of the store; each image is read once.
+            texts: features of the queries.
+            items: the queries.
+
+        Returns:
+            For every text and row ``(phrase, (x0, y0, x1, y1), score)`` a phrase, boxes as fractions of width and
+            height; none for an image without regions.
+        """
+        images = self._images_at(rows)
+        with torch.inference_mode():
+            return [
+                [self._answers(images[row], one_text(texts, place), item) for row in line]
+                for place, (item, line) in enumerate(zip(items, rows.tolist()))
+            ]
+
+    def search_images(self, images: Sequence[Image], ids: Sequence[str], *, top_k: int | None = None) -> Run:
+        """Answer image queries with similar images: the cosine of the whole images' vectors.
+
+        A picture that is in the store itself comes first, with a cosine of 1 but for the rounding of the storage.
+
+        Args:
+            images: upright RGB pictures.
+            ids: names of the queries, by which features that were computed before are looked up.
+            top_k: answers a query; `search.top_k` by default.
+
+        Raises:
+            DataError: no query, or `top_k` below 1.
+            StoreError: the store holds no images, is damaged, or was changed since it was opened.
+        """
+        pipeline = self.pipeline
+        top_k = pipeline.config.search.top_k if top_k is None else top_k
+        self._check(top_k, top_k)
+        if not images:
+            raise DataError("search: there is no query")
+        with torch.inference_mode():
+            if takes_features(pipeline.config):
+                vectors = pipeline.encode_images(images, ids).global_features
+            else:
+                pixels = torch.stack([pipeline.encoder.prepare(image) for image in images])
+                vectors = pipeline.encoder.encode_pixels(pixels).global_features
+            rows, scores = pipeline.index.search(self._vectors.blocks("global"), vectors, top_k)
+        rows, scores = rows.cpu(), scores.cpu()
+        refuse_not_finite(self.store, rows, scores)
+        return self._run(tuple(ids), rows, scores)
+
+    def rerank(self, run: Run, items: Sequence[TextItem] | Mapping[str, TextItem]) -> Run:
+        """Rescore every query's candidates of a run, for example one that was read from TREC.
+
+        Args:
+            run: candidates; equal new scores keep their order.
+            items: the queries of the run, by id or in any order.
+
+        Raises:
+            DataError: a query of the run has no text, or a candidate occurs twice.
+            StoreError: a candidate is not in the store, the store is damaged or was changed since it was opened.
+        """
+        texts = dict(items) if isinstance(items, Mapping) else {item.id: item for item in items}
+        unknown = [query for query in run.query_ids if query not in texts]
+        if unknown:
+            raise DataError(
+                f"rerank: {len(unknown)} of {len(run.query_ids)} queries of the run have no text, "
+                f"the first: {', '.join(map(repr, unknown[:3]))}"
+            )
+        for query, candidates in zip(run.query_ids, run.ids):
+            if len(set(candidates)) != len(candidates):
+                raise DataError(f"rerank: query {query!r} has a candidate twice")
+        if not run.query_ids:
+            return run
+        start = time.perf_counter()
+        lengths = [len(candidates) for candidates in run.ids]
+        rows = torch.full((len(lengths), max(lengths)), -1, dtype=torch.int64)
+        for line, candidates in enumerate(run.ids):
+            rows[line, : len(candidates)] = torch.tensor([self.store.row(i) for i in candidates], dtype=torch.int64)
+        features = self.pipeline.encode_texts([texts[query] for query in run.query_ids])
+        rows, scores = _best(self.score(features, rows), rows, max(lengths))
+        # Missing candidates score -inf and so come last; every line is cut to its own length.
+        ids = [[self.store.ids[row] for row in line[:n]] for line, n in zip(rows.tolist(), lengths)]
+        values = [line[:n] for line, n in zip(scores.tolist(), lengths)]
+        self.pipeline.finished("rerank", len(run.query_ids), time.perf_counter() - start)
+        return Run(run.query_ids, ids, values, tag=self.pipeline.config.name)
+
+    def rank(self, query: str | TextItem, candidates: Sequence[str], top_k: int | None = None) -> list[Hit]:
+        """Rank candidate images for one query, best first; ties keep the order of the candidates.
+
+        Args:
+            query: a text, or an item with annotated phrases.
+            candidates: image ids of the store.
+            top_k: how many to return; all by default.
+
+        Example:
+            >>> searcher.rank("蓝地缠枝莲纹", ["a.jpg", "b.jpg"])[0].id  # doctest: +SKIP
+            'b.jpg'
+
+        Raises:
+            DataError: the query is blank, a candidate occurs twice, or `top_k` is below 1.
+            StoreError: as `rerank`.
+        """
+        if top_k is not None and top_k < 1:
+            raise DataError(f"rank: top_k is {top_k}, expected at least 1")
+        item = query if isinstance(query, TextItem) else TextItem("query", query)
+        if not candidates:
+            return []
+        ranked = self.rerank(Run((item.id,), [list(candidates)], [[0.0] * len(candidates)]), [item])
+        return ranked.hits(item.id)[:top_k]
+
+    def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
+        """Score candidates by their rows.
+
+        Args:
+            texts: features of the queries (`Pipeline.encode_texts`).
+            rows: ``(n_texts, k)`` int64 rows of the store, -1 for none.
+
+        Returns:
+            fp32 ``(n_texts, k)`` on the CPU, -inf for none.
+
+        Raises:
+            ValueError: a row is not in the store, or the shape does not fit.
+            StoreError: the store is damaged or was changed since it was opened.
+        """
+        if rows.ndim != 2 or len(rows) != len(texts):
+            raise ValueError(f"rows: expected ({len(texts)}, k), got {tuple(rows.shape)}")
+        if rows.numel() and (int(rows.min()) < -1 or int(rows.max()) >= len(self.store)):
+            raise ValueError(
+                f"rows: expected rows of 0..{len(self.store) - 1}, or -1; got {int(rows.min())}..{int(rows.max())}"
+            )
+        self.store.check()
+        with torch.inference_mode():
+            scores = self._scorer.score(texts, rows).float().cpu()
+        refuse_not_finite(self.store, rows, scores)
+        return scores
+
+    def score_all(self, texts: TextFeatures) -> Tensor:
+        """Return fp32 ``(n_images, n_texts)``, the full similarity of every image of the store with every text.
+
+        Raises:
+            StoreError: the store is damaged or was changed since it was opened.
+        """
+        self.store.check()
+        with torch.inference_mode():
+            scores = self._scorer.score_all(texts)
+        refuse_not_finite(self.store, torch.arange(len(scores))[:, None].expand_as(scores), scores)
+        return scores
+
+    def _search(
+        self, items: Sequence[TextItem], top_k: int | None, candidates: int | None
+    ) -> tuple[TextFeatures, Tensor, Tensor]:
+        settings = self.pipeline.config.search
+        top_k = settings.top_k if top_k is None else top_k
+        candidates = settings.candidates if candidates is None else candidates
+        self._check(top_k, candidates)
+        if not items:
+            raise DataError("search: there is no query")
+        start = time.perf_counter()
+        texts = self.pipeline.encode_texts(items)
+        exact = self.store.exact_first_stage
+        with torch.inference_mode():
+            depth = top_k if exact else max(candidates, top_k)
+            rows, scores = self.pipeline.index.search(
+                self._vectors.blocks(self._first_stage), texts.global_features, depth
+            )
+            if not exact:
+                rows, scores = _best(self._scorer.score(texts, rows), rows, top_k)
+        rows, scores = rows.cpu(), scores.cpu()
+        refuse_not_finite(self.store, rows, scores)
+        self.pipeline.finished("search", len(items), time.perf_counter() - start)
+        return texts, rows, scores
+
+    def _check(self, top_k: int, candidates: int) -> None:
+        for name, value in (("top_k", top_k), ("candidates", candidates)):
+            if value < 1:
+                raise DataError(f"search: {name} is {value}, expected at least 1")
+        if not len(self.store):
+            raise StoreError(f"{self.store.path}: holds no images")
+
+    def _run(self, ids: tuple[str, ...], rows: Tensor, scores: Tensor) -> Run:
+        found = [[self.store.ids[row] for row in line] for line in rows.tolist()]
+        return Run(ids, found, scores.tolist(), tag=self.pipeline.config.name)
+
+    def _images_at(self, rows: Tensor) -> dict[int, ImageFeatures]:
+        """Return the features of the images at `rows`, each once, where the similarity works."""
+        wanted = rows.unique()
+        if self.pipeline.device.type != "cpu":
+            gathered = self.store.gather(wanted, self.pipeline.device)
+            return {row: one_image(gathered, place) for place, row in enumerate(wanted.tolist())}
+        found = {}
+        for row in wanted.tolist():
+            number, place = self.store.shard_of(row)
+            found[row] = one_image(self.store.shard_features(number), place)
+        return found
+
+    def _answers(self, image: ImageFeatures, text: TextFeatures, item: TextItem) -> tuple[RegionAnswer, ...]:
+        if image.regions is None or image.boxes is None or not image.regions.total:
+            return ()
+        responses = self.pipeline.similarity.respond(image, text).float().cpu()
+        phrases = text.phrases[0] if text.phrases and len(responses) == len(text.phrases[0]) else (item.text,)
+        values, best = responses.max(1)
+        boxes = image.boxes.cpu()[best].tolist()
+        return tuple((p, tuple(b), float(v)) for p, b, v in zip(phrases, boxes, values))
+
+
+def _best(scores: Tensor, rows: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Sort candidates by score; ties keep the candidates' order. Returns rows and scores ``(n_texts, top_k)``."""
+    values, order = scores.sort(dim=1, descending=True, stable=True)
+    return rows.to(order.device).gather(1, order)[:, :top_k], values[:, :top_k]

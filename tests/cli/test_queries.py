@@ -1,0 +1,131 @@
+"""Many queries in one start: ids, answers in both forms, a program that waits for each answer, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from heritage_align.cli import cli, queries
+from heritage_align.runs import from_trec
+
+Call = Callable[..., Result]
+QUERIES = "蓝地，白鹤\r\nq-2\ta crane, a peony\n\n鹤"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "queries.txt"
+    path.write_bytes(QUERIES.encode("utf-8-sig"))
+    return path
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_query_gets_what_it_gets_alone(call: Call, scan_file: Path, scan_store: Path, file: Path) -> None:
+    result = call("search", scan_file, "--store", scan_store, "--queries", file, "--top-k", "3")
+    assert result.exit_code == 0, result.output
+    found = records(result.stdout)
+    assert [(record["id"], record["query"]) for record in found] == [
+        ("1", "蓝地，白鹤"),
+        ("q-2", "a crane, a peony"),
+        ("4", "鹤"),
+    ]
+    for record in found:
+        alone = call("search", scan_file, record["query"], "--store", scan_store, "--top-k", "3", "--json")
+        assert record["hits"] == json.loads(alone.stdout)["hits"]
+    assert found[0]["hits"][0]["regions"][0]["phrase"] == "蓝地"
+
+
+def test_answers_go_to_a_file_of_either_form(
+    call: Call, scan_file: Path, scan_store: Path, file: Path, tmp_path: Path
+) -> None:
+    asked = ("search", scan_file, "--store", scan_store, "--queries", file, "--candidates", "10", "--out")
+    for name in ("answers.jsonl", "answers.trec"):
+        assert call(*asked, tmp_path / name).stdout == f"wrote {tmp_path / name}: 3 queries\n"
+    lines, run = records((tmp_path / "answers.jsonl").read_text("utf-8")), from_trec(tmp_path / "answers.trec")
+    assert run.query_ids == tuple(record["id"] for record in lines)
+    assert run.ids == [[hit["id"] for hit in record["hits"]] for record in lines]
+    assert run.scores == [[hit["score"] for hit in record["hits"]] for record in lines]
+    assert sorted(path.name for path in tmp_path.glob("*answers*")) == ["answers.jsonl", "answers.trec"]
+
+
+def test_batches_change_nothing(
+    call: Call, scan_file: Path, scan_store: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("search", scan_file, "--store", scan_store, "--queries", file)
+    together = call(*asked).stdout
+    monkeypatch.setattr(queries, "BATCH", 1)
+    monkeypatch.setattr(queries, "READ_BYTES", 5)  # lines, and characters, are cut by the reads
+    assert call(*asked).stdout == together
+
+
+def test_a_program_gets_an_answer_before_it_asks_again(scan_file: Path, scan_store: Path) -> None:
+    command = [sys.executable, "-m", "heritage_align", "search", str(scan_file), "--store", str(scan_store)]
+    with subprocess.Popen(
+        [*command, "--queries", "-", "--top-k", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number, query in enumerate(["白鹤", "a peony", "蓝地"], start=1):
+            process.stdin.write(query + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())  # would wait for ever if answers waited for more queries
+            assert (answer["id"], answer["query"]) == (str(number), query)
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no query"),
+        (b"\n  \n", "holds no query"),
+        ("鹤\n".encode() + b"\xff\xfe\n", "queries.txt:2: is not UTF-8: byte 0xff at 0"),
+        (b"a\tcrane\nb\tpeony\na\tcloud\n", "queries.txt:3: query id 'a' occurs twice"),
+        (b"\tcrane\n", "queries.txt:1: expected a text, or an id, a tab and a text"),
+        (b"a\t \n", "queries.txt:1: expected a text, or an id, a tab and a text"),
+    ],
+)
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.trec"])
+def test_bad_queries_are_named_and_leave_no_file(
+    call: Call, scan_file: Path, scan_store: Path, tmp_path: Path, content: bytes, message: str, name: str
+) -> None:
+    path = tmp_path / "queries.txt"
+    path.write_bytes(content)
+    result = call("search", scan_file, "--store", scan_store, "--queries", path, "--out", tmp_path / name)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert [found.name for found in tmp_path.iterdir()] == ["queries.txt"]
+
+
+def test_bad_options_are_named(call: Call, scan_file: Path, scan_store: Path, file: Path, tmp_path: Path) -> None:
+    asked = ("search", scan_file, "--store", scan_store)
+    for more, message in (
+        ((), "give a text, --image or --queries, one of the three"),
+        (("鹤", "--queries", file), "give a text, --image or --queries, one of the three"),
+        (("--queries", file, "--phrase", "鹤"), "--phrase is about the phrases of a text"),
+        (("--queries", tmp_path / "none.txt"), "none.txt: cannot be read: No such file"),
+        (("--queries", tmp_path), "cannot be read: Is a directory"),
+        (("--queries", file, "--out", tmp_path / "x.csv"), "its name must end in .jsonl, .trec"),
+        (("鹤", "--out", tmp_path / "x.trec"), "--out: is for the answers to --queries"),
+        (("--queries", file, "--top-k", "0"), "top_k is 0, expected at least 1"),
+    ):
+        result = call(*asked, *more)
+        assert result.exit_code == 2, result.output
+        assert message in result.stderr
+
+
+def test_standard_input_is_named(scan_file: Path, scan_store: Path) -> None:
+    arguments = ["search", str(scan_file), "--store", str(scan_store), "--queries", "-"]
+    result = CliRunner().invoke(cli, arguments, input=b"")
+    assert result.exit_code == 2
+    assert "standard input: holds no query" in result.stderr

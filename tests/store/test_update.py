@@ -1,0 +1,297 @@
+"""A store that lives: what changed is encoded and nothing else, whatever kills the update; readers go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from heritage_align.cli import cli
+from heritage_align.encoding import ImageSource
+from heritage_align.errors import StoreError
+from heritage_align.indexing import build_index
+from heritage_align.pipeline import Pipeline, dataset_sources
+from heritage_align.search import Searcher
+from heritage_align.store import Store, verify
+from heritage_align.store.layout import read_manifest
+from heritage_align.types import TextItem
+from heritage_align.updating import compact, update_index
+
+
+def draw(folder: Path, name: str, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Nine pictures."""
+    folder = tmp_path / "collection"
+    folder.mkdir()
+    for number in range(9):
+        draw(folder, f"p{number}.png", number)
+    return folder
+
+
+@pytest.fixture
+def pipeline(scan: Pipeline, folder: Path) -> Pipeline:
+    return Pipeline.from_config(scan.config.as_dict(), [f"data.folder={folder}"])
+
+
+def sources(pipeline: Pipeline) -> list[ImageSource]:
+    return list(dataset_sources(pipeline.dataset()))
+
+
+class Counted:
+    """Sources that count how often a picture is decoded."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.loaded: list[str] = []
+        self.sources = [ImageSource(s.id, self._loader(s), s.file) for s in sources(pipeline)]
+
+    def _loader(self, source: ImageSource) -> Callable[[], Image.Image]:
+        def load() -> Image.Image:
+            self.loaded.append(source.id)
+            return source.load()
+
+        return load
+
+
+def features_of(store: Store) -> dict[str, tuple[torch.Tensor, ...]]:
+    found = {}
+    for row, image_id in enumerate(store.ids):
+        one = store.gather(torch.tensor([row]))
+        assert one.regions is not None
+        assert one.boxes is not None
+        assert one.factor is not None
+        found[image_id] = (one.global_features, one.regions.values, one.boxes, one.factor)
+    return found
+
+
+def same(found: dict[str, tuple[torch.Tensor, ...]], expected: dict[str, tuple[torch.Tensor, ...]]) -> bool:
+    return found.keys() == expected.keys() and all(
+        torch.equal(a, b) for i in found for a, b in zip(found[i], expected[i], strict=True)
+    )
+
+
+def test_only_what_changed_is_encoded(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    (folder / "p2.png").unlink()
+    draw(folder, "p5.png", 55)
+    draw(folder, "new.png", 77)
+    os.utime(folder / "p7.png")  # another time, the same content
+    counted = Counted(pipeline)
+    report = update_index(pipeline, counted.sources, store)
+    assert (report.changes.added, report.changes.replaced, report.changes.removed) == (
+        ("new.png",),
+        ("p5.png",),
+        ("p2.png",),
+    )
+    assert sorted(counted.loaded) == ["new.png", "p5.png"]
+    assert report.images == 9
+    assert list(verify(store)) == []
+    build_index(pipeline, sources(pipeline), tmp_path / "fresh")
+    updated, fresh = Store.open(store, expect=pipeline.identity()), Store.open(tmp_path / "fresh")
+    assert same(features_of(updated), features_of(fresh))
+    again = Counted(pipeline)
+    assert not update_index(pipeline, again.sources, store).changes
+    assert again.loaded == []
+
+
+def test_compacting_changes_no_feature(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    for seed in (1, 2, 3):
+        draw(folder, f"more{seed}.png", 100 + seed)
+        draw(folder, f"p{seed}.png", 200 + seed)
+        update_index(pipeline, sources(pipeline), store)
+    before, ids = features_of(Store.open(store)), Store.open(store).ids
+    assert len(read_manifest(store).shards) > 4
+    manifest = compact(store)
+    assert [entry.images for entry in manifest.shards] == [4, 4, 4]
+    assert Store.open(store).ids == ids
+    assert same(features_of(Store.open(store)), before)
+    assert list(verify(store)) == []
+    assert {path.name for path in store.glob("shard-*")} == {entry.file for entry in manifest.shards}
+    names = {path.name for path in store.iterdir()}
+    assert compact(store) == manifest
+    assert {path.name for path in store.iterdir()} == names
+
+
+def test_a_searcher_goes_on_with_what_it_opened(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heritage_align.store.reader.CHECK_SECONDS", 0)
+    store, query = tmp_path / "store", [TextItem("q", "缠枝莲，白鹤")]
+    build_index(pipeline, sources(pipeline), store)
+    searcher = Searcher.open(pipeline, store)
+    before = searcher.search(query)
+    draw(folder, "p0.png", 300)
+    (folder / "p8.png").unlink()
+    update_index(pipeline, sources(pipeline), store)
+    assert searcher.search(query) == before
+    assert Searcher.open(pipeline, store).search(query) != before
+    draw(folder, "p1.png", 301)
+    update_index(pipeline, sources(pipeline), store)  # the second one takes away what only the first manifest named
+    with pytest.raises(StoreError, match=r"shard-00000\.safetensors: is gone since the store was opened"):
+        searcher.search(query)
+
+
+def test_bad_pictures_are_tried_again_only_when_they_changed(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    build_index(pipeline, sources(pipeline), store)
+    draw(folder, "p0.png", 400)
+    counted = Counted(pipeline)
+    report = update_index(pipeline, counted.sources, store)
+    assert counted.loaded == ["p0.png"]
+    assert [image_id for image_id, _ in report.skipped] == ["torn.png"]
+    draw(folder, "torn.png", 401)
+    report = update_index(pipeline, sources(pipeline), store)
+    assert report.changes.added == ("torn.png",)
+    assert report.skipped == ()
+    assert "torn.png" in Store.open(store).ids
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_an_update_that_dies_leaves_the_store_and_goes_on(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    before = features_of(Store.open(store))
+    (folder / "p2.png").unlink()
+    for number in range(5):
+        draw(folder, f"new{number}.png", 500 + number)  # two new shards, one rewritten: six writes with both documents
+    real, written = os.replace, 0
+
+    def dies(*arguments: object) -> None:
+        nonlocal written
+        if written == step:
+            raise KeyboardInterrupt
+        written += 1
+        real(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies)
+        patch.setattr(Path, "replace", dies)
+        try:
+            update_index(pipeline, sources(pipeline), store)
+        except KeyboardInterrupt:
+            died = True
+        else:
+            died = False
+    assert died == (step < 5)
+    assert list(verify(store)) == []
+    if step < 4:  # the manifest is the fourth
+        assert same(features_of(Store.open(store)), before)
+    counted = Counted(pipeline)
+    update_index(pipeline, counted.sources, store)
+    assert len(counted.loaded) == (5 if step < 2 else 1 if step < 3 else 0)
+    build_index(pipeline, sources(pipeline), tmp_path / "fresh")
+    assert same(features_of(Store.open(store)), features_of(Store.open(tmp_path / "fresh")))
+    assert build_index(pipeline, sources(pipeline), store).written == 0
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_series_of_changes_is_a_fresh_build(
+    scan: Pipeline, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("series")
+    folder = root / "collection"
+    folder.mkdir()
+    names = [f"p{n}.png" for n in range(7)]
+    for name in names[:4]:
+        draw(folder, name, data.draw(st.integers(0, 3)))
+    pipeline = Pipeline.from_config(scan.config.as_dict(), [f"data.folder={folder}", "store.shard_images=2"])
+    build_index(pipeline, sources(pipeline), root / "store")
+    for _ in range(data.draw(st.integers(1, 3))):
+        for name in data.draw(st.lists(st.sampled_from(names), max_size=4, unique=True)):
+            if (folder / name).exists() and data.draw(st.booleans()):
+                (folder / name).unlink()
+            else:
+                draw(folder, name, data.draw(st.integers(0, 3)))
+        if not list(folder.iterdir()):
+            draw(folder, "p0.png", 9)
+        update_index(pipeline, sources(pipeline), root / "store")
+        if data.draw(st.booleans()):
+            compact(root / "store")
+    build_index(pipeline, sources(pipeline), root / "fresh")
+    assert same(features_of(Store.open(root / "store")), features_of(Store.open(root / "fresh")))
+    assert list(verify(root / "store")) == []
+    shutil.rmtree(root)
+
+
+def test_what_cannot_be_updated_is_named(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(StoreError, match="there is no store"):
+        update_index(pipeline, sources(pipeline), store)
+    build_index(pipeline, sources(pipeline), store)
+    other = Pipeline.from_config(pipeline.config.as_dict(), ["proposer.count=2"])
+    with pytest.raises(StoreError, match=r"was made with proposer\.count: 3 \(the config has 2\)"):
+        update_index(other, sources(other), store)
+    twice = [*sources(pipeline), sources(pipeline)[0]]
+    with pytest.raises(StoreError, match=r"image id 'p0\.png' occurs twice in the collection"):
+        update_index(pipeline, twice, store)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(StoreError, match="none of its pictures is in the collection, which would leave it empty"):
+        update_index(pipeline, [], store)
+    draw(folder, "p0.png", 0)
+    draw(folder, "p1.png", 1)
+    with pytest.raises(StoreError, match=r"another number of pictures: 9 there, 2 now; heritage-align index update"):
+        build_index(pipeline, sources(pipeline), store)
+
+
+def test_a_store_without_contents_says_what_it_cannot_tell(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    with monkeypatch.context() as older:
+        older.setattr("heritage_align.indexing.contents_of", lambda found, _: [None] * len(found))
+        build_index(pipeline, sources(pipeline), store)
+    draw(folder, "p5.png", 55)
+    (folder / "p6.png").unlink()
+    draw(folder, "new.png", 56)
+    report = update_index(pipeline, sources(pipeline), store)
+    assert (report.changes.added, report.changes.replaced, report.changes.removed) == (("new.png",), (), ("p6.png",))
+    assert len(report.changes.unknown) == 8
+
+
+def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(cli, ["index", *map(str, arguments)])
+        assert result.exit_code in (0, 2), result.output
+        return result.output
+
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    assert run("verify", store, "--data", folder) == f"{store}: sound\n"
+    draw(folder, "p5.png", 55)
+    draw(folder, "new.png", 56)
+    (folder / "p6.png").unlink()
+    changed = run("verify", store, "--data", folder)
+    assert "0 faults, 3 changes of the collection (index update takes them in)" in changed
+    assert "replaced since: p5.png" in changed
+    found = json.loads(run("verify", store, "--data", folder, "--json").partition("error:")[0])
+    assert (found["added"], found["replaced"], found["removed"]) == (["new.png"], ["p5.png"], ["p6.png"])
+    assert run("update", store, "--data", folder).endswith(
+        f"{store}: 9 images; 1 added, 1 replaced, 1 removed; shards: 2 written\n"
+    )
+    nothing = json.loads(run("update", store, "--data", folder, "--json"))
+    assert (nothing["images"], nothing["shards_written"], nothing["added"]) == (9, 0, [])
+    assert run("compact", store) == f"{store}: 9 images in 3 shards\n"
+    assert run("verify", store, "--data", folder) == f"{store}: sound\n"
+    assert "there is no store" in run("update", tmp_path / "nowhere", "--data", folder)
