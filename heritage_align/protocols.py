@@ -84,7 +84,8 @@ class PixelRecipe:
         mean: of the three channels.
         std: of the three channels.
         shortest: the shorter side is resized to this many pixels, the other in proportion (rounded down), and the
-            square is cut out of the middle; None squeezes the whole picture to the square.
+            square is cut out of the middle, of an odd rest the larger half to the right and below; None squeezes the
+            whole picture to the square.
     """
 
     side: int

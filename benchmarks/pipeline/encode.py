@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline/encode.py --model ViT-B-16 --batch 16
 
-Both sides have the same random weights, pictures, texts and batches. The other side is the loop of cn_clip's
+Part one: both sides have the same random weights, pictures, texts and batches. The other side is the loop of cn_clip's
 ``eval/extract_features.py``: its transform and tokeniser, ``encode_image`` and ``encode_text`` under no_grad,
 texts padded to 52 tokens, pictures decoded between the batches. Features must agree before anything is timed.
 Rounds alternate in order; a ratio is taken within its round. Cases:
@@ -11,6 +11,9 @@ images    prepared pictures -> features
 files     JPEG files on disk -> features, where ours decodes in threads beside the model
 captions  sentences of a collection's length -> features
 phrases   noun phrases -> features
+
+Part two (pictures.py): files through the exact and the fast way beside their bounds, LACLIP's crops beside the encoder
+alone, and what the fast way changes on real pictures. Goals are judged from it; with ``--goals`` it runs alone.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pictures
 import torch
 from cn_clip.clip import tokenize
 from cn_clip.clip.model import CLIP, convert_weights
@@ -39,6 +43,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.bench.machine import commit
 from heritage_align.bench.timing import seconds, spread
 from heritage_align.data.images import load_image
 from heritage_align.encoding import ImageSource, ImageStage, encode_images
@@ -48,6 +53,7 @@ from heritage_align.protocols import BuildContext
 # Largest difference of a coordinate of two unit vectors that still counts as the same feature.
 AGREE = {"fp32": 1e-5, "fp16": 5e-3}
 RESULT = Path(__file__).parents[1] / "results" / "encode.json"
+REAL = Path(__file__).parents[3] / "shared" / "data"
 
 CAPTIONS = (
     "蓝地团窠对鸟纹锦,中间是一对衔绶带的立鸟,四周环绕着联珠和卷草",
@@ -94,17 +100,21 @@ def in_batches(items: Sequence[object], size: int) -> list[Sequence[object]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def cases(arguments: argparse.Namespace, folder: Path) -> list[Case]:
-    """Build both sides and everything they are fed."""
+def written(folder: Path, count: int) -> list[Path]:
+    """Write JPEG files of 800 x 600, at most 64 different ones."""
+    contents = picture_bytes(min(count, 64), 800, 600)
+    paths = [folder / f"{i}.jpg" for i in range(count)]
+    for i, path in enumerate(paths):
+        path.write_bytes(contents[i % len(contents)])
+    return paths
+
+
+def cases(arguments: argparse.Namespace, encoder: CnClipEncoder, paths: Sequence[Path]) -> list[Case]:
+    """Build the other side and everything both are fed."""
     batch, device = arguments.batch, arguments.device
-    config = CnClipConfig(model=arguments.model, checkpoint="random")
-    encoder = CnClipEncoder(config, BuildContext(device=device, precision=arguments.precision))
     model = own_model(arguments.model, arguments.precision, device)
     transform = image_transform(OFFICIAL[arguments.model].image_resolution)
 
-    paths = [folder / f"{i}.jpg" for i in range(2 * batch)]
-    for path, content in zip(paths, picture_bytes(len(paths), 800, 600)):
-        path.write_bytes(content)
     pixels = torch.stack([transform(Image.open(path)) for path in paths[:batch]])
 
     def their_images(prepared: Tensor) -> Tensor:
@@ -176,6 +186,19 @@ def measure(case: Case, rounds: int, tolerance: float) -> dict[str, Any]:
     }
 
 
+def part_two(arguments: argparse.Namespace, encoder: CnClipEncoder, paths: Sequence[Path]) -> dict[str, Any]:
+    """Measure rates, crops and the difference (pictures.py), the last with the trained weights that are shipped too."""
+    device, batch, rounds = arguments.device, arguments.batch, arguments.rounds
+    found: dict[str, Any] = {"rates": pictures.rates(encoder, device, paths, batch, rounds)}
+    found["crops"] = pictures.crops(encoder, device, paths[: arguments.pictures], batch, rounds)
+    real = sorted(arguments.real.glob("**/*.jpg"))
+    if real:
+        found["difference"] = pictures.difference(encoder, device, real[:: arguments.every], batch)
+        shipped = CnClipEncoder(CnClipConfig(), BuildContext(device=device, precision=arguments.precision))
+        found["difference, motif-small"] = pictures.difference(shipped, device, real, batch)
+    return found
+
+
 def machine(device: str) -> dict[str, object]:
     """Say what the numbers were measured on."""
     cpu = platform.processor() or platform.machine()
@@ -204,17 +227,27 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(AGREE), default="fp32")
     parser.add_argument("--threads", type=int, help="of torch on the CPU; all cores by default")
     parser.add_argument("--workers", type=int, default=2, help="threads that decode on our side")
+    parser.add_argument("--files", type=int, help="of part two; by default two batches, 16 on a GPU")
+    parser.add_argument("--pictures", type=int, default=4, help="of which crops are taken")
+    parser.add_argument("--real", type=Path, default=REAL, help="folder of real pictures")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th of the real pictures")
+    parser.add_argument("--goals", action="store_true", help="part two alone")
     parser.add_argument("--output", type=Path, default=RESULT)
     arguments = parser.parse_args()
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    settings = {k: v for k, v in vars(arguments).items() if k != "output"}
-    report: dict[str, object] = {"machine": machine(arguments.device), "settings": settings}
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("output", "real")}
+    report: dict[str, Any] = {"commit": commit(), "machine": machine(arguments.device), "settings": settings}
+    config = CnClipConfig(model=arguments.model, checkpoint="random")
+    encoder = CnClipEncoder(config, BuildContext(device=arguments.device, precision=arguments.precision))
+    files = arguments.files or arguments.batch * (16 if arguments.device.startswith("cuda") else 2)
     results: dict[str, dict[str, Any]] = {}
     print(f"{'case':<10}{'ours/s':>10}{'cn_clip/s':>11}{'ratio p20':>11}{'p50':>7}{'p80':>7}{'difference':>12}")
     with tempfile.TemporaryDirectory() as folder:
-        for case in cases(arguments, Path(folder)):
+        paths = written(Path(folder), max(files, 2 * arguments.batch))
+        compared = [] if arguments.goals else cases(arguments, encoder, paths[: 2 * arguments.batch])
+        for case in compared:
             row = results[case.name] = measure(case, arguments.rounds, AGREE[arguments.precision])
             ours, theirs, ratio = row["ours_per_second"], row["cn_clip_per_second"], row["ratio"]
             print(
@@ -222,7 +255,12 @@ def main() -> None:
                 f"{ratio['p50']:>7.2f}{ratio['p80']:>7.2f}{row['largest_difference']:>12.1e}",
                 flush=True,
             )
-    report["results"] = results
+        report["results"] = results | part_two(arguments, encoder, paths[:files])
+    report["goals"] = pictures.judged(report["results"], arguments.device, report["commit"])
+    for name, rate in report["results"]["rates"]["per_second"].items():
+        print(f"{name:<10}{rate['p50']:>10.2f} a second")
+    for goal in report["goals"]:
+        print(f"{goal['goal']}: {goal.get('value', float('nan')):.4f}, {goal['verdict']}")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to {arguments.output}")

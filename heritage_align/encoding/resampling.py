@@ -124,7 +124,7 @@ class Resampler:
         key = size, resized
         found = self._weights.pop(key, None)
         if found is None:
-            start = round((resized - self._recipe.side) / 2)
+            start = (resized - self._recipe.side) // 2
             weights = filter_weights(size, resized, self._recipe.resampling, self._device)
             found = weights[:, start : start + self._recipe.side].contiguous()
             self._bytes += found.nbytes

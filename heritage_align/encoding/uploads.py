@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,12 @@ class Uploads:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._queued: deque[torch.cuda.Event] = deque()
 
-    def pinned(self, values: NDArray[Any]) -> Tensor:
-        """Return an array as a tensor that a GPU can read beside other work; safe in threads."""
+    def pinned(self, values: NDArray[np.uint8]) -> Tensor:
+        """Return an array as a tensor that a GPU can read beside other work; called from several threads."""
         if self._stream is None:
             return torch.from_numpy(values)
         with torch.cuda.device(self._device):  # a thread begins on GPU 0, and would take memory there
-            tensor = torch.empty(values.shape, dtype=torch.from_numpy(values[:0]).dtype, pin_memory=True)
+            tensor = torch.empty(values.shape, dtype=torch.uint8, pin_memory=True)
         # By numpy: a copy by torch starts torch's own threads from each of ours.
         np.copyto(tensor.numpy(), values)
         return tensor

@@ -199,12 +199,21 @@ def test_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "locked.png"
     path.write_bytes(encode(corners(), "PNG"))
 
-    def refuse(self: Path, mode: str) -> None:
-        raise PermissionError(13, "Permission denied", f"{self} ({mode})")
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root, as whom containers run tests
-    with pytest.raises(ImageError, match=r"locked\.png: cannot be read: Permission denied"):
-        load_image(path)
+    for call in ("open", "stat"):  # chmod does not stop root, as whom containers run tests
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, call, refuse)
+            with pytest.raises(ImageError, match=r"locked\.png: cannot be read: Permission denied"):
+                load_image(path)
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(corners(), "PNG"))
+    for name in ("a.png/b.png", "nul\0.png"):
+        with pytest.raises(ImageError, match="no such file"):
+            load_image(tmp_path / name)
 
 
 def test_too_many_pixels_are_refused_from_the_header(recwarn: pytest.WarningsRecorder) -> None:

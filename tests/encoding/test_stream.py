@@ -290,6 +290,45 @@ def test_crops_use_the_pool_that_they_are_given() -> None:
     assert names == {"crops"}
 
 
+def test_crops_are_prepared_while_the_pictures_are_encoded_two_batches_ahead() -> None:
+    begun = threading.Semaphore(0)
+    prepared, encoded, most = 0, 0, 0
+    lock = threading.Lock()
+
+    class Waiting(ToyEncoder):
+        def prepare(self, image: Image.Image) -> Tensor:
+            nonlocal prepared, most
+            with lock:
+                prepared += 1
+                most = max(most, prepared - encoded)
+            begun.release()
+            return super().prepare(image)
+
+        def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
+            nonlocal encoded, most
+            if encoded == 0:
+                for _ in range(4 + 2 * 3):  # the pictures, and two batches of crops
+                    assert begun.acquire(timeout=60), "crops wait for the pictures"
+                most = 0
+            with lock:
+                encoded += len(pixels)
+            time.sleep(0.005)
+            return super().encode_pixels(pixels, patches=patches)
+
+    class Nine:
+        def propose(self, images: Sequence[Image.Image], ids: Sequence[str]) -> list[Regions]:
+            return [Regions(np.array([[i, 0, i + 9, 9] for i in range(9)], dtype=np.float32)) for _ in images]
+
+    encoder = Waiting()
+    stage, pictures = ImageStage(encoder, Nine()), [picture(i) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        features = stage.encode([stage.prepare(image) for image in pictures], ["a", "b", "c", "d"], pool, 3)
+    assert features.regions is not None
+    assert features.regions.lengths.tolist() == [9] * 4
+    assert encoded == prepared == 4 + 4 * 9
+    assert 0 < most <= 2 * 3
+
+
 class Words:
     """Splits at blanks."""
 

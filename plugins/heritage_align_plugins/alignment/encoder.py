@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError
 from heritage_align.ops import Ragged
-from heritage_align.protocols import BuildContext, EncodedImages, Encoder, FragmentedTexts
+from heritage_align.protocols import BuildContext, EncodedImages, Encoder, FragmentedTexts, PixelRecipe, RecipeEncoder
 from heritage_align_plugins.alignment.checkpoint import check_base, load_model
 from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeaturesConfig
 
@@ -61,6 +61,10 @@ class AlignmentEncoder:
         if self.base is None:
             raise DataError(f"encoder 'alignment' {_NO_PIXELS}")
         return self.base.prepare(image)
+
+    def pixel_recipe(self) -> PixelRecipe | None:
+        """Return what `prepare` does, None where `base` says nothing of it."""
+        return self.base.pixel_recipe() if isinstance(self.base, RecipeEncoder) else None
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:

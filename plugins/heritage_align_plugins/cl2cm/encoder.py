@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.errors import DataError
-from heritage_align.protocols import BuildContext, EncodedImages, Encoder
+from heritage_align.protocols import BuildContext, EncodedImages, Encoder, PixelRecipe, RecipeEncoder
 from heritage_align_plugins.cl2cm.checkpoint import load_student
 from heritage_align_plugins.cl2cm.config import Cl2cmConfig
 
@@ -43,6 +43,10 @@ class Cl2cmEncoder:
     def prepare(self, image: Image) -> Tensor:
         """Prepare a picture for `base`; raises DataError without one."""
         return self._pictures().prepare(image)
+
+    def pixel_recipe(self) -> PixelRecipe | None:
+        """Return what `prepare` does, None where `base` says nothing of it."""
+        return self._base.pixel_recipe() if isinstance(self._base, RecipeEncoder) else None
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:

@@ -33,6 +33,7 @@ def test_the_kit_with_features(settings: dict[str, Any]) -> None:
         "check_patches",
         "check_prepare_is_thread_safe",
         "check_prepare_takes_any_picture",
+        "check_recipe_is_what_prepare_does",
     }
 
 
