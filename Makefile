@@ -1,22 +1,37 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both create .venv and install what they need.
+# Two commands on a fresh machine: `make demo` and `make test`. Both create .venv and install what they need, no more.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
 READY := $(VENV)/.installed
+TESTS_READY := $(VENV)/.installed-tests
+RELEASE_READY := $(VENV)/.installed-release
 
-.PHONY: help install build demo test lint bench claims gpu clean
+.PHONY: help install build demo test lint bench claims gpu wheels matrix clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
 $(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77,<81" wheel
-	# torch first and alone: the extension is built against the version that is then installed
-	$(BIN)/python -m pip install --quiet "torch>=2.10,<3" "pybind11>=2.13" "ninja>=1.11"
-	$(BIN)/python -m pip install --quiet --no-build-isolation -e ".[test,lint,bench]"
-	touch $@
+	@echo "== $(VENV): downloading and unpacking PyTorch (up to 3 GB, 6 GB on the disk). This takes minutes and pip says nothing."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip "setuptools>=77,<81"
+	@# torch first: the kernels are built against the version that is then installed
+	@$(PIP) "torch>=2.10,<3" "ninja>=1.11"
+	@echo "== heritage_align: installing its other libraries, compiling its kernels (a minute; six where there is nvcc)"
+	@$(PIP) --no-build-isolation -e .
+	@touch $@
+
+$(TESTS_READY): $(READY)
+	@echo "== installing the tests' tools and the optional libraries"
+	@$(PIP) --no-build-isolation -e ".[test,lint]"
+	@touch $@
+
+$(RELEASE_READY): $(TESTS_READY)
+	@echo "== installing the tools that make and try wheels"
+	@$(PIP) --no-build-isolation -e ".[release]"
+	@touch $@
 
 install: build  ## create .venv, install, build what can be built
 
@@ -26,10 +41,10 @@ build: $(READY)  ## compile the kernels; only what changed
 demo: build  ## the whole story on the built-in motif collection
 	$(BIN)/heritage-align demo --out demo-output
 
-test: build  ## the test suite
+test: build $(TESTS_READY)  ## the test suite
 	$(BIN)/python -m pytest -q
 
-lint: $(READY)  ## ruff and mypy
+lint: $(TESTS_READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,12 +52,24 @@ lint: $(READY)  ## ruff and mypy
 bench: build  ## kernels against their peers on this machine
 	$(BIN)/heritage-align bench
 
-claims: build  ## what CE-CLIP, CRA, LACLIP and CL2CM claim, tested on the motif collection (two hours on one core)
+claims: build $(TESTS_READY)  ## what CE-CLIP, CRA, LACLIP and CL2CM claim, tested on the motif collection (two hours on one core)
 	$(BIN)/python benchmarks/training/claims.py
 	$(BIN)/python benchmarks/training/cl2cm_noise.py
 
 gpu:  ## on a machine with a GPU: build against the torch it has, test, measure (no network, no .venv needed; BENCH=--quick)
 	bash benchmarks/kernels/gpu.sh $(BENCH)
 
+wheels: $(RELEASE_READY)  ## sdist and manylinux wheel with the kernels of CPU and CUDA, in wheelhouse/ (needs nvcc)
+	rm -rf build/dist wheelhouse
+	HERITAGE_ALIGN_BUILD=cuda $(BIN)/python -m build --no-isolation --outdir build/dist
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*.so' --wheel-dir wheelhouse build/dist/*.whl
+	cp build/dist/*.tar.gz wheelhouse/
+	ls -l wheelhouse
+
+matrix: $(RELEASE_READY)  ## one wheel on Python 3.10 to 3.13 with the newest libraries, and with the oldest (downloads 8 GB; see noxfile.py)
+	rm -rf build/matrix
+	HERITAGE_ALIGN_BUILD=cpu $(BIN)/python -m build --no-isolation --outdir build/matrix
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nox $(NOX)
+
 clean:  ## remove what was built, keep .venv
-	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache heritage_align/ops/*.so
+	rm -rf build wheelhouse .nox *.egg-info .pytest_cache .mypy_cache .ruff_cache heritage_align/ops/*.so

@@ -1,12 +1,12 @@
-"""Extension modules only; every other fact of the package is in pyproject.toml.
+"""The kernels and the wheel's tag; every other fact of the package is in pyproject.toml.
 
-Two libraries, built by ninja in build/kernels so that only what changed is compiled again:
+``heritage_align/ops/_kernels.so`` holds the torch ops over LibTorch's stable ABI, CPU always, CUDA where nvcc is found.
+ninja builds it in build/kernels, so that only what changed is compiled again. It is no Python module and calls nothing
+of Python, so one wheel serves every Python and every torch from 2.10 on.
 
-- ``heritage_align/ops/_kernels.so``: the torch ops over LibTorch's stable ABI, CPU always, CUDA where nvcc is found;
-- ``heritage_align/ops/_planner.*.so``: the pybind11 planner.
-
-``HERITAGE_ALIGN_BUILD`` is auto (default), cpu, cuda (a CUDA failure is then an error) or none. A failure never stops
-an installation in auto: the slow reference runs without the libraries, and ``_build_info.json`` says why.
+``HERITAGE_ALIGN_BUILD`` is auto (default), cpu, cuda or none. What is asked for by name and cannot be built is an
+error; in auto, a compiler that is missing or fails does not stop an installation: the slow reference runs and says so,
+and ``_build_info.json`` says why. A missing torch or ninja stops it: one command puts that right.
 """
 
 from __future__ import annotations
@@ -22,7 +22,18 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:
+    raise SystemExit(
+        "heritage_align: setuptools 77 or newer is needed: pip install --upgrade setuptools, or leave"
+        " --no-build-isolation out"
+    ) from None
+
 ROOT = Path(__file__).parent.resolve()
+sys.path.insert(0, str(ROOT / "build_backend"))
+from installed_torch import installed_torch  # noqa: E402 (not on the path before)
+
 SOURCES = ROOT / "csrc"
 FACTS = "_build_info.json"
 TARGET = "2.10"  # the oldest torch that the library runs on
@@ -86,7 +97,7 @@ def run_ninja(folder: Path, lines: list[str], target: str) -> None:
     """Write ``build.ninja`` into ``folder`` and build ``target`` with it."""
     ninja = shutil.which("ninja") or str(Path(sysconfig.get_path("scripts")) / "ninja")
     if not Path(ninja).exists():
-        raise BuildFailure("ninja was not found: pip install ninja")
+        raise SystemExit("heritage_align: ninja was not found: pip install ninja")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")
     done = subprocess.run([ninja, "-C", str(folder), target], capture_output=True, text=True)
@@ -149,28 +160,11 @@ def kernel_lines(compiler: str, nvcc: str | None, torch_root: Path, output: Path
     return lines
 
 
-def planner_lines(compiler: str, output: Path) -> list[str]:
-    """The ninja file of the planner."""
-    try:
-        import pybind11
-    except ImportError as error:
-        raise BuildFailure("pybind11 is not installed") from error
-    include = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-    return [
-        "ninja_required_version = 1.5",
-        "rule cxx",
-        f"  command = {compiler} -MMD -MF $out.d {quoted([*COMMON, *include])} -shared $in -o $out",
-        "  depfile = $out.d",
-        "  deps = gcc",
-        f"build {quoted([str(output)])}: cxx {quoted([str(SOURCES / 'planner.cpp')])}",
-    ]
-
-
 class BuildKernels(build_ext):
-    """Builds both libraries, keeps what works, and records why the rest does not."""
+    """Builds the library with all that works here, and records why the rest does not."""
 
     def run(self) -> None:
-        """Build in the order of the extensions, then write the facts beside the libraries."""
+        """Build, then write the facts beside the library."""
         self.facts: dict[str, object] = {
             "requested": os.environ.get("HERITAGE_ALIGN_BUILD", "auto"),
             "target": TARGET,
@@ -181,12 +175,10 @@ class BuildKernels(build_ext):
 
     def get_ext_filename(self, fullname: str) -> str:
         """The ops library is no Python module, so its name carries no Python version."""
-        if fullname.endswith("_kernels"):
-            return str(Path(*fullname.split(".")).with_suffix(".so"))
-        return super().get_ext_filename(fullname)
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, ext: Extension) -> None:
-        """Build one library; in auto a failure is a message and a fact, not an error."""
+        """Build the library; in auto a failure of the compiler is a message and a fact, not an error."""
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         output.parent.mkdir(parents=True, exist_ok=True)
         requested = self.facts["requested"]
@@ -197,22 +189,17 @@ class BuildKernels(build_ext):
             if compiler is None:
                 raise BuildFailure("no C++ compiler was found: install g++ 9 or newer")
             self.facts["compiler"] = first_line(compiler, "--version")
-            if ext.name.endswith("_planner"):
-                run_ninja(ROOT / "build" / "planner", planner_lines(compiler, output), str(output))
-                self.facts["planner"] = True
-            else:
-                self.build_kernels(compiler, output)
+            self.build_kernels(compiler, output)
         except BuildFailure as failure:
-            if ext.name.endswith("_kernels"):
-                self.facts["reason"] = str(failure)
+            self.facts["reason"] = str(failure)
             output.unlink(missing_ok=True)
-            if requested == "cuda":
+            if requested in ("cpu", "cuda"):
                 raise SystemExit(f"heritage_align: {ext.name} was not built: {failure}") from failure
             self.announce(f"heritage_align: {ext.name} was not built ({failure}); pure Python takes its place", 3)
         output.with_name(FACTS).write_text(json.dumps(self.facts, indent=1) + "\n")
 
     def copy_extensions_to_source(self) -> None:
-        """For --inplace and editable installs: the libraries that exist, and the facts."""
+        """For --inplace and editable installs: the library if it exists, and the facts."""
         for ext in self.extensions:
             built, place = (
                 Path(self.build_lib) / self.get_ext_filename(ext.name),
@@ -234,18 +221,19 @@ class BuildKernels(build_ext):
 
     def build_kernels(self, compiler: str, output: Path) -> None:
         """CPU and, where asked for and possible, CUDA; falls back to CPU alone."""
-        try:
-            import torch
-        except ImportError as error:
-            raise BuildFailure("torch is not installed; install with --no-build-isolation beside it") from error
-        torch_root = Path(torch.__file__).parent
-        self.facts["torch"] = torch.__version__
+        torch = installed_torch()
+        if torch is None:
+            raise SystemExit(
+                "heritage_align: the kernels are built against torch 2.10 or newer, which is not installed: pip install"
+                " torch first, or leave --no-build-isolation out, or set HERITAGE_ALIGN_BUILD=none for no kernels"
+            )
+        self.facts["torch"] = torch.version
         folder = ROOT / "build" / "kernels"
         nvcc, reason = self.usable_nvcc()
         if nvcc is not None:
             self.facts["nvcc"] = first_line("sh", "-c", f"'{nvcc}' --version | grep release")
             try:
-                run_ninja(folder / "cuda", kernel_lines(compiler, nvcc, torch_root, output), str(output))
+                run_ninja(folder / "cuda", kernel_lines(compiler, nvcc, torch.root, output), str(output))
                 self.facts.update(cpu=True, cuda=True, cuda_targets=CUDA_TARGETS)
                 return
             except BuildFailure as failure:
@@ -254,7 +242,7 @@ class BuildKernels(build_ext):
                 reason = f"compiling for CUDA failed: {failure}"
                 self.announce(f"heritage_align: {reason}; building the CPU kernels alone", 3)
         self.facts["cuda_reason"] = reason
-        run_ninja(folder / "cpu", kernel_lines(compiler, None, torch_root, output), str(output))
+        run_ninja(folder / "cpu", kernel_lines(compiler, None, torch.root, output), str(output))
         self.facts["cpu"] = True
 
     def usable_nvcc(self) -> tuple[str | None, str]:
@@ -269,10 +257,16 @@ class BuildKernels(build_ext):
         return nvcc, "nvcc was not found (set CUDA_HOME to build for CUDA)"
 
 
+class WheelOfEveryPython(bdist_wheel):
+    """Tags the wheel py3-none: what is compiled in it knows nothing of Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The platform only where something is compiled."""
+        compiled = os.environ.get("HERITAGE_ALIGN_BUILD") != "none"
+        return "py3", "none", super().get_tag()[2] if compiled else "any"
+
+
 setup(
-    ext_modules=[
-        Extension("heritage_align.ops._kernels", sources=["csrc/ops.cpp"]),
-        Extension("heritage_align.ops._planner", sources=["csrc/planner.cpp"]),
-    ],
-    cmdclass={"build_ext": BuildKernels},
+    ext_modules=[Extension("heritage_align.ops._kernels", sources=["csrc/ops.cpp"])],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": WheelOfEveryPython},
 )

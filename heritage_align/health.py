@@ -7,8 +7,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Literal, NamedTuple, cast
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from heritage_align import __version__
 from heritage_align.hookspecs import HealthCheck
@@ -17,10 +20,15 @@ from heritage_align.plugins import Registry, missing_requirements
 State = Literal["ok", "missing", "broken"]
 
 LIBRARIES = ("torch", "torchvision", "cn_clip", "opencv-contrib-python", "numpy", "pillow", "safetensors", "pluggy")
-OPTIONAL = {
-    "transformers": "pip install 'heritage-align[transformers]'",
-    "jieba": "pip install 'heritage-align[chinese]' (noun phrases and words of Chinese texts)",
-    "matplotlib": "pip install 'heritage-align[bench]' (plots of the benchmark)",
+OPTIONAL = {  # library: the extra that brings it, what it is for
+    "transformers": ("transformers", "encoders transformers and bert"),
+    "jieba": ("chinese", "noun phrases and words of Chinese texts"),
+    "nltk": ("english", "noun phrases of English texts"),
+    "spacy": ("english", "noun phrases of English texts"),
+    "sacrebleu": ("evaluation", "BLEU"),
+    "scipy": ("evaluation", "the test of variances"),
+    "lmdb": ("lmdb", "Chinese-CLIP's LMDB folders"),
+    "matplotlib": ("plots", "plots of training and of the benchmark"),
 }
 
 
@@ -36,22 +44,39 @@ def examine(registry: Registry) -> Iterator[Finding]:
     """Yield findings: machine, libraries, kernels, plugins, and the plugins' own health checks."""
     yield Finding("heritage-align", "ok", f"{__version__}, Python {platform.python_version()} at {sys.prefix}")
     yield Finding("machine", "ok", f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}")
+    bounds = _bounds()
     for name in LIBRARIES:
-        found = _version(name)
-        yield Finding(name, "ok" if found else "broken", found or f"pip install {name}")
-    for name, hint in OPTIONAL.items():
-        found = _version(name)
-        yield Finding(name, "ok" if found else "missing", found or f"optional: {hint}")
-    yield from _devices()
-    yield from _kernels()
+        yield _library(name, bounds.get(canonicalize_name(name), name), "broken", "")
+    for name, (extra, purpose) in OPTIONAL.items():
+        wanted = bounds.get(canonicalize_name(name), name)
+        yield _library(name, wanted, "missing", f"optional: pip install 'heritage-align[{extra}]' ({purpose})")
+    try:
+        yield from _devices()
+        yield from _kernels()
+    except (ImportError, OSError) as error:  # of a torch that is not there or does not load
+        yield Finding("GPU and kernels", "broken", f"torch does not load: {error}")
     yield from _plugins(registry)
 
 
-def _version(distribution: str) -> str | None:
+def _bounds() -> dict[str, str]:
+    """Return what the installed heritage-align asks of each library, e.g. ``torch>=2.10,<3``."""
     try:
-        return version(distribution)
+        lines = requires("heritage-align") or []
+    except PackageNotFoundError:  # a source tree that is not installed
+        lines = []
+    asked = [Requirement(line) for line in lines]
+    return {canonicalize_name(one.name): f"{one.name}{one.specifier}" for one in asked if one.specifier}
+
+
+def _library(name: str, wanted: str, without: State, how: str) -> Finding:
+    """Say which version of a library is installed, and where that is none or a wrong one, how to get a right one."""
+    try:
+        found = version(name)
     except PackageNotFoundError:
-        return None
+        return Finding(name, without, how or f"pip install '{wanted}'")
+    if not Requirement(wanted).specifier.contains(found, prereleases=True):
+        return Finding(name, "broken", f"{found} is installed: pip install '{wanted}'")
+    return Finding(name, "ok", found)
 
 
 def _devices() -> Iterator[Finding]:
@@ -80,8 +105,6 @@ def _kernels() -> Iterator[Finding]:
         else:
             reason = why or facts.reason or MISSING[device.lower()] or "not built"
             yield Finding(f"{device} kernels", "missing", f"the reference runs instead: {reason}")
-    planner = "built" if facts.planner else f"planning runs in Python: {facts.reason or 'not built'}"
-    yield Finding("planner", "ok" if facts.planner else "missing", planner)
 
 
 def _architectures(targets: tuple[str, ...]) -> Iterator[Finding]:

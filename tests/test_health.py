@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType
 
+import pytest
+
+from heritage_align import health
 from heritage_align.health import Finding, examine
 from heritage_align.hookspecs import HealthCheck, hookimpl
 from heritage_align.plugins import PluginInfo, Registry
@@ -45,6 +50,32 @@ def test_checks_of_plugins_are_run_each_on_its_own() -> None:
     assert "'bad' fails: OSError('the licence server is away')" in found["licence"].detail
     assert found["plugin worse"].state == "broken"
     assert "no checks today" in found["plugin worse"].detail
+
+
+def test_doctor_says_the_way_to_a_right_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"torch": "2.9.1", "lmdb": None, "matplotlib": "3.7.0"}
+
+    def version(name: str) -> str:
+        found = versions.get(name, "999")
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(health, "version", version)
+    monkeypatch.setattr(health, "requires", lambda _: ["torch<3,>=2.10", 'matplotlib>=3.8; extra == "plots"'])
+    found = {finding.name: finding for finding in examine(Registry())}
+    assert found["torch"] == Finding("torch", "broken", "2.9.1 is installed: pip install 'torch<3,>=2.10'")
+    assert found["matplotlib"] == Finding("matplotlib", "broken", "3.7.0 is installed: pip install 'matplotlib>=3.8'")
+    assert found["lmdb"].state == "missing"
+    assert found["lmdb"].detail.startswith("optional: pip install 'heritage-align[lmdb]'")
+
+
+def test_doctor_gets_to_its_last_line_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = {finding.name: finding for finding in examine(Registry())}
+    assert found["GPU and kernels"].state == "broken"
+    assert found["GPU and kernels"].detail.startswith("torch does not load: ")
+    assert found["plugins"].state == "ok"
 
 
 def test_what_is_not_installed_is_said_with_the_way_to_get_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,12 @@ def _number(goal: Result, key: str) -> str:
 
 
 def plot(points: list[dict[str, float]], path: Path) -> None:
-    """Draw cost against the number of images, where matplotlib is installed."""
+    """Draw cost against the number of images; without matplotlib, a warning that says how to get it."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
+        message = f"{path.name} is not drawn without matplotlib: pip install 'heritage-align[plots]'"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         return
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

@@ -176,6 +176,6 @@ def _import_lmdb() -> ModuleType:
     try:
         import lmdb
     except ImportError as error:
-        raise MissingDependency("reading an LMDB needs the package lmdb: pip install lmdb") from error
+        raise MissingDependency("reading an LMDB needs the package lmdb: pip install 'heritage-align[lmdb]'") from error
     module: ModuleType = lmdb
     return module

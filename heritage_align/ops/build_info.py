@@ -19,7 +19,6 @@ class BuildInfo:
         cpu: whether the CPU kernels were built.
         cuda: whether the CUDA kernels were built.
         cuda_targets: the architectures that they were built for, e.g. ``("sm_80", "sm_90a", "compute_90")``.
-        planner: whether the pybind11 planner was built.
         torch: the version built against; ``target`` is the oldest torch whose ABI is used.
         target: see ``torch``.
         compiler: the first line of the compiler's version.
@@ -32,7 +31,6 @@ class BuildInfo:
     cpu: bool = False
     cuda: bool = False
     cuda_targets: tuple[str, ...] = ()
-    planner: bool = False
     torch: str = ""
     target: str = ""
     compiler: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,14 +16,20 @@ _NO_CURVES = frozenset({"epoch", "learning_rate", "seconds"})
 def write_history(history: Sequence[Mapping[str, float]], folder: Path) -> None:
     """Draw ``history.svg``: what was trained on above, what was measured by validation (in percent) below.
 
+    Without matplotlib there is a warning that says how to get it, and no picture: the numbers are in ``history.jsonl``.
+
     Args:
         history: one record an epoch; keys that begin with ``loss`` are losses, the other ones percentages.
         folder: where the picture goes.
     """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
+    try:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        message = f"{PLOT} is not drawn without matplotlib: pip install 'heritage-align[plots]'"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return
     names = [name for name in dict.fromkeys(key for record in history for key in record) if name not in _NO_CURVES]
     losses = [name for name in names if name.startswith("loss")]
     panels = [("loss", losses), ("validation, %", [name for name in names if name not in losses])]
@@ -41,3 +48,9 @@ def write_history(history: Sequence[Mapping[str, float]], folder: Path) -> None:
     figure.axes[-1].set_xlabel("epoch")
     FigureCanvasSVG(figure)
     write_atomically(folder / PLOT, lambda temporary: figure.savefig(temporary, format="svg"))
+
+
+def history_files(folder: Path) -> dict[str, Path]:
+    """Return what there is of a run's history in ``folder``, by the names that `TrainingOutcome.files` has for it."""
+    files = {"history": folder / HISTORY, "plot": folder / PLOT}
+    return {name: path for name, path in files.items() if path.exists()}

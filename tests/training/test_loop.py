@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from heritage_align.errors import DataError
-from heritage_align.training.history import HISTORY, PLOT, write_history
+from heritage_align.training.history import HISTORY, PLOT, history_files, write_history
 from heritage_align.training.state import LAST
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -140,6 +141,14 @@ def test_the_history_is_written_and_drawn(toy: ModuleType, tmp_path: Path) -> No
     assert set(records[0]) == {"epoch", "learning_rate", "seconds", "loss", "recall", "recall t2i"}
     assert sum(record["seconds"] for record in records) > 0
     ElementTree.parse(tmp_path / PLOT)
+
+
+def test_without_matplotlib_the_picture_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.warns(RuntimeWarning, match=r"history\.svg is not drawn .*pip install 'heritage-align\[plots\]'"):
+        write_history([{"epoch": 1, "loss": 1.0}], tmp_path)
+    (tmp_path / HISTORY).touch()
+    assert history_files(tmp_path) == {"history": tmp_path / HISTORY}
 
 
 def test_a_curve_for_every_number(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from heritage_align.pipeline import build_component
 from heritage_align.planning import gives
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Encoder, Similarity
-from heritage_align.training.history import HISTORY, PLOT
+from heritage_align.training.history import history_files
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
 from heritage_align.training.state import TrainingState
@@ -71,7 +71,7 @@ class AlignmentTrainer:
         state = fit(
             task, settings, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
         )
-        files = {"model": job.folder / MODEL, "history": job.folder / HISTORY, "plot": job.folder / PLOT}
+        files = {"model": job.folder / MODEL, **history_files(job.folder)}
         folder = job.folder
         if settings.golden_epochs:
             folder = job.folder / GOLDEN

@@ -12,7 +12,7 @@ import torch
 from heritage_align.config import Config
 from heritage_align.protocols import BuildContext
 from heritage_align.training import distributed
-from heritage_align.training.history import HISTORY, PLOT
+from heritage_align.training.history import history_files
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
 from heritage_align.training.state import TrainingState
@@ -46,7 +46,7 @@ class Cl2cmTrainer:
         settings, context = self.config, self._context
         job.folder.mkdir(parents=True, exist_ok=True)
         material = gather_material(job, settings, context)
-        files = {"model": job.folder / STUDENT, "history": job.folder / HISTORY, "plot": job.folder / PLOT}
+        files = {"model": job.folder / STUDENT}
         teacher = start = None
         if settings.mode == "cl2cm":
             stage = self._teacher(job, material)
@@ -67,7 +67,7 @@ class Cl2cmTrainer:
             quiet=job.quiet,
         )  # fmt: skip
         document = _trained(job.config, job.folder / STUDENT, material.from_file)
-        return TrainingOutcome(document, _metrics(state), files)
+        return TrainingOutcome(document, _metrics(state), {**files, **history_files(job.folder)})
 
     def _teacher(self, job: TrainingJob, material: Material) -> TeacherStage:
         """Train the teacher; returns it as it was in its best epoch."""

@@ -13,7 +13,7 @@ from cn_clip.clip.model import ModifiedResNet
 from heritage_align.errors import ConfigError, DataError
 from heritage_align.protocols import BuildContext, Dataset, Encoder
 from heritage_align.training import distributed
-from heritage_align.training.history import HISTORY, PLOT
+from heritage_align.training.history import history_files
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
 from heritage_align_plugins.cn_clip.config import CnClipConfig
@@ -84,8 +84,8 @@ class ContrastiveTrainer:
                     task, config, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
                 )
         best = state.history[(state.best_epoch or state.epoch) - 1]
-        files = {"model": MODEL, "cn_clip model": CN_CLIP_MODEL, "history": HISTORY, "plot": PLOT}
-        return TrainingOutcome(_document(job), dict(best), {name: job.folder / file for name, file in files.items()})
+        models = {"model": job.folder / MODEL, "cn_clip model": job.folder / CN_CLIP_MODEL}
+        return TrainingOutcome(_document(job), dict(best), {**models, **history_files(job.folder)})
 
     def _check(self, loaded: LoadedModel) -> None:
         config, world, faults = self._config, distributed.world_size(), []

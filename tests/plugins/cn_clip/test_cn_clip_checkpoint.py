@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cn_clip.clip.model import convert_state_dict, convert_weights
+from cn_clip.clip import model as cn_clip_model
+from cn_clip.clip.model import convert_weights
 from heritage_align_plugins.cn_clip.architecture import (
     OFFICIAL,
     architecture_from_dict,
@@ -69,7 +70,9 @@ def test_a_bare_state_dict_in_both_torch_formats(vit_model, tiny_vit, tmp_path, 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_flash_attention_names_are_undone(vit_model, tiny_vit, tmp_path, prefix):
-    flash = convert_state_dict({prefix + k: v for k, v in vit_model.state_dict().items()})
+    if not hasattr(cn_clip_model, "convert_state_dict"):
+        pytest.skip("cn_clip 1.5.1 has no flash attention")
+    flash = cn_clip_model.convert_state_dict({prefix + k: v for k, v in vit_model.state_dict().items()})
     assert any("Wqkv" in key for key in flash)
     torch.save({"state_dict": flash}, tmp_path / "flash.pt")
     loaded, _ = load_checkpoint(tmp_path / "flash.pt", tiny_vit)
