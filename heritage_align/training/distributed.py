@@ -59,6 +59,16 @@ def gather(rows: Tensor) -> Tensor:
     return cast(Tensor, _Gather.apply(rows))
 
 
+def gather_uneven(rows: Tensor) -> Tensor:
+    """Concatenate every process's ``(n_i, ...)``, of which each may hold another number of rows; else as `gather`."""
+    if world_size() == 1:
+        return rows
+    counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+    most = max(counts)
+    whole = gather(torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])]))
+    return torch.cat([whole[rank * most : rank * most + count] for rank, count in enumerate(counts)])
+
+
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace each gradient by its mean over the processes; one message for all of a dtype."""
     if world_size() == 1:

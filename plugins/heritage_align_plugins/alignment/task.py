@@ -24,6 +24,7 @@ from heritage_align_plugins.alignment.checkpoint import save_model
 from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.deepfrag import deepfrag_loss
+from heritage_align_plugins.alignment.gathered import all_images, all_rows, all_texts
 from heritage_align_plugins.alignment.losses import info_nce
 from heritage_align_plugins.alignment.model import AlignmentModel
 
@@ -73,11 +74,11 @@ class AlignmentTask:
         return 0.1 if self.settings.schedule == "step" and 2 * update >= updates else 1.0
 
     def begin_epoch(self, epoch: int) -> list[Tensor]:
-        """Return this process's share of every batch; with several processes each finds its own hardest negatives."""
+        """Return this process's share of every batch; a batch that has not a caption for each process is left out."""
         self._latent = epoch >= _LATENT_SHARE * self.settings.epochs
         batches = epoch_batches(self._train.rows, self.settings.batch_size, self._seed, epoch)
         world = distributed.world_size()
-        return [batch[distributed.rank() :: world] for batch in batches if len(batch) >= 2 * world]
+        return [batch[distributed.rank() :: world] for batch in batches if len(batch) >= world]
 
     def step(self, batch: Tensor, scale: Callable[[Tensor], Tensor]) -> Mapping[str, float]:
         """Compute the losses of captions `batch` with their pictures, and the gradients of their sum."""
@@ -127,9 +128,9 @@ class AlignmentTask:
             assert images.regions is not None
             assert texts.fragments is not None
             fragments = texts.fragments if groups is None else mean_of_groups(texts.fragments, groups)
-            fragment, whole = deepfrag_loss(images.regions, fragments, latent=self._latent)
+            fragment, whole = deepfrag_loss(all_rows(images.regions), all_rows(fragments), latent=self._latent)
             return {"loss fragments": fragment, "loss whole": whole}
-        images, texts = _unit(images), _unit_texts(texts, groups)
+        images, texts = all_images(_unit(images)), all_texts(_unit_texts(texts, groups))
         losses = {}
         for number, (weight, term) in enumerate(self._terms):
             scores = term.score(images, texts)
