@@ -44,6 +44,8 @@ def process_group(device: str) -> Iterator[str]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield device
+        # The first process serves the others' addresses: it must not be the first to leave.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
