@@ -24,13 +24,15 @@ PYTEST = ["-m", "pytest", "-q", "-m", "gpu", *TESTS, "--confcutdir=tests/ops"]
 PYTEST += ["-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
 ENCODING = ["benchmarks/pipeline/encode.py", "--goals", "--device", "cuda", "--precision", "fp16", "--batch", "128"]
 ENCODING += ["--rounds", "3", "--pictures", "64", "--output", str(OUT / "encode-gpu.json")]
+QUERY = ["benchmarks/pipeline/query.py", "--device", "cuda", "--rounds", "9", "--out", str(OUT / "query-gpu.json")]
 STAGES: list[tuple[str, list[str], int]] = [
     ("build", ["setup.py", "-q", "build_ext", "--inplace"], 130),
     ("tests", [*PYTEST, "-o", "timeout=0"], 110),
     ("benchmark", ["benchmarks/kernels/run.py", "--device", "cuda", "--limit", "200", "--out", str(OUT)], 240),
     ("encoding", ENCODING, 120),
+    ("query", QUERY, 150),
 ]
-# What the encoding stage imports beyond torch, numpy and Pillow; without them it is left out.
+# What the last two stages import beyond torch, numpy and Pillow; without them they are left out.
 PACKAGES = ("cn_clip", "torchvision", "pydantic", "pluggy", "yaml", "packaging")
 
 
@@ -64,8 +66,10 @@ def main() -> int:
         if name == "build" and shutil.which("nvcc") is None and KERNELS.exists():
             print("== build: no nvcc here, the kernels that are there serve", flush=True)
             continue
-        if name == "encoding" and (absent := [package for package in PACKAGES if find_spec(package) is None]):
-            print(f"== encoding: left out, there is no {', '.join(absent)}", flush=True)
+        if name in ("encoding", "query") and (
+            absent := [package for package in PACKAGES if find_spec(package) is None]
+        ):
+            print(f"== {name}: left out, there is no {', '.join(absent)}", flush=True)
             continue
         print(f"== {name} (at most {limit} s)", flush=True)
         result = run([*command, *sys.argv[1:]] if name == "benchmark" else command, limit)

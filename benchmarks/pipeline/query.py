@@ -10,6 +10,7 @@ each other, and ratios are of medians over the rounds. What is timed of a warm q
 text          the query's features
 first stage   the K images whose global vector is nearest
 rerank        the full similarity of the K candidates, `Searcher.score`
+candidates    rerank less kernel
 kernel        the same op on the same candidates, all features in memory (on a GPU: on the device) in one piece
 regions       which region answered, for the ten best
 whole         `Searcher.hits`, all of it
@@ -152,6 +153,9 @@ def measure_stages(pipeline: Pipeline, folder: Path, arguments: argparse.Namespa
         arguments.rounds,
     )
     stages = percentiles(taken)
+    # What the rerank does besides the kernel: candidates to shards and back.
+    extra = [a - b for a, b in zip(taken["rerank"], taken["kernel"])]
+    stages["candidates"] = percentiles({"candidates": extra})["candidates"]
     parts = sum(stages[name]["p50"] for name in ("text", "first stage", "rerank", "regions"))
     return {
         "stages": stages,
