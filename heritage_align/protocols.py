@@ -220,6 +220,13 @@ class Similarity(Protocol):
 
 
 @runtime_checkable
+class SummedSimilarity(Protocol):
+    """What a similarity offers besides if it is a weighted sum of others: a trainer gives each term a loss."""
+
+    terms: Sequence[tuple[float, Similarity]]
+
+
+@runtime_checkable
 class Index(Protocol):
     """First-stage search over one vector an image."""
 
@@ -239,6 +246,20 @@ class Dataset(Protocol):
 
     def load_image(self, image_id: str) -> Image:
         """Return an upright RGB image; raises ImageError that names the file."""
+
+
+@runtime_checkable
+class ArtworkDataset(Protocol):
+    """What a data set offers besides if several pictures show one artwork: a split keeps these together."""
+
+    artwork_of: Mapping[str, str]  # image id -> artwork id
+
+
+@runtime_checkable
+class UnitedDataset(Protocol):
+    """What a data set offers besides if it is made of several: negatives may be kept to pictures of one."""
+
+    source_of: Mapping[str, int]  # image id -> number of the part
 
 
 class ImageFile(NamedTuple):

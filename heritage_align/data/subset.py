@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from heritage_align.errors import DataError
-from heritage_align.protocols import Dataset, ImageFile, ImageFiles
+from heritage_align.protocols import ArtworkDataset, Dataset, ImageFile, ImageFiles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,9 +61,10 @@ class Subset:
 
 
 def artworks(dataset: Dataset) -> Mapping[str, str]:
-    """Return image id -> artwork id: the data set's ``artwork_of`` where it has one, else each picture for itself."""
-    known: Mapping[str, str] | None = getattr(dataset, "artwork_of", None)
-    return known if known is not None else {image_id: image_id for image_id in dataset.image_ids}
+    """Return image id -> artwork id: the data set's own where it tells (`protocols.ArtworkDataset`), else each picture for itself."""
+    if isinstance(dataset, ArtworkDataset):
+        return dataset.artwork_of
+    return {image_id: image_id for image_id in dataset.image_ids}
 
 
 def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset | None]:

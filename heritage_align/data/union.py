@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from heritage_align.data.subset import artworks
 from heritage_align.errors import DataError
-from heritage_align.protocols import Dataset, ImageFile, ImageFiles
+from heritage_align.protocols import Dataset, ImageFile, ImageFiles, UnitedDataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,5 +79,4 @@ class Union:
 
 def sources(dataset: Dataset) -> Mapping[str, int]:
     """Return image id -> part of a union that it is from: the data set's ``source_of``, or 0 for all."""
-    known: Mapping[str, int] | None = getattr(dataset, "source_of", None)
-    return known if known is not None else dict.fromkeys(dataset.image_ids, 0)
+    return dataset.source_of if isinstance(dataset, UnitedDataset) else dict.fromkeys(dataset.image_ids, 0)

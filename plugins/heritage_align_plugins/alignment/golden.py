@@ -7,7 +7,7 @@ from torch import Tensor
 
 from heritage_align.errors import DataError
 from heritage_align.ops import Ragged
-from heritage_align.protocols import Dataset
+from heritage_align.protocols import BoxFeatures, Dataset
 from heritage_align.types import ImageFeatures, TextItem
 from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.side import Side
@@ -28,7 +28,7 @@ def collect_golden(dataset: Dataset, side: Side) -> Collected:
             f"{dataset.name}: has {len(dataset.golden)} golden pairs; golden_epochs needs at least 2 (set it to 0)"
         )
     proposer = side.stage.proposer
-    if side.raw and not hasattr(proposer, "features_of"):
+    if side.raw and not isinstance(proposer, BoxFeatures):
         raise DataError(
             "golden_epochs: region features read from a file have none for golden boxes; train with the detector "
             "itself (proposer faster_rcnn, features: pooled) or with golden_epochs: 0"
@@ -54,7 +54,8 @@ def _encoded(side: Side, image: object, box: tuple[float, float, float, float]) 
 
     assert isinstance(image, Image)
     if side.raw:
-        features = side.stage.proposer.features_of(image, [box])  # type: ignore[union-attr]
+        assert isinstance(side.stage.proposer, BoxFeatures)
+        features = side.stage.proposer.features_of(image, [box])
         return torch.as_tensor(features)[0].float().cpu()
     left, top = int(box[0]), int(box[1])
     crop = image.crop((left, top, max(left + 1, round(box[2])), max(top + 1, round(box[3]))))

@@ -15,7 +15,7 @@ from heritage_align import ops
 from heritage_align.evaluation.metrics import evaluate_scores
 from heritage_align.fragment_groups import Groups, mean_of_groups
 from heritage_align.ops import Ragged
-from heritage_align.protocols import Similarity
+from heritage_align.protocols import Similarity, SummedSimilarity
 from heritage_align.training import distributed
 from heritage_align.training.loop import RECALL
 from heritage_align.types import ImageFeatures, TextFeatures
@@ -52,7 +52,7 @@ class AlignmentTask:
     ) -> None:  # fmt: skip
         self.model, self.settings = model, settings
         self.similarity = similarity
-        self._terms: Sequence[tuple[float, Similarity]] = getattr(similarity, "terms", [(1.0, similarity)])
+        self._terms = similarity.terms if isinstance(similarity, SummedSimilarity) else [(1.0, similarity)]
         self._train, self._validation = train, validation
         self._seed, self._raw = seed, raw
         self._latent = False
