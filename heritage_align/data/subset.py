@@ -61,7 +61,7 @@ class Subset:
 
 
 def artworks(dataset: Dataset) -> Mapping[str, str]:
-    """Return image id -> artwork id: the data set's own where it tells (`protocols.ArtworkDataset`), else each picture for itself."""
+    """Return image id -> artwork id: as the data set tells (`protocols.ArtworkDataset`), or each picture for itself."""
     if isinstance(dataset, ArtworkDataset):
         return dataset.artwork_of
     return {image_id: image_id for image_id in dataset.image_ids}
