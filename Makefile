@@ -69,7 +69,7 @@ wheels: $(RELEASE_READY)  ## sdist and manylinux wheel with the kernels of CPU a
 matrix: $(RELEASE_READY)  ## one wheel on Python 3.10 to 3.13 with the newest libraries, and with the oldest (downloads 8 GB; see noxfile.py)
 	rm -rf build/matrix
 	HERITAGE_ALIGN_BUILD=cpu $(BIN)/python -m build --no-isolation --outdir build/matrix
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nox $(NOX)
+	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nox $(NOX)
 
 clean:  ## remove what was built, keep .venv
 	rm -rf build wheelhouse .nox *.egg-info .pytest_cache .mypy_cache .ruff_cache heritage_align/ops/*.so

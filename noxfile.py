@@ -1,8 +1,8 @@
 """One wheel on every Python and between the bounds of pyproject.toml; `make matrix` builds the wheel and runs this.
 
-An environment is made with uv, so that what two of them share is stored once. Python interpreters that uv finds are
-used; one that is not there is reported and left out. Nothing here imports the checkout: the wheel is tested as users
-install it, with the libraries that uv picks on that day, and with the oldest that are allowed.
+An environment is made with uv, so that what two of them share is stored once. The Python interpreters must be there
+(those of pyenv are found); one that is missing is an error. The wheel is tested as users install it, with the libraries
+that uv picks on that day, and with the oldest that are allowed.
 
     make matrix                                    # all five
     make matrix NOX="-s newest-3.13"               # one
@@ -23,7 +23,8 @@ TESTS = ["tests/ops", "tests/search", "tests/store", "tests/testing", "tests/plu
 TESTS += ["--ignore-glob=*emulation*"]
 
 nox.options.default_venv_backend = "uv"
-nox.options.error_on_missing_interpreters = False
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = True
 
 
 @nox.session(python=PYTHONS)
