@@ -102,6 +102,8 @@ class Searcher:
         self._vectors.clear()
         if isinstance(self._scorer, DeviceScorer):
             self._scorer.clear()
+        elif isinstance(self._scorer, MappedScorer):
+            self._scorer.close()
 
     def search(self, items: Sequence[TextItem], *, top_k: int | None = None, candidates: int | None = None) -> Run:
         """Answer text queries.
