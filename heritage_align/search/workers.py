@@ -14,7 +14,7 @@ class Workers:
 
     Torch's own threads meet at a barrier at the end of every call, and a thread that something else keeps from its core
     makes the others wait. Here they meet once a query, and queries from many threads take turns: 160 queries of 1000 x
-    196 x 512 by 16 threads on two cores take 1.35 s, p95 150 ms, where calls by torch's threads take 1.68 s, p95 230 ms.
+    196 x 512 by 16 threads on two cores take 1.35 s, p95 150 ms; calls by torch's threads took 1.68 s, p95 230 ms.
     """
 
     def __init__(self) -> None:
