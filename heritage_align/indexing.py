@@ -93,8 +93,8 @@ def build_index(
         shard = read_shard(file)
         images += len(shard)
         skipped += shard.skipped
-    # A manifest that is there already is not made anew of shards that nobody wrote: `verify` compares with it, and
-    # would take a shard that has changed on the disk since for sound.
+    # A manifest that is there is not written again from shards that nobody wrote: `verify` compares with it, and would
+    # take a shard that has changed on the disk since for sound.
     finished = (not written and (folder / MANIFEST).exists()) or finish(folder, build) is not None
     return BuildReport(written, found, images, tuple(skipped), finished)
 

@@ -105,7 +105,7 @@ class Pipeline:
         return cls(load_config(source, overrides))
 
     def at_seed(self, seed: int) -> Pipeline:
-        """Return this pipeline at another seed: regions are drawn anew, the encoders are the same objects."""
+        """Return this pipeline at another seed: regions are drawn again, the encoders are the same objects."""
         runtime = self.config.runtime.model_copy(update={"seed": seed})
         config = replace(self.config, runtime=runtime)
         return Pipeline(config, self._registry, models=(self.encoder, self.text_encoder))

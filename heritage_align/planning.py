@@ -76,7 +76,7 @@ def _unmet_needs(config: Config) -> Iterator[str]:
     if "texts" not in texts:
         yield f"text_encoder.name: {(config.text_encoder or config.encoder).spec.name!r} encodes no texts"
     wanted = needs(config.similarity)
-    heeded = {feature.removesuffix("?") for feature in wanted}
+    used = {feature.removesuffix("?") for feature in wanted}
     given = {"image.global", "image.regions", "text.global", "text.fragments"}.union(*map(gives, config.filters))
     for feature in sorted(f for f in wanted - given if not f.endswith("?")):
         yield f"{config.similarity.place}.name: {name!r} needs {feature!r}, which nothing in this pipeline gives"
@@ -97,10 +97,10 @@ def _unmet_needs(config: Config) -> Iterator[str]:
     for component in config.filters:
         if "keep" in gives(component) and config.proposer is None:
             yield f"{component.place}.name: {component.spec.name!r} filters regions, and there is no proposer"
-        if "attention" in gives(component) and "attention" not in heeded:
+        if "attention" in gives(component) and "attention" not in used:
             yield f"{component.place}.name: {component.spec.name!r} sets attention, which {name!r} does not have"
-        if "keep" in gives(component) and "keep" not in heeded:
-            yield f"{component.place}.name: {component.spec.name!r} masks regions, which {name!r} does not heed"
+        if "keep" in gives(component) and "keep" not in used:
+            yield f"{component.place}.name: {component.spec.name!r} masks regions, which {name!r} does not use"
 
 
 def _dimension_clashes(config: Config) -> Iterator[str]:

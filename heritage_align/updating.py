@@ -94,7 +94,8 @@ def update_index(
         progress: called with the number of pictures encoded since the last call.
 
     Raises:
-        StoreError: there is no finished store, another configuration made it, or nothing would be left in it.
+        StoreError: there is no finished store, another configuration made it, or none of its images
+            is in the collection.
     """
     folder = Path(path)
     before = read_manifest(folder)
@@ -112,6 +113,11 @@ def update_index(
         if build != before.build or build != read_build(folder):
             _replace_manifest(folder, replace(before, build=build), before)
         return UpdateReport(changes, before.images, _skipped(shards), 0)
+    if len(changes.removed) == before.images:
+        raise StoreError(
+            f"{folder}: none of its {before.images} images is in the collection; is this its collection? "
+            "For another one build another store"
+        )
     stale = {*changes.added, *changes.replaced, *changes.removed}
     files, written = [], 0
     for shard in shards:
@@ -130,8 +136,6 @@ def update_index(
         elif progress is not None:
             progress(len(run))
         files.append(file)
-    if not files:
-        raise StoreError(f"{folder}: none of its pictures is in the collection, which would leave it empty")
     after = manifest_of(folder, build, files, {entry.file: entry for entry in before.shards})
     _replace_manifest(folder, after, before)
     return UpdateReport(changes, after.images, _skipped([read_shard(file) for file in files]), written)

@@ -163,7 +163,7 @@ def test_what_fits_together_passes(registry: Registry, slots: dict[str, Any]) ->
         ),
         (
             {"filters": ["sift"], "proposer": "crops"},
-            "filters.0.name: 'sift' masks regions, which 'global' does not heed",
+            "filters.0.name: 'sift' masks regions, which 'global' does not use",
         ),
         (
             {"encoder": {"name": "clip", "dim": 8}, "similarity": {"name": "global", "dim": 16}},

@@ -72,7 +72,7 @@ def digest_of(path: Path) -> str:
 def _remove_stale(path: Path) -> None:
     """Remove what runs that were killed on this machine left of their writing `path`.
 
-    The file of a process that still runs is let be: two builds of one store may write the same shard at once. So is
+    The file of a process that still runs stays: two builds of one store may write the same shard at once. So is
     that of another machine, which nobody can ask from here.
     """
     for stale in path.parent.glob(_temporary_name(path.name, "*")):

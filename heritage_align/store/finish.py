@@ -126,7 +126,7 @@ def manifest_of(
     dim = filled[0].tensors["global"].shape[1]
     kinds = {_kind(shard) for shard in filled}
     if len(kinds) != 1 or any(shard.tensors["global"].shape[1] != dim for shard in filled):
-        raise StoreError(f"{folder}: its shards hold different features; build it anew")
+        raise StoreError(f"{folder}: its shards hold different features; build it again")
     entries = tuple(known.get(file.name) or _entry(file, shard) for file, shard in zip(files, shards))
     return Manifest(build, dim, filled[0].folded, entries)
 

@@ -140,7 +140,7 @@ def write_shard(
     Args:
         path: the file.
         features: of the shard's pictures; None where none could be read. Regions that are not rounded yet are rounded
-            here, and factors computed anew where there are some.
+            here, and factors computed again where there are some.
         skipped: pictures that could not be read, with the reasons.
         dtype: ``fp32``, ``fp16``, ``bf16`` or ``int8`` (then with an fp32 scale a row).
         contents: digests of the pictures' files, of those skipped too, by image id.

@@ -80,7 +80,7 @@ HERE = [
 
 def expected(case: Case) -> dict[str, str]:
     if case.name == "scan" and case.settings.get("direction") in ("i2t", "ens"):
-        return {"check_mask_is_heeded": "regions are the queries in i2t, and the mask is of t2i's attention"}
+        return {"check_mask_is_used": "regions are the queries in i2t, and the mask is of t2i's attention"}
     return {}
 
 

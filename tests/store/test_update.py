@@ -212,6 +212,7 @@ def test_any_series_of_changes_is_a_fresh_build(
     root = tmp_path_factory.mktemp("series")
     folder = root / "collection"
     folder.mkdir()
+    draw(folder, "a.png", 0)  # which stays: where nothing does, the collection is taken for another
     names = [f"p{n}.png" for n in range(7)]
     for name in names[:4]:
         draw(folder, name, data.draw(st.integers(0, 3)))
@@ -223,8 +224,6 @@ def test_any_series_of_changes_is_a_fresh_build(
                 (folder / name).unlink()
             else:
                 draw(folder, name, data.draw(st.integers(0, 3)))
-        if not list(folder.iterdir()):
-            draw(folder, "p0.png", 9)
         update_index(pipeline, sources(pipeline), root / "store")
         if data.draw(st.booleans()):
             compact(root / "store")
@@ -247,8 +246,13 @@ def test_what_cannot_be_updated_is_named(pipeline: Pipeline, folder: Path, tmp_p
         update_index(pipeline, twice, store)
     for path in folder.iterdir():
         path.unlink()
-    with pytest.raises(StoreError, match="none of its pictures is in the collection, which would leave it empty"):
+    refusal = "none of its 9 images is in the collection; is this its collection?"
+    with pytest.raises(StoreError, match=refusal):
         update_index(pipeline, [], store)
+    draw(folder, "other.png", 0)  # another folder, given by mistake, would replace everything
+    with pytest.raises(StoreError, match=refusal):
+        update_index(pipeline, sources(pipeline), store)
+    (folder / "other.png").unlink()
     draw(folder, "p0.png", 0)
     draw(folder, "p1.png", 1)
     with pytest.raises(StoreError, match=r"another number of pictures: 9 there, 2 now; heritage-align index update"):

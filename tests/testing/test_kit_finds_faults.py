@@ -172,7 +172,7 @@ FAULTS = [
     wrong("check_empty_features", "Cosine", "NeedsImages", "it raised"),
     wrong("check_image_without_regions", "Late", "MeanOfNone", "without regions gives NaN"),
     wrong("check_stored_precision", "Cosine", "StoredSums", "features, against the same numbers in fp32"),
-    wrong("check_mask_is_heeded", "Late", "IgnoresMask", "other features in the masked regions"),
+    wrong("check_mask_is_used", "Late", "IgnoresMask", "other features in the masked regions"),
     wrong("check_fold", "Cosine", "FoldsNearly", "fold() @ texts, against score()"),
     wrong("check_fold", "Cosine", "FoldsNever", "outputs say 'folds'"),
     wrong("check_fold", "Cosine", "Cosine", "do not say 'folds'", outputs=()),
@@ -306,7 +306,7 @@ def test_expected_failures_are_strict_xfails(check: Any) -> None:
 
 def test_what_does_not_apply_is_skipped_with_a_reason() -> None:
     skipped = {r.check: r.detail for r in run_checks(case("Cosine")) if r.state == "skipped"}
-    assert skipped["check_mask_is_heeded"] == "heeds no mask"
+    assert skipped["check_mask_is_used"] == "uses no mask"
 
 
 def test_a_registered_component_is_named_by_kind_and_name() -> None:

@@ -175,10 +175,10 @@ def _rounded(images: ImageFeatures, through: torch.dtype, to: torch.dtype) -> Im
 
 
 @check("similarity")
-def check_mask_is_heeded(case: Case) -> None:
+def check_mask_is_used(case: Case) -> None:
     """A region that a filter masked must not reach the score, whatever its features are."""
     if "keep" not in _wanted(case):
-        raise SkipTest("heeds no mask")
+        raise SkipTest("uses no mask")
     images, texts = _features(case)
     towards = samples.unit_rows(1, dim=images.global_features.shape[1], seed=3)
     texts = samples.texts_towards(texts, towards)

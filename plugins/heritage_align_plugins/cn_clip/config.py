@@ -67,7 +67,7 @@ class CnClipConfig(ComponentConfig):
         return self
 
     def architecture(self) -> Architecture:
-        """Return the model's settings at its own input size; raises CheckpointError if its file is unfit."""
+        """Return the model's settings at its own input size; raises CheckpointError if its file does not fit."""
         return find_architecture(self.model)
 
     def weights_file(self) -> Path | None:

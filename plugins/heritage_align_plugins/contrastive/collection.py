@@ -64,7 +64,7 @@ class Collection:
         self.sizes: dict[int, tuple[int, int]] = {}
 
     def feeder(self, prepare: Sequence[Prepare], changes: AugmentationConfig | None, size: int, seed: int) -> Feeder:
-        """Return a feeder of pictures that are changed anew every epoch.
+        """Return a feeder of pictures that are changed every epoch.
 
         Args:
             prepare: of the encoders that look at them.

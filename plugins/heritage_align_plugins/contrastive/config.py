@@ -78,7 +78,7 @@ class ContrastiveConfig(TrainerConfig):
     beta2: float | None = Field(None, ge=0, lt=1, description="of their squares; null: 0.98 for a ViT, 0.999 for RN50")
     epsilon: float | None = Field(None, gt=0, description="AdamW's; null: 1e-6 for a ViT, 1e-8 for RN50")
     captions: Literal["all", "one"] = Field(
-        "all", description="of a picture with several: each once an epoch, or one, drawn anew every epoch"
+        "all", description="of a picture with several: each once an epoch, or one, drawn again every epoch"
     )
     positives: Literal["pair", "known"] = Field(
         "pair", description="texts that a picture is drawn to: its own in the batch (CLIP), or all of them there that "
@@ -111,7 +111,7 @@ class ContrastiveConfig(TrainerConfig):
     encode_batch: int = Field(64, ge=1, description="pictures or texts encoded at once where no gradient is needed")
     kept_mib: int = Field(
         1024, ge=0, description="MiB of pictures kept in memory at the size of the encoder's input, so that they are "
-        "decoded once; of no use to pictures that are changed anew every epoch"
+        "decoded once; of no use to pictures that are changed every epoch"
     )  # fmt: skip
     recall_at: tuple[int, ...] = Field((1, 5, 10), description="cut-offs of the recalls whose mean validation looks at")
     export_dtype: Literal["fp16", "fp32"] = Field(
@@ -144,13 +144,13 @@ class ContrastiveConfig(TrainerConfig):
         return self
 
     def _patches_are_seen(self) -> None:
-        unfit = {
+        misplaced = {
             "mask_ratio": bool(self.mask_ratio),
             "augmentation": self.augmentation is not None,
             "accumulate": self.accumulate > 1,
             "stages": any(stage.freeze == "vision" for stage in self.stages),
         }
-        named = [name for name, is_set in unfit.items() if is_set]
+        named = [name for name, is_set in misplaced.items() if is_set]
         if named:
             raise ValueError(f"patch_weight: needs every patch, as it is, in one part; unset {', '.join(named)}")
 

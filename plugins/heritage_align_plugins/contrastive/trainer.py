@@ -51,7 +51,7 @@ class ContrastiveTrainer:
         Raises:
             ConfigError: the encoder is no cn_clip model, or settings do not suit it or the number of processes.
             DataError: the data has no pairs, or fewer than fill a batch.
-            CheckpointError: the weights to begin with are unfit, or the folder holds another run.
+            CheckpointError: the weights to begin with do not fit, or the folder holds another run.
             ImageError: a picture of the data cannot be read.
         """
         config, context = self._config, self._context
