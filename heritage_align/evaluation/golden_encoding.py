@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from heritage_align.encoding import encode_texts
+from heritage_align.encoding import ImageSource, encode_texts
+from heritage_align.encoding.annotated import in_order, refuse
 from heritage_align.errors import DataError
 from heritage_align.evaluation.fragments import FragmentEvaluation, evaluate_fragment_scores, evaluate_fragments
 from heritage_align.evaluation.golden import Box, GoldenSet, pool_golden
-from heritage_align.evaluation.golden_boxes import boxes_of, encode_boxes_of, golden_sources, in_order, refuse
+from heritage_align.evaluation.golden_boxes import boxes_of, encode_boxes_of
 from heritage_align.evaluation.metrics import KS
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
@@ -94,7 +95,7 @@ def encode_golden(
         regions = encode_boxes_of(pipeline, dataset, golden)
     else:
         places = boxes_of(golden)
-        regions = in_order(golden, {i: _checked(encode_boxes(i, b), len(b), i) for i, b in places.items()})
+        regions = in_order(golden.image_ids, {i: _checked(encode_boxes(i, b), len(b), i) for i, b in places.items()})
     if encode_phrases is None:
         phrases = phrase_features(pipeline, golden.phrases, fragmenter).global_features
     else:
@@ -135,7 +136,8 @@ def evaluate_golden(
     golden = pool_golden(dataset.golden, f"data set {dataset.name!r}")
     if image_ids is not None:
         golden = golden.select(image_ids)[0]
-    pictures = concat_images(list(pipeline.encode_stream(golden_sources(dataset, golden), on_error=refuse)))
+    sources = [ImageSource.of(dataset, image_id) for image_id in golden.pictures]
+    pictures = concat_images(list(pipeline.encode_stream(sources, on_error=refuse)))
     with torch.inference_mode():
         scores = pipeline.score(pictures, phrase_features(pipeline, golden.phrases, fragmenter))
     return evaluate_fragment_scores(

@@ -83,7 +83,8 @@ class AlignmentTrainer:
         self, job: TrainingJob, task: AlignmentTask, side: Side, folder: Path, identity: str
     ) -> TrainingState:
         """Go on from the best epoch with golden pairs: a box is a picture of one region (Sheng et al. 2021, 4.4)."""
-        golden = collect_golden(job.train, side)
+        runtime = job.config.runtime
+        golden = collect_golden(job.train, side, batch_size=runtime.batch_size, workers=runtime.threads())
         folder.mkdir(exist_ok=True)
         best = AlignmentModel(task.model.settings, task.model.feature_dim, task.model.vocabulary, _base_of(task.model))
         best.load_state_dict(load_file(job.folder / MODEL))
