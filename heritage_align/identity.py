@@ -52,10 +52,12 @@ def folding_settings(similarity: Component) -> dict[str, Any] | None:
 
 def differences(have: Mapping[str, Any], want: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield ``(place, value there, value here)`` where two nested settings differ; a missing value is None."""
-    for place in sorted({**dict(_leaves(have)), **dict(_leaves(want))}):
-        there, here = dict(_leaves(have)).get(place), dict(_leaves(want)).get(place)
-        if there != here:
-            yield place, there, here
+    all_there, all_here = dict(_leaves(have)), dict(_leaves(want))
+    different = [place for place in sorted({**all_there, **all_here}) if all_there.get(place) != all_here.get(place)]
+    for place in different:
+        # An empty list or mapping there is told by what stands in it here.
+        if not any(other.startswith(f"{place}.") for other in different):
+            yield place, all_there.get(place), all_here.get(place)
 
 
 def _folds(similarity: Component) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from heritage_align.encoding import ImageSource
 from heritage_align.errors import ImageError, StoreError
 from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline
-from heritage_align.store.contents import contents_of
+from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import write_json, write_text
 from heritage_align.store.finish import finish
 from heritage_align.store.layout import (
@@ -143,7 +143,12 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
 
 
 def encode_shard(
-    pipeline: Pipeline, sources: Sequence[ImageSource], file: Path, dtype: str, advance: Callable[[int], object]
+    pipeline: Pipeline,
+    sources: Sequence[ImageSource],
+    file: Path,
+    dtype: str,
+    advance: Callable[[int], object],
+    contents: Mapping[str, Content | None] | None = None,
 ) -> None:
     """Encode pictures into one shard.
 
@@ -153,7 +158,12 @@ def encode_shard(
         file: of the shard.
         dtype: as of `write_shard`.
         advance: called with the number of pictures done since the last call.
+        contents: digests of the files by image id, where they are known already.
     """
+    if contents is None:
+        # Before they are decoded: a file that changes meanwhile is then encoded again by the next update.
+        found = contents_of(sources, pipeline.config.runtime.threads())
+        contents = {source.id: content for source, content in zip(sources, found)}
     skipped: list[tuple[str, str]] = []
 
     def on_error(image_id: str, error: ImageError) -> None:
@@ -170,6 +180,4 @@ def encode_shard(
     features_of_shard = concat_images(parts) if parts else None
     if features_of_shard is not None and folds_to_global:
         features_of_shard.folded = features_of_shard.global_features
-    found = contents_of(sources, pipeline.config.runtime.threads())
-    contents = {source.id: content for source, content in zip(sources, found)}
     write_shard(file, features_of_shard, skipped, dtype, contents)

@@ -11,18 +11,20 @@ from heritage_align.errors import StoreError
 from heritage_align.indexing import encode_shard
 from heritage_align.pipeline import Pipeline
 from heritage_align.store.contents import Content, contents_of
-from heritage_align.store.files import write_json
+from heritage_align.store.files import digest_of, write_json
 from heritage_align.store.finish import manifest_of
 from heritage_align.store.layout import (
     BUILD,
     MANIFEST,
     Manifest,
+    ShardEntry,
     first_repeated,
     read_build,
     read_manifest,
     refuse_identity,
     sources_digest,
 )
+from heritage_align.store.lock import changing
 from heritage_align.store.rewriting import shard_name_of, write_rows
 from heritage_align.store.shard import Shard, read_shard
 
@@ -80,6 +82,8 @@ def update_index(
     sources: Sequence[ImageSource],
     path: str | Path,
     progress: Callable[[int], object] | None = None,
+    *,
+    retry: bool = False,
 ) -> UpdateReport:
     """Make a store hold a collection as it is now; only pictures that were added or replaced are encoded.
 
@@ -92,51 +96,66 @@ def update_index(
         sources: the whole collection in its order.
         path: the store's folder.
         progress: called with the number of pictures encoded since the last call.
+        retry: try pictures that could not be read again though their files are the same.
 
     Raises:
-        StoreError: there is no finished store, another configuration made it, or none of its images
-            is in the collection.
+        StoreError: there is no finished store, another configuration made it, another process is changing it, a shard
+            that is to be written again is damaged, or none of its images is in the collection.
     """
     folder = Path(path)
+    read_manifest(folder)  # says what is wrong with a folder that is no finished store
+    with changing(folder):
+        return _update(pipeline, sources, folder, progress or (lambda _: None), retry)
+
+
+def _update(
+    pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path, progress: Callable[[int], object], retry: bool
+) -> UpdateReport:
     before = read_manifest(folder)
     refuse_identity(before.build.identity, pipeline.identity(), folder)
     ids = [source.id for source in sources]
     twice = first_repeated(ids)
     if twice is not None:
         raise StoreError(f"{folder}: image id {twice!r} occurs twice in the collection")
-    shards = [read_shard(folder / entry.file) for entry in before.shards]
+    listed = set(ids)
+    # A shard that was lost is no shard: its pictures count as added.
+    shards = [read_shard(folder / entry.file) for entry in before.shards if (folder / entry.file).exists()]
     contents = _contents(sources, pipeline.config.runtime.threads())
-    changes = _changes(shards, contents)
+    changes = _changes(shards, contents, retry)
     build = replace(before.build, sources=len(ids), sources_digest=sources_digest(ids))
-    if not changes:
+    gone = any(image_id not in listed for shard in shards for image_id, _ in shard.skipped)
+    if not changes and not gone and len(shards) == len(before.shards):
         # The order alone, pictures that cannot be read, or a run that was killed between the two documents.
-        if build != before.build or build != read_build(folder):
+        if build != before.build or not (folder / BUILD).exists() or build != read_build(folder):
             _replace_manifest(folder, replace(before, build=build), before)
         return UpdateReport(changes, before.images, _skipped(shards), 0)
-    if len(changes.removed) == before.images:
+    if len(changes.removed) == sum(map(len, shards)):
         raise StoreError(
             f"{folder}: none of its {before.images} images is in the collection; is this its collection? "
             "For another one build another store"
         )
     stale = {*changes.added, *changes.replaced, *changes.removed}
-    files, written = [], 0
+    entries = {entry.file: entry for entry in before.shards}
+    files: list[Path] = []
+    written = 0
     for shard in shards:
-        file, fresh = _kept(folder, shard, stale, set(ids))
+        file, fresh = _kept(folder, shard, entries[shard.path.name], stale, listed)
         files += [file] if file is not None else []
         written += fresh
-    encode = [source for source in sources if source.id in {*changes.added, *changes.replaced}]
-    for start in range(0, len(encode), build.shard_images):
-        run = encode[start : start + build.shard_images]
-        known = [f"{source.id}\0{(contents[source.id] or b'').hex()}" for source in run]
-        file = folder / shard_name_of([build.identity["image_config"], build.dtype, *known])
+    encode = {*changes.added, *changes.replaced}
+    waiting = [source for source in sources if source.id in encode]
+    for start in range(0, len(waiting), build.shard_images):
+        run = waiting[start : start + build.shard_images]
+        known = [[source.id, (contents[source.id] or b"").hex()] for source in run]
+        file = folder / shard_name_of([build.identity["image_config"], build.dtype, known])
         # What is no file may have changed under its name.
         if not file.exists() or any(contents[source.id] is None for source in run):
-            encode_shard(pipeline, run, file, build.dtype, progress or (lambda _: None))
+            encode_shard(pipeline, run, file, build.dtype, progress, contents)
             written += 1
-        elif progress is not None:
+        else:
             progress(len(run))
         files.append(file)
-    after = manifest_of(folder, build, files, {entry.file: entry for entry in before.shards})
+    after = manifest_of(folder, build, files, entries)
     _replace_manifest(folder, after, before)
     return UpdateReport(changes, after.images, _skipped([read_shard(file) for file in files]), written)
 
@@ -147,34 +166,38 @@ def compact(path: str | Path) -> Manifest:
     Nothing is encoded; features stay as they are to the bit. Readers that are open must open the store again.
 
     Raises:
-        StoreError: there is no finished store.
+        StoreError: there is no finished store, another process is changing it, or a shard is damaged.
     """
     folder = Path(path)
-    before = read_manifest(folder)
-    shards = [read_shard(folder / entry.file) for entry in before.shards]
-    runs = list(_full_runs(shards, before.build.shard_images))
-    if [[(shard.path, len(rows)) for shard, rows in run] for run in runs] == [[(s.path, len(s))] for s in shards]:
-        _remove_others(folder, before)
-        return before
-    skipped = list(_skipped(shards))
-    files: list[Path] = []
-    for pieces in runs:
-        known = [f"{shard.path.name}\0{row}" for shard, rows in pieces for row in rows]
-        file = folder / shard_name_of(["compact", *known])
-        if not file.exists():
-            write_rows(file, [*pieces, *((shard, []) for shard in shards)], [] if files else skipped)
-        files.append(file)
-    after = manifest_of(folder, before.build, files)
-    write_json(folder / MANIFEST, after.asdict())
-    _remove_others(folder, after)
-    return after
+    read_manifest(folder)
+    with changing(folder):
+        before = read_manifest(folder)
+        shards = [read_shard(folder / entry.file) for entry in before.shards]
+        runs = list(_full_runs(shards, before.build.shard_images))
+        if [[(shard.path, len(rows)) for shard, rows in run] for run in runs] == [[(s.path, len(s))] for s in shards]:
+            _remove_others(folder, before)
+            return before
+        for shard, entry in zip(shards, before.shards):
+            _refuse_damaged(shard, entry)
+        skipped = list(_skipped(shards))
+        files: list[Path] = []
+        for pieces in runs:
+            known = [[shard.path.name, rows] for shard, rows in pieces]
+            file = folder / shard_name_of(["compact", known, [] if files else skipped])
+            if not file.exists():
+                write_rows(file, [*pieces, *((shard, []) for shard in shards)], [] if files else skipped)
+            files.append(file)
+        after = manifest_of(folder, before.build, files)
+        write_json(folder / MANIFEST, after.asdict())
+        _remove_others(folder, after)
+        return after
 
 
 def _contents(sources: Sequence[ImageSource], workers: int) -> dict[str, Content | None]:
     return {source.id: content for source, content in zip(sources, contents_of(sources, workers))}
 
 
-def _changes(shards: Sequence[Shard], contents: Mapping[str, Content | None]) -> Changes:
+def _changes(shards: Sequence[Shard], contents: Mapping[str, Content | None], retry: bool = False) -> Changes:
     held = {image_id for shard in shards for image_id in shard.ids}
     known = {image_id: content for shard in shards for image_id, content in shard.contents().items()}
     bad = {image_id: shard.skipped_contents.get(image_id) for shard in shards for image_id, _ in shard.skipped}
@@ -186,25 +209,35 @@ def _changes(shards: Sequence[Shard], contents: Mapping[str, Content | None]) ->
                 unknown.append(image_id)
             elif content != then:
                 replaced.append(image_id)
-        elif image_id not in bad or content is None or content != bad[image_id]:
+        elif retry or image_id not in bad or content is None or content != bad[image_id]:
             added.append(image_id)
     removed = [image_id for shard in shards for image_id in shard.ids if image_id not in contents]
     return Changes(tuple(added), tuple(replaced), tuple(removed), tuple(unknown))
 
 
-def _kept(folder: Path, shard: Shard, stale: set[str], listed: set[str]) -> tuple[Path | None, bool]:
+def _kept(folder: Path, shard: Shard, entry: ShardEntry, stale: set[str], listed: set[str]) -> tuple[Path | None, bool]:
     """Return the file of what is left of a shard, None for nothing, and whether it was written."""
     rows = [row for row, image_id in enumerate(shard.ids) if image_id not in stale]
-    skipped = [entry for entry in shard.skipped if entry[0] in listed and entry[0] not in stale]
+    skipped = [each for each in shard.skipped if each[0] in listed and each[0] not in stale]
     if len(rows) == len(shard.ids) and len(skipped) == len(shard.skipped):
         return shard.path, False
     if not rows and not skipped:
         return None, False
-    file = folder / shard_name_of([shard.path.name, *map(str, rows), *(image_id for image_id, _ in skipped)])
+    file = folder / shard_name_of([shard.path.name, rows, skipped])
     if file.exists():
         return file, False
+    _refuse_damaged(shard, entry)
     write_rows(file, [(shard, rows)], skipped)
     return file, True
+
+
+def _refuse_damaged(shard: Shard, entry: ShardEntry) -> None:
+    """Raise StoreError if a shard is not what was written: a copy of its rows would pass for sound."""
+    if digest_of(shard.path) != entry.sha256:
+        raise StoreError(
+            f"{shard.path}: its content changed since it was written (heritage-align index verify says how); remove "
+            "the file, and index update encodes its pictures again"
+        )
 
 
 def _full_runs(shards: Sequence[Shard], size: int) -> Iterator[list[tuple[Shard, list[int]]]]:

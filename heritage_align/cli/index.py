@@ -96,8 +96,13 @@ def build(
 @_store_argument
 @set_option
 @collection_options
+@click.option(
+    "--retry", is_flag=True, help="Try pictures again that could not be read, though their files are the same."
+)
 @json_option
-def update(store: Path, overrides: tuple[str, ...], data: str | None, features: str | None, as_json: bool) -> None:
+def update(
+    store: Path, overrides: tuple[str, ...], data: str | None, features: str | None, retry: bool, as_json: bool
+) -> None:
     """Take what changed in the collection into STORE, with the config that the store was built with.
 
     Pictures that were added, or whose file holds something else, are encoded; images whose picture is gone are dropped;
@@ -113,10 +118,11 @@ def update(store: Path, overrides: tuple[str, ...], data: str | None, features: 
     resolved = _config_of(store, overrides, data, features)
     sources = list(dataset_sources(build_dataset(resolved)))
     with tqdm(unit="img", disable=True if as_json else None) as bar:
-        report = update_index(Pipeline(resolved), sources, store, bar.update)
+        report = update_index(Pipeline(resolved), sources, store, bar.update, retry=retry)
     changes = report.changes
+    tried = {*changes.added, *changes.replaced}
     for image_id, reason in report.skipped:
-        if image_id in changes.added or image_id in changes.replaced:
+        if image_id in tried:
             click.echo(f"left out {image_id}: {reason}", err=True)
     if as_json:
         print_json({"store": str(store), "images": report.images, "shards_written": report.written, **asdict(changes)})
@@ -184,7 +190,10 @@ def verify(store: Path, data: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"store": str(store), "faults": faults, **changed})
     elif not faults and not any(changed.get(kind) for kind in ("added", "replaced", "removed")):
-        click.echo(f"{store}: sound")
+        unknown = len(changed.get("unknown", ()))
+        click.echo(
+            f"{store}: sound" + (f"; of {unknown} pictures nothing tells whether they changed" if unknown else "")
+        )
     named = [
         f"{kind} since: {image_id}" for kind in ("added", "replaced", "removed") for image_id in changed.get(kind, ())
     ]
@@ -213,6 +222,8 @@ def _config_of(store: Path, overrides: tuple[str, ...], data: str | None, featur
     from heritage_align.store.layout import CONFIG, read_manifest
 
     read_manifest(store)  # says what is wrong with a folder that is no finished store
+    if not (store / CONFIG).exists():
+        raise StoreError(f"{store / CONFIG}: is missing; put back the configuration that the store was built with")
     return read_config(str(store / CONFIG), overrides, data, features)
 
 

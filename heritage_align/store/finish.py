@@ -65,7 +65,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Manifest:
     else:
         files = [folder / entry.file for folder in folders for entry in read_manifest(folder).shards]
         build = replace(first, sources=sum(b.sources for b in builds), sources_digest="merged")
-    _refuse_repeated_ids(files)  # before anything is written
+    _refuse_repeated_ids([read_shard(file) for file in files])  # before anything is written
     target.mkdir(parents=True, exist_ok=True)
     if (folders[0] / CONFIG).exists():
         shutil.copyfile(folders[0] / CONFIG, target / CONFIG)
@@ -94,13 +94,13 @@ def _parts(folders: Sequence[Path], build: Build) -> list[Path]:
     return files
 
 
-def _refuse_repeated_ids(files: Sequence[Path]) -> None:
+def _refuse_repeated_ids(shards: Sequence[Shard]) -> None:
     seen: dict[str, Path] = {}
-    for file in files:
-        for image_id in read_shard(file).ids:
+    for shard in shards:
+        for image_id in shard.ids:
             if image_id in seen:
-                raise StoreError(f"merge: image id {image_id!r} is in {seen[image_id]} and in {file}")
-            seen[image_id] = file
+                raise StoreError(f"image id {image_id!r} is in {seen[image_id]} and in {shard.path}")
+            seen[image_id] = shard.path
 
 
 def manifest_of(
@@ -123,6 +123,7 @@ def manifest_of(
     if not filled:
         reasons = [f"; the first: {reason}" for shard in shards for _, reason in shard.skipped]
         raise StoreError(f"{folder}: not one of {build.sources} pictures could be read{reasons[0] if reasons else ''}")
+    _refuse_repeated_ids(shards)
     dim = filled[0].tensors["global"].shape[1]
     kinds = {_kind(shard) for shard in filled}
     if len(kinds) != 1 or any(shard.tensors["global"].shape[1] != dim for shard in filled):

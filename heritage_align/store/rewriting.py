@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +16,12 @@ from heritage_align.store.shard import Shard, write_tensors
 _A_REGION = ("regions.values", "regions.scales", "boxes", "keep")
 
 
-def shard_name_of(parts: Sequence[str]) -> str:
-    """Return the name of a shard that is not of a build's first run: a digest of what goes into it.
+def shard_name_of(parts: Sequence[Any]) -> str:
+    """Return the name of a shard that is not of a build's first run: a digest of what goes into it, JSON-ready.
 
     So a run that was killed finds what it had written, and two that do the same write the same.
     """
-    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return f"shard-{digest[:16]}.safetensors"
 
 
@@ -33,6 +35,8 @@ def write_rows(path: Path, pieces: Sequence[tuple[Shard, Sequence[int]]], skippe
     """
     taken = [_rows(shard, torch.tensor(rows, dtype=torch.int64)) for shard, rows in pieces if len(rows)]
     names = {name for part in taken for name in part}
+    if not all("factor" in part for part in taken):  # of a merged store, or one that was updated for another similarity
+        names.discard("factor")
     tensors = {name: _joined(name, taken) for name in sorted(names)}
     ids = [shard.ids[row] for shard, rows in pieces for row in rows]
     folded = next((shard.folded for shard, rows in pieces if len(rows)), "none")

@@ -18,12 +18,13 @@ from PIL import Image
 
 from heritage_align.cli import cli
 from heritage_align.encoding import ImageSource
-from heritage_align.errors import StoreError
+from heritage_align.errors import ImageError, StoreError
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.search import Searcher
 from heritage_align.store import Store, verify
 from heritage_align.store.layout import read_manifest
+from heritage_align.store.lock import changing
 from heritage_align.types import TextItem
 from heritage_align.updating import compact, update_index
 
@@ -272,6 +273,106 @@ def test_a_store_without_contents_says_what_it_cannot_tell(
     report = update_index(pipeline, sources(pipeline), store)
     assert (report.changes.added, report.changes.replaced, report.changes.removed) == (("new.png",), (), ("p6.png",))
     assert len(report.changes.unknown) == 8
+
+
+def test_one_process_at_a_time_changes_a_store(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    draw(folder, "new.png", 1)
+    with changing(store):
+        for change in (lambda: update_index(pipeline, sources(pipeline), store), lambda: compact(store)):
+            with pytest.raises(StoreError, match="another process is updating or compacting it"):
+                change()
+    assert update_index(pipeline, sources(pipeline), store).images == 10
+
+
+def test_a_picture_that_changes_while_it_is_encoded_is_encoded_again(
+    pipeline: Pipeline, folder: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    changed = [
+        ImageSource(source.id, lambda source=source: redrawn(folder, source), source.file)  # type: ignore[misc]
+        for source in sources(pipeline)
+    ]
+    build_index(pipeline, changed, store)
+    assert update_index(pipeline, sources(pipeline), store).changes.replaced == ("p1.png",)
+    build_index(pipeline, sources(pipeline), tmp_path / "fresh")
+    assert same(features_of(Store.open(store)), features_of(Store.open(tmp_path / "fresh")))
+
+
+def redrawn(folder: Path, source: ImageSource) -> Image.Image:
+    """Decode a picture; p1.png is replaced right after."""
+    image = source.load()
+    if source.id == "p1.png":
+        draw(folder, "p1.png", 99)
+    return image
+
+
+def test_factors_that_some_shards_lack_are_left_out(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", torch.arange(9)
+    build_index(pipeline, sources(pipeline), store)
+    draw(folder, "p0.png", 5)
+    late = Pipeline.from_config(pipeline.config.as_dict(), ["similarity={name: late_interaction}"])
+    update_index(late, sources(late), store)
+    assert not Store.open(store).has_factors
+    before = Store.open(store).gather(rows)
+    compact(store)
+    after = Store.open(store).gather(rows)
+    assert before.regions is not None
+    assert after.regions is not None
+    assert torch.equal(before.regions.values, after.regions.values)
+    assert after.factor is None
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_damaged_rows_are_not_copied_under_a_fresh_checksum(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store, damaged = tmp_path / "store", "its content changed since it was written"
+    build_index(pipeline, sources(pipeline), store)
+    path = store / "shard-00000.safetensors"
+    damage(path)
+    (folder / "p1.png").unlink()
+    with pytest.raises(StoreError, match=rf"shard-00000\.safetensors: {damaged}"):
+        update_index(pipeline, sources(pipeline), store)
+    path.unlink()  # what the message says
+    report = update_index(pipeline, sources(pipeline), store)
+    assert set(report.changes.added) == {"p0.png", "p2.png", "p3.png"}
+    build_index(pipeline, sources(pipeline), tmp_path / "fresh")
+    assert same(features_of(Store.open(store)), features_of(Store.open(tmp_path / "fresh")))
+    damage(store / read_manifest(store).shards[0].file)
+    with pytest.raises(StoreError, match=damaged):
+        compact(store)
+
+
+def test_a_reordered_store_that_lost_a_shard_is_not_finished_by_a_build(pipeline: Pipeline, tmp_path: Path) -> None:
+    store, turned = tmp_path / "store", sources(pipeline)[::-1]
+    build_index(pipeline, sources(pipeline), store)
+    update_index(pipeline, turned, store)
+    (store / "shard-00001.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"image id 'p\d\.png' is in .*shard-0000\d.* and in .*shard-0000\d"):
+        build_index(pipeline, turned, store)
+
+
+def test_pictures_that_could_not_be_read(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+
+    def hiccup() -> Image.Image:
+        raise ImageError("p4.png: the network drive is away")
+
+    flaky = [ImageSource(s.id, hiccup, s.file) if s.id == "p4.png" else s for s in sources(pipeline)]
+    build_index(pipeline, flaky, store)
+    (store / "build.json").unlink()  # which nothing but a build reads
+    assert not update_index(pipeline, sources(pipeline), store).changes
+    report = update_index(pipeline, sources(pipeline), store, retry=True)
+    assert (report.changes.added, report.skipped, report.images) == (("p4.png",), (), 9)
+    (folder / "torn.png").write_bytes(b"torn")
+    assert [i for i, _ in update_index(pipeline, sources(pipeline), store).skipped] == ["torn.png"]
+    (folder / "torn.png").unlink()
+    assert update_index(pipeline, sources(pipeline), store).skipped == ()
 
 
 def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
