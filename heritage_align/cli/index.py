@@ -17,7 +17,7 @@ from heritage_align.cli.options import (
     read_config,
     set_option,
 )
-from heritage_align.errors import StoreError
+from heritage_align.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
@@ -115,6 +115,11 @@ def update(
     from heritage_align.pipeline import Pipeline, build_dataset, dataset_sources
     from heritage_align.updating import update_index
 
+    fixed = [setting for setting in overrides if setting.startswith("store.")]
+    if fixed:
+        raise ConfigError(
+            [f"--set {fixed[0]}: a store keeps the storage and the size of shards it was built with"], "update"
+        )
     resolved = _config_of(store, overrides, data, features)
     sources = list(dataset_sources(build_dataset(resolved)))
     with tqdm(unit="img", disable=True if as_json else None) as bar:

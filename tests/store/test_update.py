@@ -400,3 +400,7 @@ def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path) -> N
     assert run("compact", store) == f"{store}: 9 images in 3 shards\n"
     assert run("verify", store, "--data", folder) == f"{store}: sound\n"
     assert "there is no store" in run("update", tmp_path / "nowhere", "--data", folder)
+    fixed = run("update", store, "--data", folder, "--set", "store.dtype=int8")
+    assert "a store keeps the storage and the size of shards it was built with" in fixed
+    (store / "config.yaml").unlink()
+    assert "config.yaml: is missing; put back the configuration" in run("update", store, "--data", folder)
