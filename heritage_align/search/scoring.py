@@ -59,7 +59,7 @@ class FoldedScorer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._name = "folded" if store.manifest.folded == "stored" else "global"
+        self._name = store.first_stage_name
 
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
         """Return ``(n_texts, k)``; see `CandidateScorer`."""
@@ -186,8 +186,7 @@ def refuse_not_finite(store: Store, rows: Tensor, scores: Tensor) -> None:
         return
     at = (~(scores < torch.inf)).nonzero()[0].tolist()
     row = int(rows[tuple(at)])
-    number, _ = store.shard_of(row)
     raise StoreError(
-        f"{store.shard_path(number)}: image {store.ids[row]!r} scores {float(scores[tuple(at)])}: its features are "
+        f"{store.shard_path(row)}: image {store.ids[row]!r} scores {float(scores[tuple(at)])}: its features are "
         f"damaged, or the query's are not finite; look with heritage-align index verify {store.path}"
     )

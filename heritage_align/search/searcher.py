@@ -65,10 +65,9 @@ class Searcher:
         self.pipeline = pipeline
         self.store = store
         self._responds = store.has_regions and "image.regions" in needs(pipeline.config.similarity)
-        self._first_stage = "folded" if store.manifest.folded == "stored" else "global"
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
-        self._vectors = ResidentVectors(store, device, budget, [self._first_stage])
+        self._vectors = ResidentVectors(store, device, budget, [store.first_stage_name])
         self._scorer: CandidateScorer
         if store.exact_first_stage:
             self._scorer = FoldedScorer(store)
@@ -309,7 +308,7 @@ class Searcher:
         with torch.inference_mode():
             depth = top_k if exact else max(candidates, top_k)
             rows, scores = self.pipeline.index.search(
-                self._vectors.blocks(self._first_stage), texts.global_features, depth
+                self._vectors.blocks(self.store.first_stage_name), texts.global_features, depth
             )
             if not exact:
                 refuse_not_finite(self.store, rows, scores)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.ops import Ragged
+from heritage_align.search.resident import region_parts
 from heritage_align.search.scoring import Wanted
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures
@@ -64,24 +65,16 @@ class Slot:
         lengths = [torch.zeros(1, dtype=torch.int64)]
         runs = list(_runs(store, rows))
         masked = any(features.keep is not None for features, _, _ in runs)
+        shards = {id(features): features for features, _, _ in runs}  # a shard has several runs
+        parts = {number: region_parts(features, wanted, masked) for number, features in shards.items()}
         for features, first, stop in runs:
             regions = features.regions
             assert regions is not None
-            offsets, part = regions.host_offsets, {}
-            begin, end = int(offsets[first]), int(offsets[stop])
-            part["values"] = regions.values[begin:end]
-            if regions.scales is not None:
-                part["scales"] = regions.scales[begin:end]
-            if features.keep is not None:
-                part["keep"] = features.keep[begin:end]
-            elif masked:
-                part["keep"] = torch.ones(end - begin, dtype=torch.bool)
-            if wanted.factors and features.factor is not None:
-                triangles = regions.factor_offsets
-                part["factor"] = features.factor[int(triangles[first]) : int(triangles[stop])]
+            offsets = regions.host_offsets
             lengths.append(offsets[first + 1 : stop + 1] - offsets[first:stop])
-            for name, tensor in part.items():
-                sources.setdefault(name, []).append(tensor)
+            for name, tensor in parts[id(features)].items():
+                edges = regions.factor_offsets if name == "factor" else offsets
+                sources.setdefault(name, []).append(tensor[int(edges[first]) : int(edges[stop])])
         packed = self._packed(sources)
         dim = store.manifest.dim
         ragged = Ragged(packed["values"], torch.cat(lengths).cumsum(0), packed.get("scales"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from heritage_align.features import concat_images, moved
 from heritage_align.memory import amount_in_bytes, checked_amount, physical_memory
 from heritage_align.store.layout import MANIFEST, Manifest, first_repeated, read_manifest, refuse_identity
 from heritage_align.store.pages import PageBudget
-from heritage_align.store.shard import Shard, read_shard
+from heritage_align.store.shard import Shard, factors_at, read_shard
 from heritage_align.types import ImageFeatures
 
 HOST_MEMORY = 0.5
@@ -112,10 +112,14 @@ class Store:
         """Whether the dot product of `first_stage` with a text's global vector already is the score."""
         return self.manifest.folded != "none"
 
+    @property
+    def first_stage_name(self) -> str:
+        """Which vectors are searched first: ``folded`` where a similarity's fold is stored, else ``global``."""
+        return "folded" if self.manifest.folded == "stored" else "global"
+
     def first_stage(self) -> Blocks:
-        """Return the vectors to search first, row-wise parts ``(n_i, dim)``: the folded ones of a similarity that
-        folds, else the global ones."""
-        return self.blocks("folded" if self.manifest.folded == "stored" else "global")
+        """Return the vectors to search first, row-wise parts ``(n_i, dim)``; see `first_stage_name`."""
+        return self.blocks(self.first_stage_name)
 
     def blocks(self, name: str) -> Blocks:
         """Return the ``global`` or ``folded`` vectors as memory-mapped parts ``(n_i, dim)``, one a shard."""
@@ -156,14 +160,9 @@ class Store:
             return replace(found, global_features=shard.vectors("global"))
         return found
 
-    def shard_path(self, number: int) -> Path:
-        """Return the file of a shard that holds images."""
-        return self._shards[number].path
-
-    def shard_of(self, row: int) -> tuple[int, int]:
-        """Return the number of a row's shard and its place there."""
-        number = int(torch.searchsorted(self.starts, row, right=True)) - 1
-        return number, row - int(self.starts[number])
+    def shard_path(self, row: int) -> Path:
+        """Return the file that holds a row."""
+        return self._shards[int(torch.searchsorted(self.starts, row, right=True)) - 1].path
 
     def vectors(self, name: str, rows: Tensor) -> Tensor:
         """Return ``(n_rows, dim)`` fp32 ``global`` or ``folded`` vectors of chosen rows, in any order."""
@@ -231,7 +230,7 @@ class Store:
             at = regions.rows_of(rows)
             picked.boxes = None if mapped.boxes is None else mapped.boxes[at]
             picked.keep = None if mapped.keep is None else mapped.keep[at]
-            picked.factor = _triangles(mapped.factor, regions.factor_offsets, rows)
+            picked.factor = None if mapped.factor is None else factors_at(mapped.factor, regions, rows)
         return picked
 
 
@@ -248,9 +247,6 @@ class Blocks(Sequence[Tensor]):
 
     def __len__(self) -> int:
         return len(self._shards)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[number] for number in range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -285,10 +281,3 @@ def _mapped(shard: Shard) -> ImageFeatures:
         keep=keep,
         factor=shard.tensors.get("factor"),
     )
-
-
-def _triangles(packed: Tensor | None, offsets: Tensor, rows: Tensor) -> Tensor | None:
-    """Return the packed factors of the chosen rows, one after the other."""
-    if packed is None:
-        return None
-    return torch.cat([packed[int(offsets[row]) : int(offsets[row + 1])] for row in rows.tolist()])

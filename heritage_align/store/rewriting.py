@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heritage_align.store.shard import Shard, write_tensors
+from heritage_align.store.shard import Shard, factors_at, write_tensors
 
 _A_REGION = ("regions.values", "regions.scales", "boxes", "keep")
 
@@ -55,8 +55,7 @@ def _rows(shard: Shard, rows: Tensor) -> dict[str, Tensor]:
         if regions is not None and name in _A_REGION:
             taken[name] = tensor[regions.rows_of(rows)]
         elif regions is not None and name == "factor":
-            triangles = regions.factor_offsets
-            taken[name] = torch.cat([tensor[int(triangles[row]) : int(triangles[row + 1])] for row in rows.tolist()])
+            taken[name] = factors_at(tensor, regions, rows)
         else:
             taken[name] = tensor[rows]
     if regions is not None:

@@ -128,6 +128,12 @@ def _to_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", non_blocking=True)
 
 
+def factors_at(packed: Tensor, regions: Ragged, rows: Tensor) -> Tensor:
+    """Return the packed triangular factors of the images at `rows`, one after the other."""
+    starts = regions.factor_offsets
+    return torch.cat([packed[int(starts[row]) : int(starts[row + 1])] for row in rows.tolist()])
+
+
 def write_shard(
     path: Path,
     features: ImageFeatures | None,

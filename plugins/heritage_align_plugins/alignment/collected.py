@@ -63,9 +63,7 @@ class Collected:
         """Return the features of some pictures."""
         images = self.images
         assert images.regions is not None
-        starts, lengths = images.regions.offsets[rows], images.regions.lengths[rows]
-        within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        chosen = starts.repeat_interleave(lengths) + within
+        chosen = images.regions.rows_of(rows)
         keep = None if images.keep is None else images.keep[chosen]
         boxes = None if images.boxes is None else images.boxes[chosen]
         ids = tuple(images.ids[int(row)] for row in rows)
