@@ -45,9 +45,17 @@ def one_image(features: ImageFeatures, row: int) -> ImageFeatures:
     if features.regions is not None:
         first, last = features.regions.host_offsets[row : row + 2].tolist()
         picked.regions = features.regions[row : row + 1]  # type: ignore[assignment]  # a slice gives a Ragged
-        picked.boxes = None if features.boxes is None else features.boxes[first:last]
+        picked.boxes = boxes_of(features, row)
         picked.keep = None if features.keep is None else features.keep[first:last]
     return picked
+
+
+def boxes_of(features: ImageFeatures, row: int) -> Tensor | None:
+    """Return the boxes ``(n_regions, 4)`` of the image at a row of a batch, a view, or None if the batch has none."""
+    if features.boxes is None or features.regions is None:
+        return None
+    first, last = features.regions.host_offsets[row : row + 2].tolist()
+    return features.boxes[first:last]
 
 
 def one_text(features: TextFeatures, row: int) -> TextFeatures:

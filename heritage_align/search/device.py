@@ -11,6 +11,7 @@ from torch import Tensor
 from heritage_align.pipeline import Pipeline
 from heritage_align.search.resident import Progress, ResidentVectors, shards_that_fit, upload_regions
 from heritage_align.search.scoring import wanted_by
+from heritage_align.search.slots import to_device
 from heritage_align.search.streaming import Streamer
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures, TextFeatures
@@ -57,6 +58,11 @@ class DeviceScorer:
             self._give_up()
 
     @property
+    def kept(self) -> ImageFeatures | None:
+        """Features of the store's first images on the device, or None; another thread may let them go."""
+        return self._kept
+
+    @property
     def resident_rows(self) -> int:
         """How many of the store's images the device keeps."""
         kept = self._kept
@@ -71,11 +77,11 @@ class DeviceScorer:
         host = rows.to("cpu", torch.int64)  # before any kernel is queued, for which this would wait
         if not count:
             return self._streamer.score(texts, host)
-        here = self._of_kept(texts, torch.where(host < count, host, -1).to(self._device))
+        here = self._of_kept(texts, to_device(torch.where(host < count, host, -1), self._device))
         if here is None or here[1] != count:
             return self._streamer.score(texts, host)
         streamed = self._streamer.score(texts, torch.where(host >= count, host, -1))
-        return torch.where((host >= count).to(self._device), streamed, here[0])
+        return torch.where(to_device(host >= count, self._device), streamed, here[0])
 
     def score_all(self, texts: TextFeatures) -> Tensor:
         """Return ``(n_images, n_texts)`` on the CPU; see `CandidateScorer`."""

@@ -190,3 +190,12 @@ def refuse_not_finite(store: Store, rows: Tensor, scores: Tensor) -> None:
         f"{store.shard_path(row)}: image {store.ids[row]!r} scores {float(scores[tuple(at)])}: its features are "
         f"damaged, or the query's are not finite; look with heritage-align index verify {store.path}"
     )
+
+
+def to_host(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors on the CPU; from a GPU all of them for one wait."""
+    if all(tensor.is_cpu for tensor in tensors):
+        return tensors
+    copies = tuple(torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True) for t in tensors)
+    torch.cuda.current_stream(next(t.device for t in tensors if not t.is_cpu)).synchronize()
+    return copies

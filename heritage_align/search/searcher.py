@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.errors import DataError, StoreError
-from heritage_align.features import one_image, one_text
+from heritage_align.features import boxes_of, one_image, one_text
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import needs, scores_in_place, takes_features
 from heritage_align.search.device import DeviceScorer
@@ -24,6 +24,7 @@ from heritage_align.search.scoring import (
     GatheredScorer,
     MappedScorer,
     refuse_not_finite,
+    to_host,
     wanted_by,
 )
 from heritage_align.store import Store
@@ -154,12 +155,20 @@ class Searcher:
             For every text and row ``(phrase, (x0, y0, x1, y1), score)`` a phrase, boxes as fractions of width and
             height; none for an image without regions.
         """
-        images = self._images_at(rows)
+        lines = rows.tolist()
         with torch.inference_mode():
-            return [
-                [self._answers(images[row], one_text(texts, place), item) for row in line]
-                for place, (item, line) in enumerate(zip(items, rows.tolist()))
-            ]
+            images, boxes = self._images_at(rows.unique())
+            best: list[Tensor] = []
+            for place, line in enumerate(lines):
+                text = one_text(texts, place)
+                best += [self._best_regions(images[row], text) for row in line]
+            # All at once: on a GPU every answer that the host waits for costs 30 microseconds.
+            lengths = [len(part) for part in best]
+            found = iter(torch.cat(best).cpu().split(lengths)) if best else iter(())
+        return [
+            [_answers(next(found).tolist(), boxes[row], texts, place, item) for row in line]
+            for place, (item, line) in enumerate(zip(items, lines))
+        ]
 
     def search_images(self, images: Sequence[Image], ids: Sequence[str], *, top_k: int | None = None) -> Run:
         """Answer image queries with similar images: the cosine of the whole images' vectors.
@@ -187,7 +196,7 @@ class Searcher:
                 pixels = torch.stack([pipeline.encoder.prepare(image) for image in images])
                 vectors = pipeline.encoder.encode_pixels(pixels).global_features
             rows, scores = pipeline.index.search(self._vectors.blocks("global"), vectors, top_k)
-        rows, scores = rows.cpu(), scores.cpu()
+        rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)
         return self._run(tuple(ids), rows, scores)
 
@@ -267,10 +276,10 @@ class Searcher:
         """
         if rows.ndim != 2 or len(rows) != len(texts):
             raise ValueError(f"rows: expected ({len(texts)}, k), got {tuple(rows.shape)}")
-        if rows.numel() and (int(rows.min()) < -1 or int(rows.max()) >= len(self.store)):
-            raise ValueError(
-                f"rows: expected rows of 0..{len(self.store) - 1}, or -1; got {int(rows.min())}..{int(rows.max())}"
-            )
+        if rows.numel():
+            lowest, highest = torch.stack(rows.aminmax()).tolist()
+            if lowest < -1 or highest >= len(self.store):
+                raise ValueError(f"rows: expected rows of 0..{len(self.store) - 1}, or -1; got {lowest}..{highest}")
         self.store.check()
         with torch.inference_mode():
             scores = self._scorer.score(texts, rows).float().cpu()
@@ -311,9 +320,13 @@ class Searcher:
                 self._vectors.blocks(self.store.first_stage_name), texts.global_features, depth
             )
             if not exact:
-                refuse_not_finite(self.store, rows, scores)
+                candidates_of, cosines = rows, scores
                 rows, scores = _best(self._scorer.score(texts, rows), rows, top_k)
-        rows, scores = rows.cpu(), scores.cpu()
+                # Looked at after all is queued: on a GPU the host waits once for a query.
+                sound, rows, scores = to_host((cosines < torch.inf).all(), rows, scores)
+                if not sound:
+                    refuse_not_finite(self.store, candidates_of, cosines)
+        rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)
         self.pipeline.finished("search", len(items), time.perf_counter() - start)
         return texts, rows, scores
@@ -329,28 +342,43 @@ class Searcher:
         found = [[self.store.ids[row] for row in line] for line in rows.tolist()]
         return Run(ids, found, scores.tolist(), tag=self.pipeline.config.name)
 
-    def _images_at(self, rows: Tensor) -> dict[int, ImageFeatures]:
-        """Return the features of the images at `rows`, each once, where the similarity works."""
-        wanted = rows.unique()
-        if self.pipeline.device.type != "cpu":
-            gathered = self.store.gather(wanted, self.pipeline.device)
-            return {row: one_image(gathered, place) for place, row in enumerate(wanted.tolist())}
-        wholes = wanted_by(self.pipeline, self.store).wholes
+    def _images_at(self, wanted: Tensor) -> tuple[dict[int, ImageFeatures], dict[int, Tensor | None]]:
+        """Return the features of images, each where the similarity works, and their boxes on the host, by row."""
+        on_cpu = self.pipeline.device.type == "cpu"
+        kept = self._scorer.kept if isinstance(self._scorer, DeviceScorer) else None
+        count = 0 if kept is None else len(kept)
+        missing = wanted[wanted >= count]
+        copied = None if on_cpu else self.store.gather(missing, self.pipeline.device)
+        places = {row: place for place, row in enumerate(missing.tolist())}
+        wholes = wanted_by(self.pipeline, self.store).wholes and on_cpu
         numbers = torch.searchsorted(self.store.starts, wanted, right=True) - 1
         shards = {n: self.store.shard_features(n, wholes=wholes) for n in numbers.unique().tolist()}
-        return {
-            row: one_image(shards[number], row - int(self.store.starts[number]))
-            for row, number in zip(wanted.tolist(), numbers.tolist())
-        }
+        images: dict[int, ImageFeatures] = {}
+        boxes: dict[int, Tensor | None] = {}
+        for row, number in zip(wanted.tolist(), numbers.tolist()):
+            shard, local = shards[number], row - int(self.store.starts[number])
+            boxes[row] = boxes_of(shard, local)
+            if kept is not None and row < count:
+                images[row] = one_image(kept, row)
+            else:
+                images[row] = one_image(shard, local) if copied is None else one_image(copied, places[row])
+        return images, boxes
 
-    def _answers(self, image: ImageFeatures, text: TextFeatures, item: TextItem) -> tuple[RegionAnswer, ...]:
-        if image.regions is None or image.boxes is None or not image.regions.total:
-            return ()
-        responses = self.pipeline.similarity.respond(image, text).float().cpu()
-        phrases = text.phrases[0] if text.phrases and len(responses) == len(text.phrases[0]) else (item.text,)
-        values, best = responses.max(1)
-        boxes = image.boxes.cpu()[best].tolist()
-        return tuple((p, tuple(b), float(v)) for p, b, v in zip(phrases, boxes, values))
+    def _best_regions(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """Return fp64 ``(n_phrases, 2)`` on the image's device: the best region's score, and its number."""
+        if image.regions is None or not image.regions.total:
+            return torch.empty(0, 2, dtype=torch.float64, device=text.global_features.device)
+        return torch.stack([part.double() for part in self.pipeline.similarity.respond(image, text).float().max(1)], 1)
+
+
+def _answers(
+    best: list[list[float]], boxes: Tensor | None, texts: TextFeatures, place: int, item: TextItem
+) -> tuple[RegionAnswer, ...]:
+    """Put together the answers of one image to one text."""
+    if boxes is None or not best:
+        return ()
+    phrases = texts.phrases[place] if texts.phrases and len(best) == len(texts.phrases[place]) else (item.text,)
+    return tuple((phrase, tuple(boxes[int(n)].tolist()), score) for phrase, (score, n) in zip(phrases, best))
 
 
 def _best(scores: Tensor, rows: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

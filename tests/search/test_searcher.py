@@ -142,6 +142,27 @@ def test_what_a_device_keeps_and_what_passes_through_score_the_same(
     torch.testing.assert_close(scorer.score(texts, rows), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("budget", [0, 500, 10**6])
+def test_answers_come_from_what_a_device_keeps_or_from_a_copy(
+    pipelines: dict[str, Pipeline], stores: dict[Any, Store], budget: int
+) -> None:
+    store, items = stores[True, "fp16", 3], [TextItem("a", "蓝地，缠枝莲纹"), TextItem("b", "龙")]
+    searcher = Searcher(pipelines["scan"], store)
+    expected = searcher.hits(items, top_k=7)
+    assert [len(hit.regions) for line in expected for hit in line] == [2] * 7 + [1] * 7
+    device = torch.device("cpu")
+    searcher._scorer = DeviceScorer(
+        pipelines["scan"], store, ResidentVectors(store, device, 0, []), budget, None, device
+    )
+    assert searcher._scorer.resident_rows == {0: 0, 500: 3, 10**6: 7}[budget]
+    for line, others in zip(expected, searcher.hits(items, top_k=7)):
+        for hit, other in zip(line, others):
+            assert hit.id == other.id
+            for (phrase, box, score), (same_phrase, same_box, same_score) in zip(hit.regions, other.regions):
+                assert (phrase, box) == (same_phrase, same_box)
+                assert score == pytest.approx(same_score, abs=1e-6)
+
+
 def test_a_device_out_of_memory_streams_and_says_so_once(
     pipelines: dict[str, Pipeline], stores: dict[Any, Store], texts: TextFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:

