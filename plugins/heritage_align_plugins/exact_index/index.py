@@ -115,12 +115,26 @@ def search_resident(vectors: Tensor, queries: Tensor, k: int, nbytes: int) -> tu
         raise ValueError(f"blocks[0]: expected (n, {dim}) as the queries, got {tuple(vectors.shape)}")
     parts, start = [], 0
     for piece in vectors.split(max(1, nbytes // (4 * (dim + 6 * max(1, count))))):
-        places, values = _best_by_key(queries @ piece.float().T, k)
+        places, values = _best_by_key(products(queries, piece), k)
         parts.append((places + start, values))
         if len(parts) > 1:
             parts = [_merged(parts, k)]
         start += len(piece)
     return parts[0]
+
+
+def products(queries: Tensor, vectors: Tensor) -> Tensor:
+    """Return fp32 ``(n_queries, n)`` dot products of fp32 queries with vectors of any floating type.
+
+    On a GPU fp16 vectors are multiplied as they are, with what rounds each query to fp16 and, times 2048, what that
+    leaves: 22 bits of it, while a number of the query is below 65,504. An fp32 copy would be written and read again.
+    """
+    if not (vectors.is_cuda and vectors.dtype == torch.float16):
+        return queries @ vectors.float().T
+    rounded = queries.half()
+    rest = ((queries - rounded) * 2048).half()
+    both = torch.mm(torch.cat([rounded, rest]), vectors.T, out_dtype=torch.float32)
+    return torch.add(both[: len(queries)], both[len(queries) :], alpha=1 / 2048)
 
 
 def _best_by_key(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
