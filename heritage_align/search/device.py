@@ -11,7 +11,7 @@ from torch import Tensor
 from heritage_align.pipeline import Pipeline
 from heritage_align.search.resident import Progress, ResidentVectors, shards_that_fit, upload_regions
 from heritage_align.search.scoring import wanted_by
-from heritage_align.search.slots import to_device
+from heritage_align.search.staging import to_device
 from heritage_align.search.streaming import Streamer
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures, TextFeatures
@@ -46,7 +46,7 @@ class DeviceScorer:
         self._pipeline, self._store = pipeline, store
         self._device = pipeline.device if device is None else device
         wanted = wanted_by(pipeline, store)
-        self._streamer = Streamer(pipeline, store, self._device, wanted)
+        self._streamer = Streamer(pipeline, store, vectors, self._device, wanted)
         self._kept: ImageFeatures | None = None
         """Features of the first rows of the store. Read once a call: another thread may let them go."""
         shards = shards_that_fit(store, budget, wanted)

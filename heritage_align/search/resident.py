@@ -10,7 +10,7 @@ from torch import Tensor
 from heritage_align.memory import amount_in_bytes
 from heritage_align.ops import Ragged
 from heritage_align.search.scoring import Wanted
-from heritage_align.search.staging import Staging
+from heritage_align.search.staging import Staging, to_device
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures
 
@@ -71,6 +71,11 @@ class ResidentVectors:
         """Return the first rows' vectors ``(rows, dim)`` on a device, without a copy if they are resident."""
         found = self._resident.get(name)
         return self._store.vectors(name, torch.arange(rows)).to(device) if found is None else found[:rows]
+
+    def at(self, name: str, rows: Tensor, there: Tensor) -> Tensor:
+        """Return the vectors ``(n_rows, dim)`` on the device, of rows that are given on the host and `there`."""
+        found = self._resident.get(name)
+        return to_device(self._store.vectors(name, rows), there.device) if found is None else found[there]
 
     def clear(self) -> None:
         """Let them go; they are read from the files from now on."""

@@ -145,7 +145,8 @@ class GatheredScorer:
         rows = rows.to("cpu", torch.int64)
         device = texts.global_features.device
         scores = torch.full(rows.shape, -torch.inf)
-        for chunk in chunks_of(self._store, rows[rows >= 0].unique(), GATHERED_BYTES):
+        needed = asked_rows(rows, len(self._store))
+        for chunk in chunks_of(needed, self._store.region_bytes(needed), GATHERED_BYTES):
             place = places_in(chunk, rows)
             part = self._pipeline.score(self._store.gather(chunk, device), texts, place.to(device)).float().cpu()
             scores = torch.where(place >= 0, part, scores)
@@ -154,17 +155,24 @@ class GatheredScorer:
     def score_all(self, texts: TextFeatures) -> Tensor:
         """Return ``(n_images, n_texts)``; see `CandidateScorer`."""
         device = texts.global_features.device
-        chunks = chunks_of(self._store, torch.arange(len(self._store)), GATHERED_BYTES)
+        everything = torch.arange(len(self._store))
+        chunks = chunks_of(everything, self._store.region_bytes(everything), GATHERED_BYTES)
         return torch.cat(
             [self._pipeline.score(self._store.gather(rows, device), texts).float().cpu() for rows in chunks]
         )
 
 
-def chunks_of(store: Store, rows: Tensor, nbytes: int) -> list[Tensor]:
-    """Cut ascending rows into runs whose regions take at most `nbytes`, or one image where that is more."""
+def chunks_of(rows: Tensor, sizes: Tensor, nbytes: int) -> list[Tensor]:
+    """Cut rows into runs whose regions take at most `nbytes`, or one image where that is more.
+
+    Args:
+        rows: ``(n,)`` ascending.
+        sizes: ``(n,)`` what the regions of each take (`Store.region_bytes`).
+        nbytes: of a run.
+    """
     if not len(rows):
         return []
-    ends = store.region_bytes(rows).cumsum(0)
+    ends = sizes.cumsum(0)
     cuts, start = [], 0
     while start < len(rows):
         before = int(ends[start - 1]) if start else 0
@@ -172,6 +180,15 @@ def chunks_of(store: Store, rows: Tensor, nbytes: int) -> list[Tensor]:
         cuts.append(rows[start:stop])
         start = stop
     return cuts
+
+
+def asked_rows(rows: Tensor, count: int) -> Tensor:
+    """Return which of a store's `count` rows are asked for, ascending and each once; -1 is none."""
+    if count > 16 * rows.numel():
+        return rows[rows >= 0].unique()
+    asked = torch.zeros(count, dtype=torch.bool)  # a fifth of the time of `unique` for 64 x 1000 of 3,000 rows
+    asked[rows[rows >= 0]] = True
+    return asked.nonzero().flatten()
 
 
 def places_in(chunk: Tensor, rows: Tensor) -> Tensor:

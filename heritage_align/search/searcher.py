@@ -320,13 +320,13 @@ class Searcher:
                 self._vectors.blocks(self.store.first_stage_name), texts.global_features, depth
             )
             if not exact:
-                candidates_of, cosines = rows, scores
+                first, largest = rows[:, :1], scores[:, :1]  # what is not finite comes first
                 rows, scores = _best(self._scorer.score(texts, rows), rows, top_k)
-                # Looked at after all is queued: on a GPU the host waits once for a query.
-                sound, rows, scores = to_host((cosines < torch.inf).all(), rows, scores)
-                if not sound:
-                    refuse_not_finite(self.store, candidates_of, cosines)
-        rows, scores = to_host(rows, scores)
+                # Looked at when all is queued: the host waits once for a query's answer from a GPU.
+                first, largest, rows, scores = to_host(first, largest, rows, scores)
+                refuse_not_finite(self.store, first, largest)
+            else:
+                rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)
         self.pipeline.finished("search", len(items), time.perf_counter() - start)
         return texts, rows, scores

@@ -31,33 +31,36 @@ class Slot:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
 
-    def load(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
-        """Return the features of ascending rows on the device, ready for work on the current stream.
+    def send(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
+        """Read ascending rows and begin to copy their regions to the device; called from any thread.
 
-        They are good until this slot is loaded again.
+        The features, without `global_features`, may be used after `receive`, until this slot sends again.
 
         Args:
             store: with regions.
             rows: int64, on the host.
-            wanted: what the similarity reads; `global_features` are empty where it does not read them.
+            wanted: what the similarity reads.
         """
-        if self._copied is not None:
-            self._copied.synchronize()  # the buffer's last copy; returns at once where there was none
-        features = self._filled(store, rows, wanted)
         if self._stream is None or self._copied is None:
-            return features
-        compute = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._stream):
-            there = self._sent(features)
+            return self._filled(store, rows, wanted)
+        self._copied.synchronize()  # the buffer's last copy; returns at once where there was none
+        with torch.cuda.stream(self._stream):  # and on its device: a thread begins on GPU 0
+            there = self._sent(self._filled(store, rows, wanted))
             self._copied.record(self._stream)
+        return there
+
+    def receive(self, there: ImageFeatures) -> None:
+        """Make what is queued from now on, on the current stream of this thread, wait for the copies of `send`."""
+        if self._copied is None:
+            return
+        compute = torch.cuda.current_stream(self._device)
         compute.wait_event(self._copied)
         assert there.regions is not None
-        used = [there.global_features, there.regions.values, there.regions.scales, there.regions.offsets]
-        used += [there.keep, there.factor, there.regions.factor_offsets if there.factor is not None else None]
+        used = [there.regions.values, there.regions.scales, there.regions.offsets, there.keep, there.factor]
+        used += [there.regions.factor_offsets if there.factor is not None else None]
         for tensor in used:
             if tensor is not None and tensor.numel():
                 tensor.record_stream(compute)  # made on the copying stream: not to be given away before the kernels ran
-        return there
 
     def _filled(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
         """Return features whose large tensors lie in the buffer."""
@@ -76,11 +79,10 @@ class Slot:
                 edges = regions.factor_offsets if name == "factor" else offsets
                 sources.setdefault(name, []).append(tensor[int(edges[first]) : int(edges[stop])])
         packed = self._packed(sources)
-        dim = store.manifest.dim
         ragged = Ragged(packed["values"], torch.cat(lengths).cumsum(0), packed.get("scales"))
         return ImageFeatures(
             tuple(store.ids[row] for row in rows.tolist()),
-            store.vectors("global", rows) if wanted.wholes else torch.empty(0, dim),
+            torch.empty(0, store.manifest.dim),
             regions=ragged,
             keep=packed.get("keep"),
             factor=packed.get("factor"),
@@ -107,18 +109,11 @@ class Slot:
             _ = regions.factor_offsets  # made here, so that it travels too
         return ImageFeatures(
             features.ids,
-            to_device(features.global_features, self._device),
+            features.global_features,
             regions=regions.to(device=self._device, non_blocking=True),
             keep=None if features.keep is None else features.keep.to(self._device, non_blocking=True),
             factor=None if features.factor is None else features.factor.to(self._device, non_blocking=True),
         )
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the host; to a GPU through pinned memory, so that the host does not wait for the stream."""
-    if device.type != "cuda" or not tensor.numel():
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _runs(store: Store, rows: Tensor) -> Iterator[tuple[ImageFeatures, int, int]]:

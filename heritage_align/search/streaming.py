@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from heritage_align.pipeline import Pipeline
-from heritage_align.search.scoring import Wanted, chunks_of, places_in
-from heritage_align.search.slots import Slot, to_device
+from heritage_align.search.resident import ResidentVectors
+from heritage_align.search.scoring import Wanted, asked_rows, chunks_of, places_in
+from heritage_align.search.slots import Slot
+from heritage_align.search.staging import to_device
 from heritage_align.store import Store
 from heritage_align.types import ImageFeatures, TextFeatures
 
@@ -31,10 +34,14 @@ class Streamer:
     One call at a time: the chunks of two would only wait for each other on the way to the device.
     """
 
-    def __init__(self, pipeline: Pipeline, store: Store, device: torch.device, wanted: Wanted) -> None:
-        self._pipeline, self._store, self._device, self._wanted = pipeline, store, device, wanted
+    def __init__(
+        self, pipeline: Pipeline, store: Store, vectors: ResidentVectors, device: torch.device, wanted: Wanted
+    ) -> None:
+        self._pipeline, self._store, self._vectors = pipeline, store, vectors
+        self._device, self._wanted = device, wanted
         self._chunk_bytes = CHUNK_BYTES
         self._slots: list[Slot] = []
+        self._reader: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
@@ -48,11 +55,11 @@ class Streamer:
             scores = torch.full(rows.shape, -torch.inf, device=self._device)
             there = to_device(rows, self._device)
             for chunk, images in self._chunks(needed):
-                place = places_in(to_device(chunk, self._device), there)
+                place = places_in(chunk, there)
                 scores = torch.where(place >= 0, self._pipeline.score(images, texts, place).float(), scores)
             return scores
 
-        needed = rows[rows >= 0].unique()
+        needed = asked_rows(rows, len(self._store))
         return self._in_smaller_chunks(scored)
 
     def score_all(self, texts: TextFeatures, rows: Tensor) -> Tensor:
@@ -69,9 +76,12 @@ class Streamer:
         return self._in_smaller_chunks(scored)
 
     def clear(self) -> None:
-        """Give the pinned memory back."""
+        """Give the pinned memory back, and end the thread that reads."""
         with self._lock:
             self._slots.clear()
+            if self._reader is not None:
+                self._reader.shutdown()
+                self._reader = None
 
     def _in_smaller_chunks(self, scored: Callable[[], Tensor]) -> Tensor:
         with self._lock:
@@ -84,13 +94,35 @@ class Streamer:
                     self._chunk_bytes //= 2
 
     def _chunks(self, rows: Tensor) -> Iterator[tuple[Tensor, ImageFeatures]]:
-        """Yield ascending rows and their features on the device.
+        """Yield ascending rows and their features, both on the device.
 
-        What the caller does with a chunk on the current stream runs while the next one is read and copied.
+        What the caller does with a chunk on the current stream runs while the next one is read, by a thread of its own
+        that stays (a new one would start torch's threads again), and copied.
         """
-        if not self._slots:
+        if self._reader is None:
+            self._reader = ThreadPoolExecutor(1, "heritage-align-reader")
             self._slots = [Slot(self._device) for _ in range(2)]
-        total = int(self._store.region_bytes(rows).sum())
-        nbytes = min(self._chunk_bytes, max(SHORT_BYTES, -(-total // CHUNKS)))
-        for number, chunk in enumerate(chunks_of(self._store, rows, nbytes)):
-            yield chunk, self._slots[number % 2].load(self._store, chunk, self._wanted)
+        sizes = self._store.region_bytes(rows)
+        nbytes = min(self._chunk_bytes, max(SHORT_BYTES, -(-int(sizes.sum()) // CHUNKS)))
+        chunks = chunks_of(rows, sizes, nbytes)
+        sent: Future[ImageFeatures] | None = None
+
+        def send(number: int) -> Future[ImageFeatures] | None:
+            if number == len(chunks) or self._reader is None:
+                return None
+            return self._reader.submit(self._slots[number % 2].send, self._store, chunks[number], self._wanted)
+
+        try:
+            sent = send(0)
+            for number, chunk in enumerate(chunks):
+                assert sent is not None
+                images, sent = sent.result(), None
+                sent = send(number + 1)
+                self._slots[number % 2].receive(images)
+                there = to_device(chunk, self._device)
+                if self._wanted.wholes:
+                    images.global_features = self._vectors.at("global", chunk, there)
+                yield there, images
+        finally:
+            if sent is not None:  # the caller broke off: nothing may be written to a slot behind its back
+                sent.exception()

@@ -267,9 +267,9 @@ def test_chunks_hold_what_they_may(stores: dict[Any, Store]) -> None:
     store = stores[False, "fp16", 3]
     rows = torch.tensor([0, 2, 3, 4, 6])  # 3, 6, 2, 4 and 2 regions of 32 bytes
     assert store.region_bytes(rows).tolist() == [96, 192, 64, 128, 64]
-    assert [chunk.tolist() for chunk in chunks_of(store, rows, 256)] == [[0], [2, 3], [4, 6]]
-    assert [chunk.tolist() for chunk in chunks_of(store, rows, 1)] == [[0], [2], [3], [4], [6]]
-    assert chunks_of(store, rows[:0], 256) == []
+    assert [chunk.tolist() for chunk in chunks_of(rows, store.region_bytes(rows), 256)] == [[0], [2, 3], [4, 6]]
+    assert [chunk.tolist() for chunk in chunks_of(rows, store.region_bytes(rows), 1)] == [[0], [2], [3], [4], [6]]
+    assert chunks_of(rows[:0], rows[:0], 256) == []
 
 
 class TestFaults:

@@ -92,7 +92,7 @@ class CnClipEncoder:
         """
         if not texts:
             return torch.empty(0, self.dim, device=self._device)
-        return _unit(self._texts(prepare_texts(texts, self._architecture.context_length).to(self._device)))
+        return _unit(self._texts(prepare_texts(texts, self._architecture.context_length)))
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(self._device, self._dtype)

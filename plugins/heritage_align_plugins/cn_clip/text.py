@@ -31,17 +31,21 @@ class Packing:
     """Where the tokens of a padded batch stand in the packed matrix.
 
     Args:
-        tokens: ``(n, length)`` ids, 0 for padding, a token in every row's first place.
+        tokens: ``(n, length)`` ids, 0 for padding, a token in every row's first place; on the CPU, for on a GPU the
+            host would wait for each number that a shape depends on.
+        device: where the packed matrix is.
     """
 
-    def __init__(self, tokens: Tensor) -> None:
+    def __init__(self, tokens: Tensor, device: torch.device) -> None:
         present = tokens != 0
         present = present[:, : int(present.sum(1).max())]
+        places = present.flatten().nonzero()[:, 0]
+        positions = places % present.shape[1]
         self.shape = present.shape
-        self.mask = None if bool(present.all()) else present[:, None, None]
-        self.places = present.flatten().nonzero()[:, 0]
-        self.positions = self.places % present.shape[1]
-        self.first = (self.positions == 0).nonzero()[:, 0]
+        self.tokens = tokens[:, : present.shape[1]].flatten()[places].to(device)
+        self.mask = None if bool(present.all()) else present[:, None, None].to(device)
+        self.places, self.positions = places.to(device), positions.to(device)
+        self.first = (positions == 0).nonzero()[:, 0].to(device)
 
     def pad(self, packed: Tensor) -> Tensor:
         """Turn ``(n_tokens, width)`` into ``(n, length, width)``, zeros in the gaps."""
@@ -100,10 +104,9 @@ class TextTower:
         self._projection = convert(model.text_projection)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Return ``(n, dim)``, not normalised, of `tokens` ``(n, length)`` int64 on the tower's device."""
-        packing = Packing(tokens)
-        packed = tokens[:, : packing.shape[1]].flatten()[packing.places]
-        x = self._norm(self._words[packed] + self._positions[packing.positions])
+        """Return ``(n, dim)`` on the tower's device, not normalised, of `tokens` ``(n, length)`` int64 on the CPU."""
+        packing = Packing(tokens, self._words.device)
+        x = self._norm(self._words[packing.tokens] + self._positions[packing.positions])
         for layer in self._layers[:-1]:
             x = layer(x, packing, first_only=False)
         return self._layers[-1](x, packing, first_only=True) @ self._projection

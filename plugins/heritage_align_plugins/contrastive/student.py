@@ -58,7 +58,7 @@ class Student:
     def texts(self, tokens: Tensor) -> Tensor:
         """Encode texts ``(n, length)`` int64; returns ``(n, dim)`` unit rows, fp32."""
         with self._autocast():
-            return self._towers.texts(tokens.to(self.device, non_blocking=True))
+            return self._towers.texts(tokens)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from heritage_align_plugins.exact_index.config import ExactIndexConfig
 TILE_BYTES = 2 * 2**20
 GPU_TILE_BYTES = 32 * 2**20
 GPU_PIECE_BYTES = 2**29  # of resident vectors in fp32 with their scores; the time of a call or two beside its product
+MANY_NUMBERS = 2**24  # of resident fp16 vectors, from which it pays not to copy them to fp32
 CUT_ROWS = 2**14
 _PLACE_BITS = 40  # of an int64: 8 million blocks of 10^12 rows
 
@@ -48,7 +50,7 @@ class ExactIndex:
             raise ValueError(f"k: expected at least 1, got {k}")
         if queries.ndim != 2:
             raise ValueError(f"queries: expected (n_queries, dim), got {tuple(queries.shape)}")
-        if not bool(torch.isfinite(queries).all()):
+        if queries.numel() and not math.isfinite(float(queries.abs().amax())):
             raise ValueError("queries: hold NaN or infinity, which would make any order of the answers")
         queries = queries.to(self._device, torch.float32)
         if self._device.type != "cpu" and len(blocks) == 1 and blocks[0].device == self._device:
@@ -96,8 +98,6 @@ class ExactIndex:
 def search_resident(vectors: Tensor, queries: Tensor, k: int, nbytes: int) -> tuple[Tensor, Tensor]:
     """Search one matrix that lies where the queries are: a product and a top-k for every piece of `nbytes`.
 
-    Nothing here waits for the device.
-
     Args:
         vectors: ``(n, dim)``, any floating type.
         queries: ``(n_queries, dim)`` fp32.
@@ -113,10 +113,11 @@ def search_resident(vectors: Tensor, queries: Tensor, k: int, nbytes: int) -> tu
     count, dim = queries.shape
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ValueError(f"blocks[0]: expected (n, {dim}) as the queries, got {tuple(vectors.shape)}")
-    parts, start = [], 0
+    parts: list[tuple[Tensor, Tensor]] = []
+    start = 0
     for piece in vectors.split(max(1, nbytes // (4 * (dim + 6 * max(1, count))))):
-        places, values = _best_by_key(products(queries, piece), k)
-        parts.append((places + start, values))
+        rows, scores = _best_in_order(products(queries, piece), k)
+        parts.append((rows + start if start else rows, scores))
         if len(parts) > 1:
             parts = [_merged(parts, k)]
         start += len(piece)
@@ -126,10 +127,12 @@ def search_resident(vectors: Tensor, queries: Tensor, k: int, nbytes: int) -> tu
 def products(queries: Tensor, vectors: Tensor) -> Tensor:
     """Return fp32 ``(n_queries, n)`` dot products of fp32 queries with vectors of any floating type.
 
-    On a GPU fp16 vectors are multiplied as they are, with what rounds each query to fp16 and, times 2048, what that
-    leaves: 22 bits of it, while a number of the query is below 65,504. An fp32 copy would be written and read again.
+    On a GPU many fp16 vectors are multiplied as they are, with what rounds each query to fp16 and, times 2048, what
+    that leaves: 22 bits of it, while a number of the query is below 65,504. An fp32 copy would be written and read
+    again: 0.53 ms instead of 2.3 for one query and a million vectors of 512 numbers, and 0.14 instead of 0.04 for 3,000
+    (H100).
     """
-    if not (vectors.is_cuda and vectors.dtype == torch.float16):
+    if not (vectors.is_cuda and vectors.dtype == torch.float16 and vectors.numel() >= MANY_NUMBERS):
         return queries @ vectors.float().T
     rounded = queries.half()
     rest = ((queries - rounded) * 2048).half()
@@ -137,14 +140,17 @@ def products(queries: Tensor, vectors: Tensor) -> Tensor:
     return torch.add(both[: len(queries)], both[len(queries) :], alpha=1 / 2048)
 
 
-def _best_by_key(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _best_in_order(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return places and values ``(n_queries, min(k, n))`` of the k highest, best first, equal ones by ascending place.
 
-    One top-k of int64 keys, a score's bits above its place's, instead of looking, as `_best` does, at which scores are
-    equal: on a GPU the host would wait for that, and two sorts more (0.9 ms beside 0.3 ms for 3,000 images on an H100).
+    `topk` leaves open which of equal scores it takes, and in which order. Where none are equal, and none is not a
+    number, nothing is open: on a GPU that takes 0.1 ms, most of it the launches, and the keys below 0.25.
     """
     n = scores.shape[1]
-    # NaN goes first, so that the caller sees it; adding 0 makes -0 a 0.
+    values, places = scores.topk(min(k + 1, n), dim=1)
+    if bool((values[:, :-1] > values[:, 1:]).all()):
+        return places[:, :k], values[:, :k]
+    # Keys: a score's bits above those of its place. NaN goes first, so that the caller sees it; adding 0 makes -0 a 0.
     bits = (torch.where(scores.isnan(), torch.inf, scores) + 0.0).view(torch.int32).long()
     keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32  # ascending as the scores: negative ones count backwards
     keys |= torch.arange(n - 1, -1, -1, device=scores.device)

@@ -21,16 +21,15 @@ def encode_texts(model: CLIP, tokens: Tensor, *, checkpointing: bool = False) ->
 
     Args:
         model: the whole model; gradients reach the parameters of its BERT and its text projection.
-        tokens: ``(n, length)`` int64, 0 for padding, a token in every row's first place.
+        tokens: ``(n, length)`` int64, 0 for padding, a token in every row's first place; see `Packing` where they are.
         checkpointing: recompute layers in the backward pass instead of keeping what is inside them.
 
     Returns:
         ``(n, dim)``, not normalised.
     """
-    packing = Packing(tokens)
-    packed = tokens[:, : packing.shape[1]].flatten()[packing.places]
     embeddings = model.bert.embeddings
-    x = embeddings.word_embeddings(packed) + embeddings.position_embeddings(packing.positions)
+    packing = Packing(tokens, embeddings.word_embeddings.weight.device)
+    x = embeddings.word_embeddings(packing.tokens) + embeddings.position_embeddings(packing.positions)
     # Every token is of sentence type 0.
     x = embeddings.dropout(embeddings.LayerNorm(x + embeddings.token_type_embeddings.weight[0]))
     *layers, last = model.bert.encoder.layer
