@@ -31,29 +31,25 @@ class Slot:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
 
-    def send(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
-        """Read ascending rows and begin to copy their regions to the device; called from any thread.
+    def load(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
+        """Return the regions of ascending rows on the device, ready for work on the current stream.
 
-        The features, without `global_features`, may be used after `receive`, until this slot sends again.
+        They are good until this slot is loaded again. `global_features` are empty.
 
         Args:
             store: with regions.
             rows: int64, on the host.
             wanted: what the similarity reads.
         """
+        if self._copied is not None:
+            self._copied.synchronize()  # the buffer's last copy; returns at once where there was none
+        features = self._filled(store, rows, wanted)
         if self._stream is None or self._copied is None:
-            return self._filled(store, rows, wanted)
-        self._copied.synchronize()  # the buffer's last copy; returns at once where there was none
-        with torch.cuda.stream(self._stream):  # and on its device: a thread begins on GPU 0
-            there = self._sent(self._filled(store, rows, wanted))
-            self._copied.record(self._stream)
-        return there
-
-    def receive(self, there: ImageFeatures) -> None:
-        """Make what is queued from now on, on the current stream of this thread, wait for the copies of `send`."""
-        if self._copied is None:
-            return
+            return features
         compute = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._stream):
+            there = self._sent(features)
+            self._copied.record(self._stream)
         compute.wait_event(self._copied)
         assert there.regions is not None
         used = [there.regions.values, there.regions.scales, there.regions.offsets, there.keep, there.factor]
@@ -61,6 +57,7 @@ class Slot:
         for tensor in used:
             if tensor is not None and tensor.numel():
                 tensor.record_stream(compute)  # made on the copying stream: not to be given away before the kernels ran
+        return there
 
     def _filled(self, store: Store, rows: Tensor, wanted: Wanted) -> ImageFeatures:
         """Return features whose large tensors lie in the buffer."""
