@@ -13,6 +13,7 @@ from heritage_align.planning import gives
 from heritage_align.protocols import Encoder, FeatureReader
 
 if TYPE_CHECKING:
+    from heritage_align.front_end import FrontEnd
     from heritage_align.pipeline import Pipeline
 
 
@@ -21,7 +22,7 @@ def digest_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def shaping_settings(pipeline: Pipeline) -> dict[str, Any]:
+def shaping_settings(pipeline: Pipeline | FrontEnd) -> dict[str, Any]:
     """Return every setting that shapes the features of images before any score: encoder, regions, mask, seed.
 
     Settings of the encoder that shape texts alone (`Facts.text_settings`) are not among them.
@@ -33,6 +34,17 @@ def shaping_settings(pipeline: Pipeline) -> dict[str, Any]:
         "read": proposer.fingerprint() if isinstance(proposer, FeatureReader) else None,
         "filters": [component.as_dict() for component in config.filters if "keep" in gives(component)],
         "seed": config.runtime.seed,
+    }
+
+
+def identity_of(pipeline: Pipeline | FrontEnd, more: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a store keeps of what made it (see `Pipeline.identity`); `more` shapes its features as well."""
+    settings = {**shaping_settings(pipeline), **more}
+    return {
+        "encoder": pipeline.encoder.fingerprint(),
+        "image_config": digest_of(settings),
+        "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
+        "config": pipeline.config.digest(),
     }
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heritage_align.config import StoreSettings
 from heritage_align.encoding import ImageSource
 from heritage_align.errors import ImageError, StoreError
 from heritage_align.features import concat_images
+from heritage_align.front_end import FrontEnd
 from heritage_align.pipeline import Pipeline
 from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import write_json, write_text
@@ -48,11 +50,12 @@ class BuildReport:
 
 
 def build_index(
-    pipeline: Pipeline,
+    pipeline: Pipeline | FrontEnd,
     sources: Sequence[ImageSource],
     path: str | Path,
     *,
     share: tuple[int, int] = (1, 1),
+    settings: StoreSettings | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> BuildReport:
     """Encode pictures into a store, or go on with one that was begun.
@@ -61,10 +64,11 @@ def build_index(
     first shard that is missing; what comes out is the same to the byte.
 
     Args:
-        pipeline: encodes.
+        pipeline: encodes; a front end alone folds nothing.
         sources: the whole collection in its order, also for one share of it.
         path: the store's folder.
         share: ``(i, n)``, 1 <= i <= n: this process takes shards i, i + n, i + 2n and so on.
+        settings: of the store; by default those of the configuration.
         progress: called with the number of pictures done since the last call.
 
     Raises:
@@ -74,7 +78,7 @@ def build_index(
     number, of = share
     if not 1 <= number <= of:
         raise StoreError(f"share {number}/{of}: expected i/n with 1 <= i <= n")
-    build = _begin(pipeline, sources, folder)
+    build = _begin(pipeline, sources, folder, settings or pipeline.config.store)
     updated = _updated(folder)
     if updated is not None:
         return updated
@@ -111,14 +115,15 @@ def _updated(folder: Path) -> BuildReport | None:
     return BuildReport(0, len(names), manifest.images, skipped, True)
 
 
-def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> Build:
+def _begin(
+    pipeline: Pipeline | FrontEnd, sources: Sequence[ImageSource], folder: Path, settings: StoreSettings
+) -> Build:
     ids = [source.id for source in sources]
     if not ids:
         raise StoreError(f"{folder}: there are no pictures to encode")
     twice = first_repeated(ids)
     if twice is not None:
         raise StoreError(f"{folder}: image id {twice!r} occurs twice in the collection")
-    settings = pipeline.config.store
     build = Build(
         pipeline.identity(),
         pipeline.config.name,
@@ -131,9 +136,11 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    # Looked for first: another process may begin between the two, and writes build.json before any shard.
+    holds_shards = (folder / MANIFEST).exists() or any(folder.glob("shard-*.safetensors"))
     if (folder / BUILD).exists():
         read_build(folder).refuse_other(build, folder)
-    elif (folder / MANIFEST).exists() or any(folder.glob("shard-*.safetensors")):
+    elif holds_shards:
         raise StoreError(f"{folder}: holds shards but no {BUILD}; choose another folder")
     else:
         # build.json last: where it is, a run that is killed in between has left nothing undone.
@@ -143,7 +150,7 @@ def _begin(pipeline: Pipeline, sources: Sequence[ImageSource], folder: Path) -> 
 
 
 def encode_shard(
-    pipeline: Pipeline,
+    pipeline: Pipeline | FrontEnd,
     sources: Sequence[ImageSource],
     file: Path,
     dtype: str,

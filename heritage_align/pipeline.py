@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +14,14 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.config import Component, Config, load_config
-from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts, preparation_for
+from heritage_align.config import Config, load_config
+from heritage_align.encoding import ImageSource, OnError, dataset_sources, encode_texts
 from heritage_align.errors import ConfigError
-from heritage_align.identity import digest_of, folding_settings, shaping_settings, text_settings
-from heritage_align.planning import gives, missing_pieces, needs, plan, takes_features
+from heritage_align.front_end import FrontEnd, build_component
+from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
+from heritage_align.planning import missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import (
-    BuildContext,
-    Dataset,
-    Encoder,
-    FeatureReader,
-    Filter,
-    Fragmenter,
-    Index,
-    Proposer,
-    Similarity,
-)
+from heritage_align.protocols import BuildContext, Dataset, Encoder, Index, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 
@@ -67,37 +57,19 @@ class Pipeline:
         runtime = config.runtime
         context = BuildContext(resolve_device(runtime.device), runtime.precision, runtime.seed)
         self.device = torch.device(context.device)
-        self.encoder: Encoder = models[0] if models else self._build(config.encoder, context)
-        context = replace(context, encoder=self.encoder)
-        if models:
-            self.text_encoder: Encoder = models[1]
-        else:
-            self.text_encoder = self._build(config.text_encoder, context) if config.text_encoder else self.encoder
+        self.factors = "image.factor?" in needs(config.similarity)
+        self._front = front = FrontEnd(config, context, self._registry, models=models, factors=self.factors)
+        self.encoder, self.text_encoder = front.encoder, front.text_encoder
         if self.text_encoder.dim != self.encoder.dim:
             # The plan compares what the settings promise; only the loaded weights tell the rest.
             fault = f"text_encoder: has {self.text_encoder.dim} dimensions, encoder has {self.encoder.dim}"
             raise ConfigError([fault], config.source)
-        self.proposer: Proposer | None = self._build(config.proposer, context) if config.proposer else None
-        self.filters: tuple[Filter, ...] = tuple(self._build(c, context) for c in config.filters)
-        self.fragmenter: Fragmenter | None = self._build(config.fragmenter, context) if config.fragmenter else None
-        attention: dict[str, Any] = {}
-        for step in self.filters:
-            attention.update(step.attention)
-        self.similarity: Similarity = self._build(config.similarity, replace(context, attention=attention))
-        self.index: Index = self._build(config.index, context)
-        features = takes_features(config)
-        self.factors = "image.factor?" in needs(config.similarity)
-        self.preparation = preparation_for(self.encoder, runtime.preprocess, context.device, pixels=not features)
-        self._stage = ImageStage(
-            self.encoder,
-            self.proposer,
-            self.filters,
-            factors=self.factors,
-            features=features,
-            pictures=not (features and isinstance(self.proposer, FeatureReader))
-            or any("keep" in gives(component) for component in config.filters),
-            preparation=self.preparation,
-        )
+        self.proposer, self.filters, self.fragmenter = front.proposer, front.filters, front.fragmenter
+        context = replace(front.context, attention=front.attention)
+        self.similarity: Similarity = build_component(config.similarity, context, self._registry)
+        self.index: Index = build_component(config.index, front.context, self._registry)
+        self.preparation = front.stage.preparation
+        self._stage = front.stage
 
     @classmethod
     def from_config(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Pipeline:
@@ -119,13 +91,7 @@ class Pipeline:
             digest of the whole configuration. Scores that differ only in how they compare (SCAN, BFAN, late
             interaction), and settings of texts alone, share a store.
         """
-        settings = {**shaping_settings(self), "folding similarity": folding_settings(self.config.similarity)}
-        return {
-            "encoder": self.encoder.fingerprint(),
-            "image_config": digest_of(settings),
-            "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
-            "config": self.config.digest(),
-        }
+        return identity_of(self, {"folding similarity": folding_settings(self.config.similarity)})
 
     def features_key(self) -> str:
         """Return a digest of what shapes the features of images before any score: encoder, regions, mask, seed."""
@@ -149,10 +115,7 @@ class Pipeline:
             on_error: told of each that cannot be read.
             factors: False leaves out the triangular factors, for a store, whose factors are of rounded rows.
         """
-        runtime = self.config.runtime
-        stage = self._stage if factors else replace(self._stage, factors=False)
-        workers = runtime.threads()
-        stream = encode_images(stage, sources, batch_size=runtime.batch_size, workers=workers, on_error=on_error)
+        stream = self._front.encode_stream(sources, on_error=on_error, factors=factors)
         start, count = time.perf_counter(), 0
         for features in stream:
             count += len(features)
@@ -180,22 +143,12 @@ class Pipeline:
         """Score with the configured similarity (see `protocols.Similarity.score`)."""
         return self.similarity.score(images, texts, candidates)
 
-    def _build(self, component: Component, context: BuildContext) -> Any:
-        return build_component(component, context, self._registry)
-
     def finished(self, stage: str, items: int, seconds: float) -> None:
         """Tell plugins that observe stages; their faults cost a warning, not the work."""
         try:
             self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
         except Exception as error:  # an observer's fault must not cost hours of encoding
             warnings.warn(f"a plugin failed to observe stage {stage!r}: {error!r}", RuntimeWarning, stacklevel=2)
-
-
-def build_component(component: Component, context: BuildContext, registry: Registry) -> Any:
-    """Import and build a component and, before it, the ones that it names (`BuildContext.nested`)."""
-    nested = {place: build_component(inner, context, registry) for place, inner in component.nested.items()}
-    target: Callable[..., Any] = registry.target(component.spec)
-    return target(component.settings, replace(context, nested=nested))
 
 
 def resolve_device(name: str) -> str:
@@ -233,12 +186,6 @@ def build_dataset(config: Config, registry: Registry | None = None) -> Dataset:
         config.data, BuildContext(seed=config.runtime.seed), registry or default_registry()
     )
     return dataset
-
-
-def dataset_sources(dataset: Dataset) -> Iterator[ImageSource]:
-    """Return a data set's pictures as sources for `Pipeline.encode_stream`."""
-    for image_id in dataset.image_ids:
-        yield ImageSource.of(dataset, image_id)
 
 
 __all__ = ["ImageSource", "Pipeline", "build_component", "build_dataset", "dataset_sources", "resolve_device"]

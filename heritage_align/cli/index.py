@@ -65,7 +65,7 @@ def build(
 
     resolved = read_config(config, overrides, data, features)
     number, of = _share(share)
-    sources = list(dataset_sources(build_dataset(resolved)))
+    sources = dataset_sources(build_dataset(resolved))
     pipeline = Pipeline(resolved)
     size = resolved.store.shard_images
     mine = sum(1 for place in range(len(sources)) if place // size % of == number - 1)
@@ -121,7 +121,7 @@ def update(
             [f"--set {fixed[0]}: a store keeps the storage and the size of shards it was built with"], "update"
         )
     resolved = _config_of(store, overrides, data, features)
-    sources = list(dataset_sources(build_dataset(resolved)))
+    sources = dataset_sources(build_dataset(resolved))
     with tqdm(unit="img", disable=True if as_json else None) as bar:
         report = update_index(Pipeline(resolved), sources, store, bar.update, retry=retry)
     changes = report.changes
@@ -218,7 +218,7 @@ def _changed(store: Path, data: str) -> dict[str, tuple[str, ...]]:
 
     resolved = _config_of(store, (), data, None)
     shards = [read_shard(store / entry.file) for entry in read_manifest(store).shards]
-    sources = list(dataset_sources(build_dataset(resolved)))
+    sources = dataset_sources(build_dataset(resolved))
     return asdict(find_changes(shards, sources, resolved.runtime.threads()))
 
 

@@ -2,7 +2,7 @@
 
 from heritage_align.encoding.boxes import pixel_box
 from heritage_align.encoding.preparation import Exact, Fast, Preparation, Prepared, preparation_for
-from heritage_align.encoding.sources import ImageSource, OnError
+from heritage_align.encoding.sources import ImageSource, OnError, dataset_sources
 from heritage_align.encoding.stage import ImageStage
 from heritage_align.encoding.stream import encode_images
 from heritage_align.encoding.texts import encode_texts
@@ -15,6 +15,7 @@ __all__ = [
     "OnError",
     "Preparation",
     "Prepared",
+    "dataset_sources",
     "encode_images",
     "encode_texts",
     "pixel_box",

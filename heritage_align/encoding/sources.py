@@ -33,3 +33,8 @@ class ImageSource(NamedTuple):
         """Return one picture of a data set."""
         file = partial(dataset.image_file, image_id) if isinstance(dataset, ImageFiles) else None
         return cls(image_id, partial(dataset.load_image, image_id), file)
+
+
+def dataset_sources(dataset: Dataset) -> list[ImageSource]:
+    """Return a data set's pictures as sources for `Pipeline.encode_stream`."""
+    return [ImageSource.of(dataset, image_id) for image_id in dataset.image_ids]

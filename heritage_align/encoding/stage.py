@@ -38,6 +38,7 @@ class ImageStage:
         filters: applied in their order.
         factors: whether the regions' triangular factors are computed (focal attention uses them).
         features: the proposer gives the regions' features and the encoder projects them; no pixel is encoded.
+        as_given: such features are not projected, but handed on as they are.
         pictures: whether pictures have to be opened; without, regions are looked up by id.
         preparation: how pictures and crops become pixels; None for `Exact` with batches left on the CPU.
     """
@@ -47,6 +48,7 @@ class ImageStage:
     filters: Sequence[Filter] = ()
     factors: bool = False
     features: bool = False
+    as_given: bool = False
     pictures: bool = True
     preparation: Preparation | None = None
 
@@ -123,7 +125,7 @@ class ImageStage:
         return self.project(ids, regions, torch.from_numpy(boxes))
 
     def project(self, ids: Sequence[str], regions: Sequence[Regions], boxes: Tensor) -> ImageFeatures:
-        """Encode the features that came with the regions.
+        """Encode the features that came with the regions, or hand them on (`as_given`).
 
         Args:
             ids: of the pictures.
@@ -133,7 +135,6 @@ class ImageStage:
         Raises:
             DataError: names the first picture whose regions came without features.
         """
-        assert isinstance(self.encoder, FeatureEncoder)
         rows, whole = [], []
         for image_id, found in zip(ids, regions):
             if found.features is None or found.global_feature is None or len(found.features) != len(found):
@@ -141,12 +142,14 @@ class ImageStage:
             rows.append(torch.from_numpy(np.asarray(found.features, dtype=np.float32)))
             whole.append(torch.from_numpy(np.asarray(found.global_feature, dtype=np.float32)))
         counts = torch.tensor([0, *(len(r) for r in regions)])
-        raw = Ragged(torch.cat(rows), counts.cumsum(0))
-        ragged = Ragged(self.encoder.encode_features(raw.values), raw.offsets)
-        if isinstance(self.encoder, WholeEncoder):
-            wholes = self.encoder.encode_wholes(torch.stack(whole), raw, boxes)
-        else:
-            wholes = self.encoder.encode_features(torch.stack(whole))
+        ragged, wholes = Ragged(torch.cat(rows), counts.cumsum(0)), torch.stack(whole)
+        if not self.as_given:
+            assert isinstance(self.encoder, FeatureEncoder)
+            raw, ragged = ragged, Ragged(self.encoder.encode_features(ragged.values), ragged.offsets)
+            if isinstance(self.encoder, WholeEncoder):
+                wholes = self.encoder.encode_wholes(wholes, raw, boxes)
+            else:
+                wholes = self.encoder.encode_features(wholes)
         return ImageFeatures(
             tuple(ids),
             wholes,

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from heritage_align.front_end import FrontEnd
+from heritage_align.plugins import default_registry
+from heritage_align.protocols import BuildContext
+from heritage_align.training.history import history_files
+from heritage_align.training.material import Material, features_of, material_of
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
     from heritage_align.plugins import Registry
     from heritage_align.protocols import Dataset
+    from heritage_align.training.state import TrainingState
+    from heritage_align.types import ImageFeatures
+
+FEATURES = "features"
+"""Folder of a run for what its front end makes of the pictures."""
+Part = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,7 @@ class TrainingJob:
         resume: go on from the folder's last checkpoint; False starts afresh and refuses a folder that holds a run.
         registry: where component names are looked up; None for the process's own.
         quiet: no progress bar.
+        context: device, precision and seed of the run.
     """
 
     config: Config
@@ -34,6 +48,47 @@ class TrainingJob:
     resume: bool = True
     registry: Registry | None = None
     quiet: bool = False
+    context: BuildContext = field(default_factory=BuildContext)
+
+    @cached_property
+    def front_end(self) -> FrontEnd:
+        """The configuration's encoders, proposer, filters and fragmenter, frozen, built when first used.
+
+        Features that a proposer gives are handed on as they are: the model in training is what projects them.
+        """
+        return FrontEnd(self.config, self.context, self.registry or default_registry(), as_given=True)
+
+    def features(self, part: Part) -> ImageFeatures:
+        """Return the features of a part's pictures (see `training.material.features_of`)."""
+        return features_of(self.front_end, self.dataset(part), self.folder / FEATURES / part, quiet=self.quiet)
+
+    def material(self, part: Part) -> Material:
+        """Return the features of a part's pictures with its texts (see `training.material.material_of`)."""
+        return material_of(self.front_end, self.dataset(part), self.folder / FEATURES / part, quiet=self.quiet)
+
+    def outcome(
+        self, encoder: Mapping[str, Any], state: TrainingState | Mapping[str, float], files: Mapping[str, Path]
+    ) -> TrainingOutcome:
+        """Return the result of this run: its configuration with the trained model as its only encoder, no trainer.
+
+        Args:
+            encoder: settings of the trained encoder, of images and texts.
+            state: the loop's last, of which the best epoch's record is taken; or metrics.
+            files: what was written, beside the history.
+        """
+        document = self.config.as_dict()
+        document["encoder"] = dict(encoder)
+        for section in ("text_encoder", "train"):
+            document.pop(section, None)
+        metrics = dict(state) if isinstance(state, Mapping) else state.best_record()
+        return TrainingOutcome(document, metrics, {**files, **history_files(self.folder)})
+
+    def dataset(self, part: Part) -> Dataset:
+        """Return what a part names; raises ValueError for the validation of a run that has none."""
+        dataset = self.train if part == "train" else self.validation
+        if dataset is None:
+            raise ValueError("validation: this run has none")
+        return dataset
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -138,8 +139,15 @@ def fit(
 
 
 def run_identity(*parts: Any) -> str:
-    """Return a digest of JSON-ready parts: what a run is of."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    """Return a digest of what a run is of: JSON-ready parts, and tensors of numbers, for which any may be None."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(np.ascontiguousarray(part.cpu().numpy()).data)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, ensure_ascii=False).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 def step_seed(seed: int, update: int) -> int:

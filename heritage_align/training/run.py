@@ -9,7 +9,8 @@ from pathlib import Path
 from heritage_align.config import Component, Config, load_config
 from heritage_align.data.subset import hold_out
 from heritage_align.errors import ConfigError, DataError
-from heritage_align.pipeline import build_component, resolve_device
+from heritage_align.front_end import build_component
+from heritage_align.pipeline import resolve_device
 from heritage_align.planning import feature_width_clashes, missing_pieces
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Dataset, Trainer
@@ -56,7 +57,7 @@ def run_training(
             if not begun:  # else it says what the checkpoint there is of
                 write_text(folder / TRAINING, config.to_yaml())
         distributed.barrier()
-        outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet))
+        outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet, context))
         if distributed.rank() == 0:
             trained = load_config(outcome.document, registry=registry, label=str(folder / TRAINED))
             write_text(folder / TRAINED, trained.to_yaml())

@@ -49,6 +49,10 @@ class TrainingState:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
 
+    def best_record(self) -> dict[str, float]:
+        """Return the record of the best epoch, or of the last one without validation."""
+        return dict(self.history[(self.best_epoch or self.epoch) - 1])
+
 
 def save_state(state: TrainingState, folder: Path) -> None:
     """Write ``last.pt``; a killed process leaves the one before or this one."""

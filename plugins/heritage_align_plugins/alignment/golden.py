@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from heritage_align.encoding import ImageStage
 from heritage_align.encoding.annotated import boxes_by_picture, describe, encode_crops_of, in_order
 from heritage_align.errors import DataError
 from heritage_align.ops import Ragged
 from heritage_align.protocols import BoxFeatures, Dataset
+from heritage_align.training.material import Material
 from heritage_align.types import ImageFeatures, TextItem
-from heritage_align_plugins.alignment.collected import Collected
-from heritage_align_plugins.alignment.side import Side
 
 
-def collect_golden(dataset: Dataset, side: Side, *, batch_size: int, workers: int) -> Collected:
+def golden_material(dataset: Dataset, stage: ImageStage, *, batch_size: int, workers: int) -> Material:
     """Return golden pairs as pictures of one region with a text of their phrases.
 
     The box is encoded as a whole image is: by the detector's second stage, or as a crop by the encoder. The features
@@ -21,7 +21,7 @@ def collect_golden(dataset: Dataset, side: Side, *, batch_size: int, workers: in
 
     Args:
         dataset: with golden pairs.
-        side: encodes.
+        stage: encodes.
         batch_size: crops encoded at once.
         workers: threads that decode.
 
@@ -33,17 +33,17 @@ def collect_golden(dataset: Dataset, side: Side, *, batch_size: int, workers: in
         raise DataError(
             f"{dataset.name}: has {len(dataset.golden)} golden pairs; golden_epochs needs at least 2 (set it to 0)"
         )
-    proposer = side.stage.proposer
-    if side.raw and not isinstance(proposer, BoxFeatures):
+    proposer = stage.proposer
+    if stage.as_given and not isinstance(proposer, BoxFeatures):
         raise DataError(
             "golden_epochs: region features read from a file have none for golden boxes; train with the detector "
             "itself (proposer faster_rcnn, features: pooled) or with golden_epochs: 0"
         )
     boxes = boxes_by_picture((pair.image_id, pair.box) for pair in dataset.golden)
-    if isinstance(proposer, BoxFeatures) and side.raw:
+    if isinstance(proposer, BoxFeatures) and stage.as_given:
         vectors = describe(proposer, dataset, boxes, None)
     else:
-        vectors = encode_crops_of(side.stage, dataset, boxes, batch_size=batch_size, workers=workers)
+        vectors = encode_crops_of(stage, dataset, boxes, batch_size=batch_size, workers=workers)
     # What inference mode made cannot be saved for a backward pass.
     rows = in_order((pair.image_id for pair in dataset.golden), vectors).float().cpu().clone()
     names = [f"{pair.image_id}:{number}" for number, pair in enumerate(dataset.golden)]
@@ -52,4 +52,4 @@ def collect_golden(dataset: Dataset, side: Side, *, batch_size: int, workers: in
     )
     one_each = Ragged(rows, torch.arange(len(rows) + 1))
     fragments = tuple(tuple(pair.phrases) for pair in dataset.golden)
-    return Collected(ImageFeatures(tuple(names), rows, one_each), items, fragments, torch.arange(len(rows)))
+    return Material(ImageFeatures(tuple(names), rows, one_each), items, fragments, torch.arange(len(rows)))

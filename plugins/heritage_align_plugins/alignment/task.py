@@ -18,10 +18,10 @@ from heritage_align.ops import Ragged
 from heritage_align.protocols import Similarity, SummedSimilarity
 from heritage_align.training import distributed
 from heritage_align.training.loop import RECALL
+from heritage_align.training.material import Material
 from heritage_align.types import ImageFeatures, TextFeatures
 from heritage_align_plugins.alignment.batches import epoch_batches
 from heritage_align_plugins.alignment.checkpoint import save_model
-from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.deepfrag import deepfrag_loss
 from heritage_align_plugins.alignment.gathered import all_images, all_rows, all_texts
@@ -47,8 +47,8 @@ class AlignmentTask:
     """
 
     def __init__(
-        self, model: AlignmentModel, similarity: Similarity, settings: AlignmentTrainerConfig, train: Collected,
-        validation: Collected | None, seed: int, raw: bool,
+        self, model: AlignmentModel, similarity: Similarity, settings: AlignmentTrainerConfig, train: Material,
+        validation: Material | None, seed: int, raw: bool,
     ) -> None:  # fmt: skip
         self.model, self.settings = model, settings
         self.similarity = similarity
@@ -102,7 +102,7 @@ class AlignmentTask:
         return {RECALL: result.mean_recall, **{f"{RECALL} {name}": value for name, value in directions.items()}}
 
     @torch.no_grad()
-    def scores(self, data: Collected) -> Tensor:
+    def scores(self, data: Material) -> Tensor:
         """Score all pictures of a data set against all its texts: ``(n_images, n_texts)`` fp32 on the CPU."""
         self.model.eval()
         images = _unit(self._project(data.images))
@@ -142,7 +142,7 @@ class AlignmentTask:
             losses[f"loss {name}" if f"loss {name}" not in losses else f"loss {name} {number}"] = weight * loss
         return losses
 
-    def _encode(self, data: Collected, rows: Sequence[int]) -> TextFeatures:
+    def _encode(self, data: Material, rows: Sequence[int]) -> TextFeatures:
         """Encode captions and their fragments, unnormalised."""
         items, fragments = [data.items[row] for row in rows], [data.fragments[row] for row in rows]
         whole, parts = self.model.encode_fragmented([item.text for item in items], fragments)

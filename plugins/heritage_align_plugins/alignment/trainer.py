@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,18 @@ from safetensors.torch import load_file
 
 from heritage_align.config import Component, Config
 from heritage_align.errors import ConfigError
+from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.ops import Ragged
-from heritage_align.pipeline import build_component
 from heritage_align.planning import gives
-from heritage_align.plugins import Registry, default_registry
+from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext, Encoder, Similarity
-from heritage_align.training.history import history_files
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
+from heritage_align.training.material import Material
 from heritage_align.training.state import TrainingState
-from heritage_align_plugins.alignment.collected import Collected, collect
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
-from heritage_align_plugins.alignment.golden import collect_golden
+from heritage_align_plugins.alignment.golden import golden_material
 from heritage_align_plugins.alignment.model import AlignmentModel
-from heritage_align_plugins.alignment.side import Side
 from heritage_align_plugins.alignment.task import MODEL, AlignmentTask
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
 from heritage_align_plugins.alignment.warm_start import start_from_cca
@@ -48,49 +46,47 @@ class AlignmentTrainer:
             DataError: the data cannot be trained on; names the first offenders.
             CheckpointError: the folder holds a run of another configuration.
         """
-        settings, context = self.config, self._context
-        registry = job.registry or default_registry()
-        side = Side.of(job.config, context, registry)
-        runtime = job.config.runtime
-        settings = settings.model_copy(update={"model": settings.model.resolved(side.raw)})
-        if settings.model.whole == "pooled" and not side.raw:
+        settings, front = self.config, job.front_end
+        refuse_bare(job.config)
+        settings = settings.model_copy(update={"model": settings.model.resolved(front.as_given)})
+        if settings.model.whole == "pooled" and not front.as_given:
             fault = (
                 "train.model.whole: pooled is for region features; this encoder's pictures know nothing of their crops"
             )
             raise ConfigError([fault], job.config.source)
-        options: dict[str, Any] = {"batch_size": runtime.batch_size, "workers": runtime.threads(), "quiet": job.quiet}
-        train = collect(job.train, side, **options)
-        validation = collect(job.validation, side, **options) if job.validation is not None else None
-        base_text = _base_text(job.config, settings, context, registry, side)
-        model = build_model(settings, train, base_text, context.seed).to(context.device)
-        similarity = build_similarity(job.config, context, registry)
-        task = AlignmentTask(model, similarity, settings, train, validation, context.seed, side.raw)
-        exact = not side.stage.pictures
+        train = job.material("train")
+        validation = job.material("validation") if job.validation is not None else None
+        task = build_task(job, settings, train, validation, _base_text(front, settings))
+        exact = not front.stage.pictures
         digests = [data.digest(exact) if data is not None else None for data in (train, validation)]
         identity = run_identity(_shaping(job.config), digests)
         state = fit(
-            task, settings, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
+            task, settings, job.folder, identity=identity, seed=self._context.seed, resume=job.resume, quiet=job.quiet
         )
-        files = {"model": job.folder / MODEL, **history_files(job.folder)}
         folder = job.folder
         if settings.golden_epochs:
             folder = job.folder / GOLDEN
-            state = self._fine_tune(job, task, side, folder, identity)
-            files["model"] = folder / MODEL
-        return TrainingOutcome(trained_document(job.config, folder / MODEL, side.raw, settings), _metrics(state), files)
+            state = self._fine_tune(job, task, folder, identity)
+        return job.outcome(trained_encoder(job, folder / MODEL, settings), state, {"model": folder / MODEL})
 
-    def _fine_tune(
-        self, job: TrainingJob, task: AlignmentTask, side: Side, folder: Path, identity: str
-    ) -> TrainingState:
+    def _fine_tune(self, job: TrainingJob, task: AlignmentTask, folder: Path, identity: str) -> TrainingState:
         """Go on from the best epoch with golden pairs: a box is a picture of one region (Sheng et al. 2021, 4.4)."""
         runtime = job.config.runtime
-        golden = collect_golden(job.train, side, batch_size=runtime.batch_size, workers=runtime.threads())
+        golden = golden_material(
+            job.train, job.front_end.stage, batch_size=runtime.batch_size, workers=runtime.threads()
+        )
         folder.mkdir(exist_ok=True)
         best = AlignmentModel(task.model.settings, task.model.feature_dim, task.model.vocabulary, _base_of(task.model))
         best.load_state_dict(load_file(job.folder / MODEL))
         settings = self.config.model_copy(update={"epochs": self.config.golden_epochs, "patience": None})
         tuned = AlignmentTask(
-            best.to(self._context.device), task.similarity, settings, golden, None, self._context.seed, side.raw
+            best.to(self._context.device),
+            task.similarity,
+            settings,
+            golden,
+            None,
+            self._context.seed,
+            job.front_end.as_given,
         )
         return fit(
             tuned, settings, folder, identity=run_identity(identity, golden.digest(False)), seed=self._context.seed + 1,
@@ -98,8 +94,23 @@ class AlignmentTrainer:
         )  # fmt: skip
 
 
+def build_task(
+    job: TrainingJob,
+    settings: AlignmentTrainerConfig,
+    train: Material,
+    validation: Material | None,
+    base_text: Encoder | None,
+) -> AlignmentTask:
+    """Build a model for the job's data and the configuration's similarity, which scores it."""
+    front, registry = job.front_end, job.registry or default_registry()
+    model = build_model(settings, train, base_text, front.context.seed).to(front.context.device)
+    context = replace(front.context, encoder=None, attention=front.attention)
+    similarity: Similarity = build_component(job.config.similarity, context, registry)
+    return AlignmentTask(model, similarity, settings, train, validation, front.context.seed, front.as_given)
+
+
 def build_model(
-    settings: AlignmentTrainerConfig, train: Collected, base_text: Encoder | None, seed: int
+    settings: AlignmentTrainerConfig, train: Material, base_text: Encoder | None, seed: int
 ) -> AlignmentModel:
     """Build a model for training data, started as the settings say."""
     assert train.images.regions is not None
@@ -117,28 +128,19 @@ def build_model(
     return model
 
 
-def build_similarity(config: Config, context: BuildContext, registry: Registry) -> Similarity:
-    """Build the configuration's similarity with what its filters hand to it."""
-    attention: dict[str, Any] = {}
-    for component in config.filters:
-        if "attention" in gives(component):
-            attention.update(build_component(component, context, registry).attention)
-    context = BuildContext(context.device, context.precision, context.seed, attention=attention)
-    similarity: Similarity = build_component(config.similarity, context, registry)
-    return similarity
+def refuse_bare(config: Config) -> None:
+    """Raise ConfigError where a configuration has no proposer."""
+    if config.proposer is None:
+        raise ConfigError(["proposer: is missing; training compares regions"], config.source)
 
 
-def _base_text(
-    config: Config, settings: AlignmentTrainerConfig, context: BuildContext, registry: Registry, side: Side
-) -> Encoder | None:
+def _base_text(front: FrontEnd, settings: AlignmentTrainerConfig) -> Encoder | None:
     if "frozen" not in settings.model.text:
         return None
-    if config.text_encoder is not None:
-        encoder: Encoder = build_component(config.text_encoder, context, registry)
-        return encoder
-    if "texts" in gives(config.encoder):
-        return side.stage.encoder
-    raise ConfigError(["text_encoder: is missing; train.model.text frozen projects one"], config.source)
+    if front.config.text_encoder is None and "texts" not in gives(front.config.encoder):
+        fault = "text_encoder: is missing; train.model.text frozen projects one"
+        raise ConfigError([fault], front.config.source)
+    return front.text_encoder
 
 
 def _text_base(config: Config, settings: AlignmentTrainerConfig) -> Component | None:
@@ -160,21 +162,13 @@ def _shaping(config: Config) -> dict[str, Any]:
     return {**document, "seed": runtime["seed"], "precision": runtime["precision"]}
 
 
-def trained_document(config: Config, model: Path, raw: bool, settings: AlignmentTrainerConfig) -> Mapping[str, Any]:
-    """Return the configuration with the trained model as its encoder."""
-    document = config.as_dict()
+def trained_encoder(job: TrainingJob, model: Path, settings: AlignmentTrainerConfig) -> dict[str, Any]:
+    """Return the settings of the trained model as an encoder."""
+    config = job.config
     encoder: dict[str, Any] = {"name": "alignment", "checkpoint": str(model)}
-    if not raw:
+    if not job.front_end.as_given:
         encoder["base"] = config.encoder.as_dict()
     text_base = _text_base(config, settings)
     if text_base is not None:
         encoder["text_base"] = text_base.as_dict()
-    document["encoder"] = encoder
-    document.pop("text_encoder", None)
-    return document
-
-
-def _metrics(state: TrainingState) -> dict[str, float]:
-    """Return the best epoch's record, or the last one's without validation."""
-    number = state.best_epoch or state.epoch
-    return dict(state.history[number - 1])
+    return encoder

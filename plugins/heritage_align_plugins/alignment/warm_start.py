@@ -7,8 +7,8 @@ from torch import Tensor
 
 from heritage_align.errors import ConfigError, DataError
 from heritage_align.ops import Ragged
+from heritage_align.training.material import Material
 from heritage_align_plugins.alignment.cca import Cca, fit_cca
-from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.config import WarmStart
 from heritage_align_plugins.alignment.deepfrag import sums
 from heritage_align_plugins.alignment.model import AlignmentModel
@@ -17,7 +17,7 @@ from heritage_align_plugins.alignment.text.tokens import Vocabulary
 from heritage_align_plugins.alignment.whole import pool_regions
 
 
-def pooled(data: Collected, pooling: str) -> Tensor:
+def pooled(data: Material, pooling: str) -> Tensor:
     """Return one vector a picture ``(n, feature_dim)``: the whole image's, the mean of its regions, or their mean."""
     regions = data.images.regions
     assert regions is not None
@@ -50,7 +50,7 @@ def regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return weights.float(), (y_mean - x_mean @ weights).float()
 
 
-def start_from_cca(model: AlignmentModel, data: Collected, settings: WarmStart) -> Cca:
+def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -> Cca:
     """Set the projections of pictures and the bag of words to a CCA's; directions beyond the CCA's are 0.
 
     A picture's captions are one document. Where whole pictures have a map of their own, that of the regions is the
@@ -101,7 +101,7 @@ def start_from_cca(model: AlignmentModel, data: Collected, settings: WarmStart) 
     return fit
 
 
-def _documents(data: Collected, most: int) -> tuple[Tensor, list[str]]:
+def _documents(data: Material, most: int) -> tuple[Tensor, list[str]]:
     """Return rows of pictures, `most` at most and evenly spread, and the captions of each as one text."""
     captions: dict[int, list[str]] = {}
     for row, item in zip(data.rows.tolist(), data.items):

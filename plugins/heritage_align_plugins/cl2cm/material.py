@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from heritage_align.config import Config
 from heritage_align.data.two_languages import CaptionPair, pair_captions
-from heritage_align.plugins import default_registry
-from heritage_align.protocols import BuildContext
+from heritage_align.errors import DataError
+from heritage_align.planning import takes_features
+from heritage_align.protocols import BuildContext, Dataset
 from heritage_align.training.job import TrainingJob
 from heritage_align.training.loop import run_identity
+from heritage_align.types import ImageFeatures
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.pairs import Pairs
-from heritage_align_plugins.cl2cm.vectors import VectorSource
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
 
 
@@ -53,13 +54,16 @@ def gather_material(job: TrainingJob, settings: Cl2cmTrainerConfig, context: Bui
     """Pair the captions and make the vectors.
 
     Raises:
-        ConfigError: the features cannot be read from a file.
         DataError: captions do not come in pairs, or no picture of a pair can be read.
     """
     languages = settings.source, settings.target
-    source = VectorSource(job.config, context, job.registry or default_registry(), job.folder, quiet=job.quiet)
-    vectors = source.vectors(job.train, "train")
-    pairs = vectors.of(pair_captions(job.train, *languages), job.train.name)
+    config = job.config
+    from_file = takes_features(config)
+    if not from_file:  # one vector a picture: its regions are not asked for
+        job = replace(job, config=replace(config, proposer=None, filters=(), fragmenter=None))
+    vectors = job.features("train")
+    rows = _rows(vectors)
+    pairs = _pictured(job.train, languages, rows)
     beside: Sequence[CaptionPair] = ()
     if settings.mode == "cl2cm" and "teacher.data" in context.nested:
         beside = pair_captions(context.nested["teacher.data"], *languages)
@@ -73,16 +77,28 @@ def gather_material(job: TrainingJob, settings: Cl2cmTrainerConfig, context: Bui
 
     validation = None
     if job.validation is not None:
-        held = source.vectors(job.validation, "validation")
-        chosen = held.of(pair_captions(job.validation, *languages), job.validation.name)
-        validation = Pictured(numbered(chosen, held.rows), held.values)
-    train = Pictured(numbered(pairs, vectors.rows), vectors.values)
+        held = job.features("validation")
+        chosen = _pictured(job.validation, languages, _rows(held))
+        validation = Pictured(numbered(chosen, _rows(held)), held.global_features.to(context.device))
+    train = Pictured(numbered(pairs, rows), vectors.global_features.to(context.device))
     # Pictures of the two sets may have the same ids and are others all the same.
-    others = {image_id: len(vectors.rows) + k for k, image_id in enumerate(dict.fromkeys(p.image_id for p in beside))}
-    parallel = numbered(learned, vectors.rows) if not beside else train.pairs.joined(numbered(beside, others))
+    others = {image_id: len(rows) + k for k, image_id in enumerate(dict.fromkeys(p.image_id for p in beside))}
+    parallel = numbered(learned, rows) if not beside else train.pairs.joined(numbered(beside, others))
     described = [[pair.image_id, pair.source.text, pair.target.text] for pair in learned]
-    identity = run_identity(_shaping(job.config), settings.model_dump(mode="json"), context.seed, described)
-    return Material(vocabulary, train, validation, parallel, source.from_file, identity)
+    identity = run_identity(_shaping(config), settings.model_dump(mode="json"), context.seed, described)
+    return Material(vocabulary, train, validation, parallel, from_file, identity)
+
+
+def _rows(images: ImageFeatures) -> dict[str, int]:
+    return {image_id: row for row, image_id in enumerate(images.ids)}
+
+
+def _pictured(dataset: Dataset, languages: tuple[str, str], rows: Mapping[str, int]) -> list[CaptionPair]:
+    """Return the pairs of captions whose picture has a vector."""
+    pairs = [pair for pair in pair_captions(dataset, *languages) if pair.image_id in rows]
+    if not pairs:
+        raise DataError(f"{dataset.name}: has no pair of captions of a picture that can be read")
+    return pairs
 
 
 def _shaping(config: Config) -> dict[str, Any]:

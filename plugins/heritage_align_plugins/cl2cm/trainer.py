@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from heritage_align.config import Config
 from heritage_align.protocols import BuildContext
 from heritage_align.training import distributed
-from heritage_align.training.history import history_files
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
-from heritage_align.training.state import TrainingState
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
 from heritage_align_plugins.cl2cm.material import Material, gather_material
@@ -39,7 +35,6 @@ class Cl2cmTrainer:
         """Train the teacher where the mode has one, then the student.
 
         Raises:
-            ConfigError: the features cannot be read from a file.
             DataError: the captions do not come in pairs, or the data cannot be trained on.
             CheckpointError: the folder holds a run of another configuration.
         """
@@ -66,8 +61,10 @@ class Cl2cmTrainer:
             student, settings, job.folder, identity=material.identity, seed=context.seed, resume=job.resume,
             quiet=job.quiet,
         )  # fmt: skip
-        document = _trained(job.config, job.folder / STUDENT, material.from_file)
-        return TrainingOutcome(document, _metrics(state), {**files, **history_files(job.folder)})
+        encoder: dict[str, Any] = {"name": "cl2cm", "checkpoint": str(job.folder / STUDENT)}
+        if not material.from_file:
+            encoder["base"] = job.config.encoder.as_dict()
+        return job.outcome(encoder, state, files)
 
     def _teacher(self, job: TrainingJob, material: Material) -> TeacherStage:
         """Train the teacher; returns it as it was in its best epoch."""
@@ -93,18 +90,3 @@ class Cl2cmTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(drawn_seed(self._context.seed, f"weights of the {stage}"))
             yield
-
-
-def _trained(config: Config, model: Path, from_file: bool) -> Mapping[str, Any]:
-    """Return the configuration with the trained model as its encoder."""
-    document = config.as_dict()
-    document["encoder"] = {"name": "cl2cm", "checkpoint": str(model)}
-    if not from_file:
-        document["encoder"]["base"] = config.encoder.as_dict()
-    document.pop("text_encoder", None)
-    return document
-
-
-def _metrics(state: TrainingState) -> dict[str, float]:
-    """Return the best epoch's record, or the last one's without validation."""
-    return dict(state.history[(state.best_epoch or state.epoch) - 1])

@@ -39,13 +39,17 @@ class Pairs:
         return sum(map(len, self.captions))
 
 
-def pairs_of(dataset: Dataset) -> Pairs:
+def pairs_of(dataset: Dataset, without: frozenset[str] = frozenset()) -> Pairs:
     """Return a data set's pairs; pictures without captions and captions without pictures are left out.
+
+    Args:
+        dataset: pictures and captions.
+        without: pictures that cannot be read.
 
     Raises:
         DataError: a caption is blank, or nothing is left.
     """
-    known = {image_id: row for row, image_id in enumerate(dataset.image_ids)}
+    known = {image_id: row for row, image_id in enumerate(dataset.image_ids) if image_id not in without}
     texts = tuple(item for item in dataset.texts if any(image_id in known for image_id in item.image_ids))
     blank = [item.id for item in texts if not item.text.strip()]
     if blank:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import closing
 from typing import Any
 
@@ -13,9 +11,9 @@ from cn_clip.clip.model import ModifiedResNet
 from heritage_align.errors import ConfigError, DataError
 from heritage_align.protocols import BuildContext, Dataset, Encoder
 from heritage_align.training import distributed
-from heritage_align.training.history import history_files
-from heritage_align.training.job import TrainingJob, TrainingOutcome
+from heritage_align.training.job import Part, TrainingJob, TrainingOutcome
 from heritage_align.training.loop import fit, run_identity
+from heritage_align.training.material import unreadable
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import LoadedModel, load_configured
 from heritage_align_plugins.contrastive.collection import Collection, Reading
@@ -28,6 +26,7 @@ from heritage_align_plugins.contrastive.task import ContrastiveTask
 
 # What changes neither the weights nor which of them is the best; the data sets have digests of their own.
 _WITHOUT_EFFECT = {"checkpoint_steps", "checkpointing", "encode_batch", "kept_mib"}
+PICTURES = "pictures"
 _DATA = {"data", "validation", "validation_share"}
 
 
@@ -52,7 +51,6 @@ class ContrastiveTrainer:
             ConfigError: the encoder is no cn_clip model, or settings do not suit it or the number of processes.
             DataError: the data has no pairs, or fewer than fill a batch.
             CheckpointError: the weights to begin with do not fit, or the folder holds another run.
-            ImageError: a picture of the data cannot be read.
         """
         config, context = self._config, self._context
         encoder = job.config.encoder.settings
@@ -62,7 +60,8 @@ class ContrastiveTrainer:
             device = torch.device(name)
             loaded = load_configured(encoder, context.seed)
             self._check(loaded)
-            pairs = self._pairs(job.train)
+            bad = self._unreadable(job, "train")
+            pairs = self._pairs(job.train, bad)
             reading = Reading(
                 job.config.runtime.threads(), config.encode_batch, config.kept_mib * 2**20, device, job.quiet
             )
@@ -70,22 +69,26 @@ class ContrastiveTrainer:
             train = Collection(job.train, pairs.image_ids, pairs.texts, length, reading)
             validation = None
             if held is not None:
-                validation = Collection(held, held.image_ids, held.texts, length, reading)
+                lost = self._unreadable(job, "validation")
+                shown = [image_id for image_id in held.image_ids if image_id not in lost]
+                told = [item for item in held.texts if not lost.issuperset(item.image_ids) or not item.image_ids]
+                validation = Collection(held, shown, told, length, reading)
             student = Student(loaded, device, config.precision, config.checkpointing)
             teacher: Encoder | None = context.nested.get("teacher")
             identity = run_identity(
                 config.model_dump(mode="json", exclude=_WITHOUT_EFFECT | _DATA),
                 [loaded.weights_name, loaded.architecture.asdict(), teacher and teacher.fingerprint(), context.seed],
-                [_digest(job.train, golden=config.patch_weight > 0), held and _digest(held)],
+                [_described(job.train, golden=config.patch_weight > 0), sorted(bad), held and _described(held)],
             )
             task = ContrastiveTask(student, config, pairs, train, validation, teacher, context.seed)
             with closing(task):
                 state = fit(
                     task, config, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
                 )
-        best = state.history[(state.best_epoch or state.epoch) - 1]
-        models = {"model": job.folder / MODEL, "cn_clip model": job.folder / CN_CLIP_MODEL}
-        return TrainingOutcome(_document(job), dict(best), {**models, **history_files(job.folder)})
+        # The file holds the architecture, its input size and context length, whatever they were changed to.
+        changed = {"model": str(job.folder / MODEL), "checkpoint": None, "image_size": None, "context_length": None}
+        files = {"model": job.folder / MODEL, "cn_clip model": job.folder / CN_CLIP_MODEL}
+        return job.outcome({**job.config.encoder.as_dict(), **changed}, state, files)
 
     def _check(self, loaded: LoadedModel) -> None:
         config, world, faults = self._config, distributed.world_size(), []
@@ -111,8 +114,15 @@ class ContrastiveTrainer:
         if faults:
             raise ConfigError(faults)
 
-    def _pairs(self, dataset: Dataset) -> Pairs:
-        pairs = pairs_of(dataset)
+    def _unreadable(self, job: TrainingJob, part: Part) -> frozenset[str]:
+        """Return which pictures of a part cannot be read; every epoch decodes the others again."""
+        dataset = job.dataset(part)
+        threads = job.config.runtime.threads()
+        folder = job.folder / PICTURES / part
+        return unreadable(dataset, dataset.image_ids, folder, workers=threads, quiet=job.quiet)
+
+    def _pairs(self, dataset: Dataset, without: frozenset[str]) -> Pairs:
+        pairs = pairs_of(dataset, without)
         size = self._config.batch_size
         if not batch_count(pairs, size, self._config.captions):
             raise DataError(
@@ -122,18 +132,7 @@ class ContrastiveTrainer:
         return pairs
 
 
-def _document(job: TrainingJob) -> dict[str, Any]:
-    """Return the job's configuration with the trained model as its encoder."""
-    document = job.config.as_dict()
-    document.pop("train", None)
-    # The file holds the architecture, its input size and context length, whatever they were changed to.
-    changed = {"model": str(job.folder / MODEL), "checkpoint": None, "image_size": None, "context_length": None}
-    document["encoder"] = {**document["encoder"], **changed}
-    return document
-
-
-def _digest(dataset: Dataset, *, golden: bool = False) -> str:
+def _described(dataset: Dataset, *, golden: bool = False) -> list[Any]:
+    """Return what of a data set a run is of."""
     texts = [(item.id, item.text, item.image_ids) for item in dataset.texts]
-    pairs = [(pair.image_id, pair.box, pair.phrases) for pair in dataset.golden] if golden else []
-    listed = json.dumps([dataset.image_ids, texts, *pairs], ensure_ascii=False)
-    return hashlib.sha256(listed.encode()).hexdigest()
+    return [dataset.image_ids, texts, [(p.image_id, p.box, p.phrases) for p in dataset.golden] if golden else []]

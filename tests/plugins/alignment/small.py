@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.model import AlignmentModel
 from heritage_align_plugins.alignment.settings import ModelSettings
@@ -23,6 +22,7 @@ from heritage_align.pipeline import build_component
 from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext, Similarity
 from heritage_align.training.job import TrainingOutcome
+from heritage_align.training.material import Material
 from heritage_align.training.run import run_training
 from heritage_align.types import ImageFeatures, TextItem
 
@@ -100,12 +100,12 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 def collected(
     regions: Sequence[torch.Tensor], whole: torch.Tensor, fragments: Sequence[Sequence[str]], **more: Any
-) -> Collected:
+) -> Material:
     """Return training data: picture i belongs to text i, whose fragments are given."""
     ids = tuple(f"i{number}" for number in range(len(regions)))
     items = tuple(TextItem(f"t{n}", " ".join(split), (f"i{n}",)) for n, split in enumerate(fragments))
     images = ImageFeatures(ids, whole, Ragged.from_list(list(regions)), **more)
-    return Collected(images, items, tuple(map(tuple, fragments)), torch.arange(len(regions)))
+    return Material(images, items, tuple(map(tuple, fragments)), torch.arange(len(regions)))
 
 
 def similarity(settings: Document, **attention: Any) -> Similarity:
@@ -117,7 +117,7 @@ def similarity(settings: Document, **attention: Any) -> Similarity:
 
 
 def task(
-    data: Collected, score: Similarity, model: Document | None = None, words: Sequence[str] = (), **settings: Any
+    data: Material, score: Similarity, model: Document | None = None, words: Sequence[str] = (), **settings: Any
 ) -> AlignmentTask:
     """Return a task over data, with a vocabulary of its words, from seed 0."""
     torch.manual_seed(0)

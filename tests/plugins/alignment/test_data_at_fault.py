@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from heritage_align_plugins.alignment.side import Side
 from safetensors.numpy import save_file
 
 from heritage_align.config import load_config
 from heritage_align.data.region_features import read_region_features
-from heritage_align.encoding import ImageStage
 from heritage_align.errors import ConfigError, DataError
 from heritage_align.pipeline import build_component
 from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext
-from heritage_align.testing.samples import ToyEncoder
+from heritage_align.training.material import fragments_of
 from heritage_align.types import TextItem
 
 
@@ -88,11 +86,10 @@ def test_texts_without_phrases() -> None:
         def split(self, item: TextItem) -> tuple[str, ...]:
             return () if "crane" in item.text else (item.text,)
 
-    side = Side(ImageStage(ToyEncoder()), Barren(), raw=True)
     items = [TextItem(f"t{i}", f"a {'crane' if i % 2 else 'lotus'}") for i in range(9)]
     message = "4 texts have no fragment, the first: 't1', 't3', 't5'; look at the fragmenter"
     with pytest.raises(DataError, match=re.escape(message)):
-        side.fragments(items)
+        fragments_of(Barren(), items)
 
 
 def test_a_text_that_is_blank(small: Any, folder: Path, tmp_path: Path) -> None:

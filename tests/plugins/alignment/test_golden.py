@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from heritage_align_plugins.alignment.golden import collect_golden
-from heritage_align_plugins.alignment.side import Side
+from heritage_align_plugins.alignment.golden import golden_material
 from PIL.Image import Image
 
 from heritage_align.encoding import ImageStage
@@ -31,8 +30,7 @@ class Pictures:
 
 
 def collected(*golden: GoldenPair) -> torch.Tensor:
-    side = Side(ImageStage(samples.ToyEncoder()), None, raw=False)
-    found = collect_golden(Pictures(golden), side, batch_size=2, workers=2)
+    found = golden_material(Pictures(golden), ImageStage(samples.ToyEncoder()), batch_size=2, workers=2)
     assert found.images.regions is not None
     assert torch.equal(found.images.regions.values, found.images.global_features)
     assert [item.phrases for item in found.items] == [pair.phrases for pair in golden]

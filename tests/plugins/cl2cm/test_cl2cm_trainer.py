@@ -14,7 +14,6 @@ from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import read_description
 from heritage_align_plugins.cl2cm.student import StudentStage
 from heritage_align_plugins.cl2cm.teacher import TeacherStage
-from heritage_align_plugins.cl2cm.vectors import VectorSource
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -97,7 +96,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             train(write(), tmp_path)
     with monkeypatch.context() as patch:  # the pictures were encoded by the first start
-        patch.setattr(VectorSource, "_encoded", None)
+        patch.setattr("heritage_align.indexing.encode_shard", None)
         outcome = train(write(), tmp_path)
     assert outcome.files["model"].read_bytes() == trained.files["model"].read_bytes()
 

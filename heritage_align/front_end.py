@@ -1,0 +1,110 @@
+"""The front end of a pipeline: what makes features of pictures and texts, before anything is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from heritage_align.config import Component, Config
+from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, preparation_for
+from heritage_align.identity import identity_of
+from heritage_align.planning import gives, takes_features
+from heritage_align.plugins import Registry
+from heritage_align.protocols import BuildContext, Encoder, FeatureReader, Filter, Fragmenter, Proposer
+from heritage_align.types import ImageFeatures
+
+
+class FrontEnd:
+    """Encoders, proposer, filters and fragmenter of a configuration, built alike for a pipeline and for training.
+
+    Attributes:
+        config: the resolved configuration.
+        context: device, precision and seed, and the image encoder.
+        encoder: of images.
+        proposer, filters, fragmenter: None, or empty, where not configured.
+        attention: what the filters hand to the similarity.
+        takes_features: the proposer gives the regions' features; no pixel is encoded.
+        as_given: such features are handed on as they are; the encoder projects them otherwise.
+        factors: whether the regions' triangular factors are computed.
+        stage: from pictures to features.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        context: BuildContext,
+        registry: Registry,
+        *,
+        models: tuple[Encoder, Encoder] | None = None,
+        factors: bool = False,
+        as_given: bool = False,
+    ) -> None:
+        """Build the components.
+
+        Args:
+            config: whose.
+            context: device, precision, seed.
+            registry: of plugins.
+            models: image and text encoder, built already.
+            factors: whether the regions' triangular factors are computed.
+            as_given: hand features on as the proposer gives them.
+        """
+        self._registry, self._models = registry, models
+        self.config = config
+        self.encoder: Encoder = models[0] if models else build_component(config.encoder, context, registry)
+        self.context = context = replace(context, encoder=self.encoder)
+        self.proposer: Proposer | None = self._build(config.proposer) if config.proposer else None
+        self.filters: tuple[Filter, ...] = tuple(map(self._build, config.filters))
+        self.fragmenter: Fragmenter | None = self._build(config.fragmenter) if config.fragmenter else None
+        self.attention: dict[str, Any] = {}
+        for step in self.filters:
+            self.attention.update(step.attention)
+        self.takes_features = takes_features(config)
+        self.as_given = as_given and self.takes_features
+        self.factors = factors
+        reads = self.takes_features and isinstance(self.proposer, FeatureReader)
+        self.stage = ImageStage(
+            self.encoder,
+            self.proposer,
+            self.filters,
+            factors=factors,
+            features=self.takes_features,
+            as_given=self.as_given,
+            pictures=not reads or any("keep" in gives(component) for component in config.filters),
+            preparation=preparation_for(
+                self.encoder, config.runtime.preprocess, context.device, pixels=not self.takes_features
+            ),
+        )
+
+    @cached_property
+    def text_encoder(self) -> Encoder:
+        """The encoder of texts: the image encoder where the configuration names no other. Built when first used."""
+        if self._models is not None:
+            return self._models[1]
+        return self._build(self.config.text_encoder) if self.config.text_encoder else self.encoder
+
+    def identity(self) -> dict[str, str]:
+        """Say what makes the features of a store (see `Pipeline.identity`)."""
+        return identity_of(self, {"features": "as given"} if self.as_given else {})
+
+    def encode_stream(
+        self, sources: Iterable[ImageSource], *, on_error: OnError, factors: bool = True
+    ) -> Iterator[ImageFeatures]:
+        """Encode pictures batch by batch in the order of the sources (see `Pipeline.encode_stream`)."""
+        runtime = self.config.runtime
+        stage = self.stage if factors else replace(self.stage, factors=False)
+        return encode_images(
+            stage, sources, batch_size=runtime.batch_size, workers=runtime.threads(), on_error=on_error
+        )
+
+    def _build(self, component: Component) -> Any:
+        return build_component(component, self.context, self._registry)
+
+
+def build_component(component: Component, context: BuildContext, registry: Registry) -> Any:
+    """Import and build a component and, before it, the ones that it names (`BuildContext.nested`)."""
+    nested = {place: build_component(inner, context, registry) for place, inner in component.nested.items()}
+    target: Callable[..., Any] = registry.target(component.spec)
+    return target(component.settings, replace(context, nested=nested))
