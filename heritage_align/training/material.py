@@ -231,7 +231,7 @@ def _bar(label: str, total: int, quiet: bool) -> Iterator[Callable[[int], object
 def _say_left_out(skipped: Sequence[tuple[str, str]], total: int, name: str) -> None:
     """Name what cannot be read, once; raises DataError where that is everything."""
     if len(skipped) == total:
-        raise DataError(f"{name}: none of its pictures can be read, the first: {skipped[0][1]}")
+        raise DataError(f"{name}: not one of its {total} pictures can be read; the first: {skipped[0][1]}")
     if distributed.rank() == 0 and skipped:
         for image_id, reason in skipped:
             print(f"left out {image_id}: {reason}", file=sys.stderr)

@@ -37,8 +37,9 @@ def test_a_run_killed_in_an_epoch_goes_on_to_the_same_weights(tiny, script, mode
     stages = [{"epochs": 1, "freeze": "vision"}, {"epochs": 2}]
     settings = {"stages": stages, "augmentation": {}, "mask_ratio": 0.25, "accumulate": 2, "checkpoint_steps": 1}
     command = [sys.executable, str(script), str(tmp_path / "killed"), str(model), json.dumps(settings)]
-    # 30 pictures with 2 captions are 7 batches of 8 an epoch: the 90th picture is in the second epoch.
-    killed = run([*command, "--captions", "2", "--validate", "--kill-at", "90"])
+    # 30 pictures with 2 captions are 7 batches of 8 an epoch, and each is looked at once before the first: the 120th
+    # picture is in the second epoch.
+    killed = run([*command, "--captions", "2", "--validate", "--kill-at", "120"])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = weights(tmp_path / "killed")
     assert (left["epoch"], left["step"] > 0) == (1, True)
