@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 TESTS_READY := $(VENV)/.installed-tests
 RELEASE_READY := $(VENV)/.installed-release
 
-.PHONY: help install build demo test lint bench claims gpu wheels matrix clean
+.PHONY: help install build demo test lint bench results claims gpu wheels matrix clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -51,6 +51,9 @@ lint: $(TESTS_READY)  ## ruff and mypy
 
 bench: build  ## kernels against their peers on this machine
 	$(BIN)/heritage-align bench
+
+results: build $(TESTS_READY)  ## measure again what is older than its code, as far as this machine can (hours; see benchmarks/results.py)
+	$(BIN)/python benchmarks/results.py --run
 
 claims: build $(TESTS_READY)  ## what CE-CLIP, CRA, LACLIP and CL2CM claim, tested on the motif collection (two hours on one core)
 	$(BIN)/python benchmarks/training/claims.py

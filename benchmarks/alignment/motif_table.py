@@ -29,7 +29,7 @@ from heritage_align_plugins.sift.config import SiftConfig
 from heritage_align_plugins.sift.filter import SiftFilter
 from torch import Tensor
 
-from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.config import Config, load_config
 from heritage_align.data.region_features import (
     feature_dim,
@@ -230,6 +230,7 @@ def _report(
     document = {
         "command": "python benchmarks/alignment/motif_table.py",
         "settings": {k: v for k, v in vars(options).items() if k not in ("work", "out")},
+        "commit": commit(),
         "machine": machine_facts(torch.device("cpu")),
         "measured": time.strftime("%Y-%m-%d"),
         "fragments": json.loads(table.to_json()),

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.cli.collection import read_training_config
 from heritage_align.config import load_config
 from heritage_align.evaluation.chance import chance_recall
@@ -91,6 +91,7 @@ def main() -> None:
             for key, value in vars(options).items()
             if key not in ("work", "out")
         },
+        "commit": commit(),
         "machine": machine_facts(torch.device("cpu")),
         "measured": time.strftime("%Y-%m-%d"),
         "test_pictures": sizes,

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align import ops
-from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.bench.peers import scan_per_caption
 from heritage_align.bench.timing import Timing, time_in_turn
 from heritage_align.ops import Ragged
@@ -58,6 +58,7 @@ def main() -> None:
         )
     document = {
         "command": "python benchmarks/alignment/speed.py",
+        "commit": commit(),
         "machine": machine_facts(torch.device("cpu")),
         "threads": options.threads,
         "measured": time.strftime("%Y-%m-%d"),

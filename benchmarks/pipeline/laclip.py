@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align import ops
-from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.bench.timing import seconds, spread
 from heritage_align.config import Config, load_config
 from heritage_align.data.motifs import Motifs
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     settings = {key: value for key, value in vars(arguments).items() if key != "out"}
-    report: dict[str, Any] = {"machine": machine_facts(torch.device("cpu")), "settings": settings}
+    report: dict[str, Any] = {"commit": commit(), "machine": machine_facts(torch.device("cpu")), "settings": settings}
     motifs = Motifs("test", artworks=4)
     images = [motifs.load_image(image_id) for image_id in motifs.image_ids]
     report["indexing"], report["patches"] = {}, {}

@@ -36,6 +36,7 @@ from made_stores import SHARD_IMAGES, write_store
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.bench.machine import commit
 from heritage_align.bench.timing import seconds, spread
 from heritage_align.protocols import BuildContext
 from heritage_align.store import Store
@@ -202,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.store or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        report = run(arguments, folder)
+        report = {"commit": commit(), **run(arguments, folder)}
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from heritage_align.bench.machine import commit
 from heritage_align.config import load_config
 from heritage_align.data.motifs import Motifs
 from heritage_align.data.region_features import RegionFeatures, write_region_features
@@ -221,7 +222,7 @@ def main() -> None:
                 records.append(run(mode, noise, seed, vectors, arguments.work))
                 print(seed, mode, noise, f"{records[-1]['mean_recall']:.1f}", f"{records[-1]['seconds']} s", flush=True)
         rows = sorted(summary(records), key=lambda row: row["noise"])
-        write_json(arguments.out, {**ABOUT, "torch": torch.__version__, "rows": rows})
+        write_json(arguments.out, {"commit": commit(), **ABOUT, "torch": torch.__version__, "rows": rows})
     show(rows)
 
 

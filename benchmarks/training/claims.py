@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.config import load_config
 from heritage_align.document import parse_yaml
 from heritage_align.evaluation.metrics import EvaluationResult
@@ -154,6 +154,7 @@ def _report(
     result = {
         "command": "python benchmarks/training/claims.py",
         "settings": {k: v for k, v in vars(options).items() if k not in ("work", "out")},
+        "commit": commit(),
         "machine": machine_facts(torch.device("cpu")),
         "measured": time.strftime("%Y-%m-%d"),
         "systems": {

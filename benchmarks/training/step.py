@@ -29,7 +29,7 @@ from contenders import CASES, SIDES, Inputs, Step, inputs_of
 from heritage_align_plugins.cn_clip.architecture import OFFICIAL, Architecture, find_architecture
 from torch import Tensor
 
-from heritage_align.bench.machine import machine_facts
+from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.bench.timing import seconds, spread
 
 RESULT = Path(__file__).parents[1] / "results" / "training-step-{device}.json"
@@ -150,7 +150,9 @@ def main() -> None:
     kind = "cuda" if arguments.device.startswith("cuda") else "cpu"
     output = arguments.output or Path(str(RESULT).format(device=kind))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"machine": machine, "settings": settings, "results": results}, indent=2) + "\n")
+    output.write_text(
+        json.dumps({"commit": commit(), "machine": machine, "settings": settings, "results": results}, indent=2) + "\n"
+    )
     print(f"written to {output}")
 
 

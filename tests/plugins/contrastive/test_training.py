@@ -231,7 +231,9 @@ def test_pictures_that_cannot_be_read_are_left_out_named_and_counted(tiny, model
     second = tiny.train(tmp_path / "without", model, settings, data=without, validation=without)
     assert first.files["model"].read_bytes() == second.files["model"].read_bytes()
     torn.update(tiny.Squares().image_ids)
-    with pytest.raises(DataError, match=r"squares: not one of its 30 pictures can be read; the first: .*: is truncated"):
+    with pytest.raises(
+        DataError, match=r"squares: not one of its 30 pictures can be read; the first: .*: is truncated"
+    ):
         tiny.train(tmp_path / "none", model, settings, data=Torn())
 
 

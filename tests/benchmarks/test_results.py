@@ -1,0 +1,246 @@
+"""Every stored result says what it is of and at which commit, and what is older than its code is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+results = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "results.py")))
+
+
+def document(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_result_is_listed_and_names_its_commit() -> None:
+    assert {path.name for path in RESULTS.glob("*.json")} == set(results.RESULTS_OF)
+    for name, result in results.RESULTS_OF.items():
+        assert re.fullmatch(r"[0-9a-f]{7,12}(-dirty)?", document(name)["commit"]), name
+        assert result.command or result.missing, name
+        script = result.command.split(" ")[0]
+        assert not script or (ROOT / script).exists(), name
+        for path in result.measures:
+            assert list(ROOT.glob(path)), f"{name}: measures {path}, which is not there"
+
+
+def test_what_is_older_than_its_code_is_said() -> None:
+    try:
+        since = {name: results.changes_since(name) for name in results.RESULTS_OF}
+    except LookupError as error:
+        pytest.skip(f"no history here: {error}")
+    older = [f"{name} ({len(found)}, the last {found[-1]})" for name, found in since.items() if found]
+    if older:
+        warnings.warn(f"results older than what they measure: {'; '.join(older)}", UserWarning, stacklevel=1)
+
+
+def test_a_change_of_what_is_measured_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        command = ["git", *identity, "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(file: str, subject: str) -> str:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(subject)
+        git("add", ".")
+        git("commit", "-qm", subject)
+        return git("rev-parse", "--short", "HEAD")
+
+    git("init", "-q")
+    first = commit("code/kernel.c", "a kernel")
+    (tmp_path / "r.json").write_text(json.dumps({"commit": f"{first}-dirty"}))
+    (tmp_path / "lost.json").write_text(json.dumps({"commit": "0123abc"}))
+    commit("docs/page.md", "a page")
+    functions = results.changes_since.__globals__
+    monkeypatch.setitem(functions, "ROOT", tmp_path)
+    monkeypatch.setitem(functions, "RESULTS", tmp_path)
+    entry = results.Result("", ("code",), missing="x")
+    monkeypatch.setitem(functions, "RESULTS_OF", {"r.json": entry, "lost.json": entry})
+    assert results.changes_since("r.json") == []
+    changed = commit("code/kernel.c", "a faster kernel")
+    assert results.changes_since("r.json") == [f"{changed} a faster kernel"]
+    with pytest.raises(LookupError, match=r"lost\.json: commit 0123abc"):
+        results.changes_since("lost.json")
+
+
+def p50(name: str, case: str, dtype: str, contender: str, mode: str = "graph") -> float:
+    """Milliseconds of a row of the kernels' benchmark."""
+    rows = [
+        row
+        for row in document(name)["rows"]
+        if (row["case"], row["dtype"], row["contender"], row.get("mode", mode)) == (case, dtype, contender, mode)
+    ]
+    assert len(rows) == 1, (case, dtype, contender, mode)
+    return float(rows[0]["p50"]) * 1e3
+
+
+GPU = "kernels-h100-25310bc.json"
+CPU = "kernels-cpu.json"
+
+
+def ratio(case: str, dtype: str, other: str) -> float:
+    return p50(CPU, case, dtype, "ours") / p50(CPU, case, dtype, other)
+
+
+def stage(name: str, case: str, stage: str) -> float:
+    return float(document(name)["cases"][case]["stages"][stage]["p50"]) * 1e3
+
+
+TEXT = "laclip by text"
+COLPALI, QUERIES = "MaxSim, 1 x 1000 x 1024 x 1024 x 128", "MaxSim, 64 x 1000 x 32 x 180 x 128"
+QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
+    # page, its words with a group for each number, and the numbers of the files
+    (
+        "README.md",
+        r"\| patches against texts, softmax, .* \| ([\d.]+) \| cuBLAS making the similarities alone: ([\d.]+) \|",
+        [
+            lambda: p50(GPU, "patch softmax, all pairs", "float16", "ours"),
+            lambda: p50(GPU, "patch softmax, all pairs", "float16", "bare"),
+        ],
+    ),
+    (
+        "README.md",
+        r"query of 1024 rows \| ([\d.]+) \| flash-maxsim ([\d.]+), late-interaction-kernels ([\d.]+)",
+        [
+            lambda: p50(GPU, COLPALI, "float16", "ours"),
+            lambda: p50(GPU, COLPALI, "float16", "flash-maxsim"),
+            lambda: p50(GPU, COLPALI, "float16", "late-interaction-kernels"),
+        ],
+    ),
+    (
+        "README.md",
+        r"64 queries x 32 rows, 1000 x 180 x 128 \| ([\d.]+) \| flash-maxsim ([\d.]+), late-interaction-kernels ([\d.]+)",
+        [
+            lambda: p50(GPU, QUERIES, "float16", "ours"),
+            lambda: p50(GPU, QUERIES, "float16", "flash-maxsim"),
+            lambda: p50(GPU, QUERIES, "float16", "late-interaction-kernels"),
+        ],
+    ),
+    (
+        "README.md",
+        r"patch rerank, one query, 1000 x 196 x 512 \| ([\d.]+) \| copying the bytes: ([\d.]+)",
+        [
+            lambda: p50(GPU, "patch rerank, 1 x 1000", "float16", "ours"),
+            lambda: p50(GPU, "patch rerank, 1 x 1000", "float16", "floor", "floor"),
+        ],
+    ),
+    (
+        "README.md",
+        r"training step of 128, mined pairs, float32 \| ([\d.]+) \(eager ([\d.]+)\) \| autograd through all pairs: (\d+)",
+        [
+            lambda: p50(GPU, "training step, mined pairs", "float32", "ours"),
+            lambda: p50(GPU, "training step, mined pairs", "float32", "ours", "eager"),
+            lambda: p50(GPU, "training step, mined pairs", "float32", "bare", "eager"),
+        ],
+    ),
+    (
+        "README.md",
+        r"1000 images x 36 x 1024, 5000 captions \| ([\d.]+) \| cuBLAS making the cosines alone: ([\d.]+)",
+        [lambda: p50(GPU, "SCAN t2i", "float16", "ours"), lambda: p50(GPU, "SCAN t2i", "float16", "bare")],
+    ),
+    (
+        "README.md",
+        r"takes ([\d.]+) ms from the text to the regions: ([\d.]+) for the text, ([\d.]+) from\nits vector to the ten "
+        r"best \(the kernel's part of it ([\d.]+)\), ([\d.]+) for their regions",
+        [
+            lambda: stage("query-h100.json", TEXT, "whole"),
+            lambda: stage("query-h100.json", TEXT, "text"),
+            lambda: stage("query-h100.json", TEXT, "search"),
+            lambda: stage("query-h100.json", TEXT, "kernel"),
+            lambda: stage("query-h100.json", TEXT, "regions"),
+        ],
+    ),
+    (
+        "README.md",
+        r"\| text \| ([\d.]+) \| \|\n\| first stage \| ([\d.]+) \| \|\n\| rerank of the 1000, from the mapped store \| "
+        r"([\d.]+) \| the same op on features in memory: ([\d.]+)",
+        [
+            lambda: stage("query-cpu.json", TEXT, "text"),
+            lambda: stage("query-cpu.json", TEXT, "first stage"),
+            lambda: stage("query-cpu.json", TEXT, "rerank"),
+            lambda: stage("query-cpu.json", TEXT, "kernel"),
+        ],
+    ),
+    (
+        "README.md",
+        r"fp16\) ([\d,]+) JPEG files a second, where decoding alone does ([\d,]+) and the encoder ([\d,]+); (\d+) where",
+        [
+            lambda way=way: document("encode-h100.json")["results"]["rates"]["per_second"][way]["p50"]  # type: ignore[misc]
+            for way in ("fast", "decode", "prepared", "exact")
+        ],
+    ),
+    (
+        "README.md",
+        r"36 regions, D = 1024, fp32 \| bare `torch\.mm` of the same product \| ([\d.]+)x",
+        [lambda: ratio("SCAN t2i", "float32", "bare")],
+    ),
+    (
+        "README.md",
+        r"\| BFAN, both directions \| the same \| ([\d.]+)x",
+        [lambda: ratio("BFAN both", "float32", "bare")],
+    ),
+    (
+        "README.md",
+        r"\| SCAN / BFAN \| per caption, as published \| ([\d.]+) / ([\d.]+) times faster",
+        [
+            lambda: 1 / ratio("SCAN t2i", "float32", "per caption (published)"),
+            lambda: 1 / ratio("BFAN both", "float32", "per caption (published)"),
+        ],
+    ),
+    (
+        "README.md",
+        r"\| patch rerank, 1000 x 196 x 512, fp16 store \| copying the bytes \| ([\d.]+)x; only reading them ([\d.]+)x",
+        [
+            lambda: ratio("patch rerank, 1 query", "float16", "bare"),
+            lambda: ratio("patch rerank, 1 query", "float16", "read alone"),
+        ],
+    ),
+    (
+        "docs/encoding.md",
+        r"([\d,]+) prepared pictures a second,\n([\d,]+) files decoded, ([\d,]+) files encoded",
+        [
+            lambda way=way: document("encode-h100.json")["results"]["rates"]["per_second"][way]["p50"]  # type: ignore[misc]
+            for way in ("prepared", "decode", "fast")
+        ],
+    ),
+    (
+        "docs/search.md",
+        r"\| first stage \| ([\d.]+) \| ([\d.]+) \|",
+        [
+            lambda: stage("query-h100-90822e5.json", TEXT, "first stage"),
+            lambda: stage("query-h100.json", TEXT, "first stage"),
+        ],
+    ),
+    (
+        "docs/search.md",
+        r"\| which region answered, of the ten best \| ([\d.]+) \| ([\d.]+) \|",
+        [
+            lambda: stage("query-h100-90822e5.json", TEXT, "regions"),
+            lambda: stage("query-h100.json", TEXT, "regions"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "numbers"), QUOTES, ids=[f"{page}-{n}" for n, (page, *_) in enumerate(QUOTES)]
+)
+def test_pages_quote_the_files(page: str, words: str, numbers: list[Callable[[], float]]) -> None:
+    found = re.findall(words, (ROOT / page).read_text(encoding="utf-8"))
+    assert len(found) == 1, f"{page}: expected these words once: {words}"
+    quoted = [found[0]] if isinstance(found[0], str) else list(found[0])
+    for text, number in zip(quoted, (call() for call in numbers), strict=True):
+        decimals = len(text.partition(".")[2])
+        assert text.replace(",", "") == f"{number:.{decimals}f}", f"{page}: {text} where the file has {number}"
