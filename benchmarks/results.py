@@ -1,4 +1,4 @@
-"""What each file in benchmarks/results is of, which of them are older than what they measure, and how to run them again.
+"""What each file in benchmarks/results is of, which are older than what they measure, and how to run them again.
 
     python benchmarks/results.py                # a table: file, commit, what changed since in what it measures
     python benchmarks/results.py --run          # run again, in order, what this machine can and what is older

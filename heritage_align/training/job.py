@@ -58,6 +58,12 @@ class TrainingJob:
         """
         return FrontEnd(self.config, self.context, self.registry or default_registry(), as_given=True)
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the validation data are a share of the training data, not a data set of their own."""
+        component = self.config.train
+        return self.validation is not None and component is not None and "validation" not in component.nested
+
     def features(self, part: Part) -> ImageFeatures:
         """Return the features of a part's pictures (see `training.material.features_of`)."""
         return features_of(self.front_end, self.dataset(part), self.folder / FEATURES / part, quiet=self.quiet)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from heritage_align.config import StoreSettings
 from heritage_align.encoding import dataset_sources
 from heritage_align.errors import DataError, ImageError, StoreError
+from heritage_align.features import concat_images
 from heritage_align.fragment_groups import Groups
 from heritage_align.front_end import FrontEnd
 from heritage_align.indexing import build_index
@@ -69,6 +70,17 @@ class Material:
             numbers = [images.global_features, images.boxes, images.keep]
             numbers += [] if regions is None else [regions.values, regions.offsets]
         return run_identity([self.images.ids, texts, self.fragments, self.groups], *numbers)
+
+    def joined(self, other: Material) -> Material:
+        """Return both, of pictures that are not in both, for example a part that was held out and the rest."""
+        groups = self.groups, other.groups
+        return Material(
+            concat_images([self.images, other.images]),
+            self.items + other.items,
+            self.fragments + other.fragments,
+            torch.cat([self.rows, other.rows + len(self.images)]),
+            None if groups == (None, None) else (*_each(self), *_each(other)),
+        )
 
     def groups_of(self, texts: Sequence[int]) -> list[Groups] | None:
         """Return the groups of some texts."""
@@ -236,6 +248,11 @@ def _say_left_out(skipped: Sequence[tuple[str, str]], total: int, name: str) -> 
         for image_id, reason in skipped:
             print(f"left out {image_id}: {reason}", file=sys.stderr)
         print(f"{name}: {len(skipped)} of {total} pictures cannot be read and are left out", file=sys.stderr)
+
+
+def _each(material: Material) -> tuple[Groups, ...]:
+    """Return the groups of every text, also where each fragment is on its own."""
+    return material.groups or tuple(tuple((place,) for place in range(len(split))) for split in material.fragments)
 
 
 def _groups_of(fragmenter: Fragmenter | None, fragments: Sequence[Sequence[str]]) -> tuple[Groups, ...] | None:

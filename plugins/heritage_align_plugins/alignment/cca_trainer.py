@@ -20,7 +20,11 @@ class CcaTrainer:
         self._context = context
 
     def train(self, job: TrainingJob) -> TrainingOutcome:
-        """Fit and write the model; raises DataError where the data set cannot be fitted."""
+        """Fit and write the model; raises DataError where the data set cannot be fitted.
+
+        The recall is of a fit without the validation data. Where these were held out of the training data, the model
+        is then fitted again on all of them: there is nothing else that they were kept back for.
+        """
         refuse_bare(job.config)
         train = job.material("train")
         validation = job.material("validation") if job.validation is not None else None
@@ -38,10 +42,12 @@ class CcaTrainer:
             warm_start=config.cca,
         )
         task = build_task(job, settings, train, validation, None)
-        task.export(job.folder)
         metrics: dict[str, float] = {}
         if validation is not None:
             result = evaluate_scores(task.scores(validation), validation.images.ids, validation.items)
             metrics[RECALL] = result.mean_recall
+            if job.held_out:
+                task = build_task(job, settings, train.joined(validation), None, None)
+        task.export(job.folder)
         encoder = trained_encoder(job, job.folder / MODEL, settings)
         return job.outcome(encoder, metrics, {"model": job.folder / MODEL})

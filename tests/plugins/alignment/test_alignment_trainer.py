@@ -11,6 +11,7 @@ import pytest
 import torch
 from heritage_align_plugins.alignment.checkpoint import load_model
 from heritage_align_plugins.alignment.task import AlignmentTask
+from safetensors.torch import load_file
 
 from heritage_align.config import load_config
 from heritage_align.data.region_features import RegionFeatures, read_region_features, write_region_features
@@ -43,6 +44,33 @@ def test_the_cca_conforms(small: Any, folder: Path) -> None:
     made["system"]["similarity"] = {"name": "global"}
     results = check_component(Case("trainer", "cca", **made))
     assert {result.state for result in results} == {"passed"}
+
+
+def test_the_cca_is_fitted_on_all_pairs_where_some_were_held_out_of_them(
+    small: Any, folder: Path, tmp_path: Path
+) -> None:
+    def fitted(name: str, **changes: Any) -> TrainingOutcome:
+        config = small.document(folder)
+        config["similarity"] = {"name": "global"}
+        config["train"] = {"name": "cca", "data": config["train"]["data"], "dim": 8, **changes}
+        return small.train(config, tmp_path / name)
+
+    held, whole = fitted("held", validation_share=0.2), fitted("whole", validation_share=0)
+    assert "recall" in held.metrics
+    assert "recall" not in whole.metrics
+    assert tensors(held) == pytest.approx(tensors(whole), abs=1e-4)
+    # A validation set of its own is not learned from.
+    named = fitted("named", validation=small.document(folder)["train"]["validation"])
+    assert tensors(named) == pytest.approx(tensors(whole), abs=1e-4)
+    assert "recall" in named.metrics
+
+
+def tensors(outcome: TrainingOutcome) -> list[float]:
+    """Return a model's directions, whose signs and order are free, as the singular values of its image projection."""
+    state = load_file(outcome.files["model"])
+    return [
+        float(v) for name in sorted(state) if state[name].ndim == 2 for v in torch.linalg.svdvals(state[name].float())
+    ]
 
 
 def test_the_outcome_reaches_the_recall_that_it_says(trained: TrainingOutcome, small: Any, folder: Path) -> None:
