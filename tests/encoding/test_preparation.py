@@ -76,10 +76,10 @@ def encoded(number: int, **options: object) -> bytes:
 
 
 def files(count: int = 7) -> list[bytes]:
-    turned = Image.Exif()
-    turned[0x0112] = 6
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
     made = [encoded(number) for number in range(count)]
-    made[2] = encoded(2, exif=turned)
+    made[2] = encoded(2, exif=rotated)
     return made
 
 
