@@ -16,7 +16,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.config import Component, Config, load_config
-from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, encode_texts, preparation_for
+from heritage_align.encoding import ImageSource, ImageStage, encode_images, encode_texts
+from heritage_align.encoding.preparation import preparation_for
+from heritage_align.encoding.sources import OnError
 from heritage_align.errors import ConfigError
 from heritage_align.identity import digest_of, folding_settings, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan, takes_features
