@@ -13,13 +13,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from heritage_align.encoding import ImageStage, encode_images
-from heritage_align.errors import DataError, ImageError
-from heritage_align.features import concat_images
-from heritage_align.fragment_groups import Groups
 from heritage_align.ops import Ragged
-from heritage_align.pipeline import dataset_sources
-from heritage_align.protocols import Dataset, FeatureEncoder, FeatureReader
-from heritage_align.types import ImageFeatures, Regions, TextItem
+from heritage_align.plugin import (
+    DataError,
+    Dataset,
+    FeatureEncoder,
+    FeatureReader,
+    Groups,
+    ImageError,
+    ImageFeatures,
+    Regions,
+    TextItem,
+    concat_images,
+    dataset_sources,
+)
 from heritage_align_plugins.alignment.side import Side
 
 

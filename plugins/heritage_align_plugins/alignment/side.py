@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heritage_align.config import Config
 from heritage_align.encoding import ImageStage
-from heritage_align.errors import ConfigError, DataError
-from heritage_align.fragment_groups import Groups
-from heritage_align.pipeline import build_component
-from heritage_align.planning import gives, takes_features
-from heritage_align.plugins import Registry
-from heritage_align.protocols import BuildContext, Encoder, FeatureReader, Fragmenter, FragmentGrouper, Proposer
-from heritage_align.types import TextItem
+from heritage_align.plugin import (
+    BuildContext,
+    Config,
+    ConfigError,
+    DataError,
+    Encoder,
+    FeatureReader,
+    Fragmenter,
+    FragmentGrouper,
+    Groups,
+    Proposer,
+    Registry,
+    TextItem,
+    build_component,
+    gives,
+    takes_features,
+)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,20 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from heritage_align.config import Component, Config
-from heritage_align.errors import ConfigError
 from heritage_align.ops import Ragged
-from heritage_align.pipeline import build_component
-from heritage_align.planning import gives
-from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import BuildContext, Encoder, Similarity
-from heritage_align.training.history import history_files
-from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity
-from heritage_align.training.state import TrainingState
+from heritage_align.plugin import (
+    BuildContext,
+    Component,
+    Config,
+    ConfigError,
+    Encoder,
+    Registry,
+    Similarity,
+    build_component,
+    default_registry,
+    gives,
+)
+from heritage_align.training import TrainingJob, TrainingOutcome, TrainingState, fit, history_files, run_identity
 from heritage_align_plugins.alignment.collected import Collected, collect
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.golden import collect_golden

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heritage_align.errors import ConfigError, DataError
 from heritage_align.ops import Ragged
+from heritage_align.plugin import ConfigError, DataError
 from heritage_align_plugins.alignment.cca import Cca, fit_cca
 from heritage_align_plugins.alignment.collected import Collected
 from heritage_align_plugins.alignment.config import WarmStart

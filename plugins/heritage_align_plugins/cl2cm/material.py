@@ -8,12 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from heritage_align.config import Config
-from heritage_align.data.two_languages import CaptionPair, pair_captions
-from heritage_align.plugins import default_registry
-from heritage_align.protocols import BuildContext
-from heritage_align.training.job import TrainingJob
-from heritage_align.training.loop import run_identity
+from heritage_align.data import CaptionPair, pair_captions
+from heritage_align.plugin import BuildContext, Config, default_registry
+from heritage_align.training import TrainingJob, run_identity
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.pairs import Pairs
 from heritage_align_plugins.cl2cm.vectors import VectorSource

@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
-from heritage_align.config import Config
-from heritage_align.protocols import BuildContext
-from heritage_align.training import distributed
-from heritage_align.training.history import history_files
-from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity
-from heritage_align.training.state import TrainingState
+from heritage_align.plugin import BuildContext, Config
+from heritage_align.training import (
+    TrainingJob,
+    TrainingOutcome,
+    TrainingState,
+    distributed,
+    fit,
+    history_files,
+    run_identity,
+)
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
 from heritage_align_plugins.cl2cm.material import Material, gather_material

@@ -15,15 +15,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from heritage_align.config import Config
-from heritage_align.data.two_languages import CaptionPair
+from heritage_align.data import CaptionPair
 from heritage_align.encoding import ImageStage, encode_images
-from heritage_align.errors import ConfigError, DataError, ImageError
-from heritage_align.pipeline import build_component, dataset_sources
-from heritage_align.planning import takes_features
-from heritage_align.plugins import Registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, FeatureReader
-from heritage_align.store.files import write_atomically
+from heritage_align.plugin import (
+    BuildContext,
+    Config,
+    ConfigError,
+    DataError,
+    Dataset,
+    Encoder,
+    FeatureReader,
+    ImageError,
+    Registry,
+    build_component,
+    dataset_sources,
+    takes_features,
+    write_atomically,
+)
 from heritage_align.training import distributed
 
 CACHE = "image_vectors.safetensors"

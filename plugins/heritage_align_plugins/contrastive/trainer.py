@@ -10,15 +10,11 @@ from typing import Any
 import torch
 from cn_clip.clip.model import ModifiedResNet
 
-from heritage_align.errors import ConfigError, DataError
-from heritage_align.protocols import BuildContext, Dataset, Encoder
-from heritage_align.training import distributed
-from heritage_align.training.history import history_files
-from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity
+from heritage_align.plugin import BuildContext, ConfigError, DataError, Dataset, Encoder
+from heritage_align.training import TrainingJob, TrainingOutcome, distributed, fit, history_files, run_identity
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import LoadedModel, load_configured
-from heritage_align_plugins.contrastive.collection import Collection, Reading
+from heritage_align_plugins.contrastive.collection import DatasetView, Reading
 from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.export import CN_CLIP_MODEL, MODEL
 from heritage_align_plugins.contrastive.pairs import Pairs, batch_count, pairs_of
@@ -67,10 +63,10 @@ class ContrastiveTrainer:
                 job.config.runtime.threads(), config.encode_batch, config.kept_mib * 2**20, device, job.quiet
             )
             length, held = loaded.architecture.context_length, job.validation
-            train = Collection(job.train, pairs.image_ids, pairs.texts, length, reading)
+            train = DatasetView(job.train, pairs.image_ids, pairs.texts, length, reading)
             validation = None
             if held is not None:
-                validation = Collection(held, held.image_ids, held.texts, length, reading)
+                validation = DatasetView(held, held.image_ids, held.texts, length, reading)
             student = Student(loaded, device, config.precision, config.checkpointing)
             teacher: Encoder | None = context.nested.get("teacher")
             identity = run_identity(
