@@ -15,16 +15,8 @@ import torch
 from PIL import Image
 
 from heritage_align.data.pixels import DecodedPicture
-from heritage_align.encoding import (
-    Exact,
-    Fast,
-    ImageSource,
-    ImageStage,
-    Preparation,
-    encode_images,
-    preparation,
-    preparation_for,
-)
+from heritage_align.encoding import ImageSource, ImageStage, encode_images, preparation
+from heritage_align.encoding.preparation import Exact, Fast, Preparation, preparation_for
 from heritage_align.errors import ConfigError, ImageError
 from heritage_align.protocols import ImageFile, PixelRecipe, RecipeEncoder
 from heritage_align.testing.samples import ToyEncoder
