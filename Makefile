@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 TESTS_READY := $(VENV)/.installed-tests
 RELEASE_READY := $(VENV)/.installed-release
 
-.PHONY: help install build demo test lint bench results claims gpu wheels matrix clean
+.PHONY: help install build demo test api lint bench results claims gpu wheels matrix clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ demo: build  ## the whole story on the built-in motif collection
 
 test: build $(TESTS_READY)  ## the test suite
 	$(BIN)/python -m pytest -q
+
+api: build  ## docs/api.md from the docstrings of the public modules
+	$(BIN)/python docs/generate_api.py
 
 lint: $(TESTS_READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         raise ConfigError([f"is not YAML: {error}"], source) from error
     if not isinstance(document, dict):
         raise ConfigError([f"expected a mapping at the top, got {type(document).__name__}"], source)
-    problems = list(_unfit(document, "", (), set()))
+    problems = list(_not_json(document, "", (), set()))
     if problems:
         raise ConfigError(problems, source)
     return document
@@ -57,7 +57,7 @@ def _load(text: str) -> Any:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _unfit(value: Any, place: str, parents: tuple[int, ...], seen: set[int]) -> Iterator[str]:
+def _not_json(value: Any, place: str, parents: tuple[int, ...], seen: set[int]) -> Iterator[str]:
     """Yield what a JSON document could not hold, and so no resolved copy: YAML knows more types than that."""
     where = place or "document"
     if isinstance(value, dict | list):
@@ -70,9 +70,9 @@ def _unfit(value: Any, place: str, parents: tuple[int, ...], seen: set[int]) -> 
                 if isinstance(value, dict) and not isinstance(key, str):
                     yield f"{where}: key {key!r} is no text to YAML; put it in quotes"
                 else:
-                    yield from _unfit(inner, f"{prefix}{key}", parents, seen)
+                    yield from _not_json(inner, f"{prefix}{key}", parents, seen)
                     if isinstance(key, str):
-                        yield from _unfit(key, f"{prefix}{key!a}", parents, seen)
+                        yield from _not_json(key, f"{prefix}{key!a}", parents, seen)
     elif isinstance(value, str):
         try:
             value.encode("utf-8")
@@ -119,7 +119,7 @@ def _override(document: dict[str, Any], override: str) -> str:
         value = _load(text)
     except ValueError:
         return "the value is not YAML"
-    for fault in _unfit(value, path, (), set()):
+    for fault in _not_json(value, path, (), set()):
         return fault
     target: Any = document
     for key in keys[:-1]:

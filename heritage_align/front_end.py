@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from heritage_align.config import Component, Config
-from heritage_align.encoding import ImageSource, ImageStage, OnError, encode_images, preparation_for
+from heritage_align.encoding import ImageSource, ImageStage, encode_images
+from heritage_align.encoding.preparation import preparation_for
+from heritage_align.encoding.sources import OnError
 from heritage_align.identity import identity_of
 from heritage_align.planning import gives, takes_features
 from heritage_align.plugins import Registry

@@ -9,6 +9,7 @@ from typing import Literal
 import pluggy
 
 Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset", "trainer"]
+"""The kinds of components: the slots of a pipeline, data sets and trainers."""
 KINDS: tuple[Kind, ...] = (
     "encoder",
     "proposer",
@@ -23,6 +24,7 @@ KINDS: tuple[Kind, ...] = (
 PROJECT = "heritage_align"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin's module as a hook, for example ``heritage_align_components``."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from heritage_align.config import Config, load_config
-from heritage_align.encoding import ImageSource, OnError, dataset_sources, encode_texts
+from heritage_align.encoding import encode_texts
+from heritage_align.encoding.sources import ImageSource, OnError, dataset_sources
 from heritage_align.errors import ConfigError
 from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings

@@ -12,7 +12,7 @@ from heritage_align.plugins import missing_requirements
 
 def plan(config: Config) -> None:
     """Raise ConfigError with everything that would stop this pipeline from running."""
-    problems = list(_unfit_settings(config.components()))  # a model file that cannot be read, say
+    problems = list(_invalid_settings(config.components()))  # a model file that cannot be read, say
     if not problems:
         problems = [
             *missing_pieces(config.components()),
@@ -59,7 +59,7 @@ def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
                 yield f"{component.place}.{key}: there is no file {str(path)!r}"
 
 
-def _unfit_settings(components: Sequence[Component]) -> Iterator[str]:
+def _invalid_settings(components: Sequence[Component]) -> Iterator[str]:
     for component in _all(components):
         try:
             component.settings.facts()

@@ -29,7 +29,7 @@ from heritage_align import __version__, hookspecs
 from heritage_align.component import ComponentConfig
 from heritage_align.errors import MissingDependency, PluginError, did_you_mean
 from heritage_align.hookspecs import KINDS, PROJECT, ComponentSpec, Kind
-from heritage_align.protocols import API_VERSION
+from heritage_align.protocols import API_VERSION, VersionedPlugin
 
 DEFAULT_PLUGINS = (
     "cn_clip",
@@ -255,7 +255,7 @@ def _load(registry: Registry, info: PluginInfo, candidate: _Candidate) -> None:
         return
     try:
         module = candidate.load()
-        api = getattr(module, "HERITAGE_ALIGN_API", API_VERSION)
+        api = module.HERITAGE_ALIGN_API if isinstance(module, VersionedPlugin) else API_VERSION
     except (Exception, SystemExit) as error:  # importing foreign code may raise anything
         registry.quarantine(info, "broken", error)
         return

@@ -256,6 +256,13 @@ class ArtworkDataset(Protocol):
 
 
 @runtime_checkable
+class SplitSettings(Protocol):
+    """What a data set's configuration offers besides if it picks one of several splits: predictions are named by it."""
+
+    split: str | None
+
+
+@runtime_checkable
 class UnitedDataset(Protocol):
     """What a data set offers besides if it is made of several: negatives may be kept to pictures of one."""
 
@@ -283,3 +290,10 @@ class Trainer(Protocol):
 
     def train(self, job: TrainingJob) -> TrainingOutcome:
         """Train, or go on where a killed run stopped, and return the configuration that uses the result."""
+
+
+@runtime_checkable
+class VersionedPlugin(Protocol):
+    """What a plugin's module offers besides if it was written for one version of these contracts alone."""
+
+    HERITAGE_ALIGN_API: int  # quarantined where it differs from `API_VERSION`

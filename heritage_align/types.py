@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from heritage_align.ops.ragged import Ragged
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+"""A numpy array of a floating type."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from heritage_align.errors import StoreError
 from heritage_align.indexing import encode_shard
 from heritage_align.pipeline import Pipeline
 from heritage_align.store.contents import Content, contents_of
-from heritage_align.store.files import digest_of, write_json
+from heritage_align.store.files import file_digest, write_json
 from heritage_align.store.finish import manifest_of
 from heritage_align.store.layout import (
     BUILD,
@@ -233,7 +233,7 @@ def _kept(folder: Path, shard: Shard, entry: ShardEntry, stale: set[str], listed
 
 def _refuse_damaged(shard: Shard, entry: ShardEntry) -> None:
     """Raise StoreError if a shard is not what was written: a copy of its rows would pass for sound."""
-    if digest_of(shard.path) != entry.sha256:
+    if file_digest(shard.path) != entry.sha256:
         raise StoreError(
             f"{shard.path}: its content changed since it was written (heritage-align index verify says how); remove "
             "the file, and index update encodes its pictures again"

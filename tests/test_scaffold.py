@@ -106,7 +106,7 @@ def test_its_code_is_tidy(plugin: tuple[str, Path]) -> None:
         ("heritage-align-plugins", "installed already"),
     ],
 )
-def test_unfit_names_are_refused(tmp_path: Path, name: str, reason: str) -> None:
+def test_invalid_names_are_refused(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(PluginError, match=reason):
         create_plugin(name, "proposer", tmp_path)
     assert list(tmp_path.iterdir()) == []

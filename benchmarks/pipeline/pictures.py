@@ -27,16 +27,8 @@ from heritage_align.bench.timing import seconds, spread
 from heritage_align.config import RuntimeSettings
 from heritage_align.data.images import load_image
 from heritage_align.data.pixels import load_pixels
-from heritage_align.encoding import (
-    Exact,
-    Fast,
-    ImageSource,
-    ImageStage,
-    Preparation,
-    encode_images,
-    pixel_box,
-    preparation_for,
-)
+from heritage_align.encoding import ImageSource, ImageStage, encode_images, pixel_box
+from heritage_align.encoding.preparation import Exact, Fast, Preparation, preparation_for
 from heritage_align.errors import ImageError
 from heritage_align.protocols import BuildContext, EncodedImages, ImageFile
 

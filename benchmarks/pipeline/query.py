@@ -204,7 +204,7 @@ def measure_streaming(pipeline: Pipeline, folder: Path, arguments: argparse.Name
     piece = torch.empty(int(store.region_bytes(touched).sum()), dtype=torch.uint8, pin_memory=True)
     there = torch.empty_like(piece, device=pipeline.device)
     numbers = torch.searchsorted(store.starts, touched, right=True).unique() - 1
-    regions = [store.shard_features(number, wholes=False).regions for number in numbers.tolist()]
+    regions = [store.shard_features(number, global_features=False).regions for number in numbers.tolist()]
     mapped = [part.values.flatten().view(torch.uint8) for part in regions if part is not None]
 
     def read() -> None:

@@ -36,7 +36,7 @@ from heritage_align.bench.machine import commit
 from heritage_align.config import load_config
 from heritage_align.data.motifs import Motifs
 from heritage_align.data.region_features import RegionFeatures, write_region_features
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 from heritage_align.evaluation.ranks import Ranks
 from heritage_align.evaluation.significance import compare
 from heritage_align.evaluation.systems import encode_dataset, evaluate_system
@@ -147,7 +147,7 @@ def pooled(records: Sequence[Mapping[str, Any]], system: str) -> EvaluationResul
     for name in ("t2i", "i2t"):
         ids = tuple(f"{r['seed']}/{query}" for r in records for query in r["ranks"][name]["queries"])
         first = np.concatenate([np.array(r["ranks"][name]["first"], dtype=np.float64) for r in records])
-        directions[name] = Direction(Ranks(ids, first))
+        directions[name] = RetrievalResult(Ranks(ids, first))
     return EvaluationResult(system, **directions)
 
 

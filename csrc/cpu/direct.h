@@ -1,4 +1,4 @@
-// C straight from the store, for candidate lists: lanes run over the feature dimension, and nothing is turned round.
+// C straight from the store, for candidate lists: lanes run over the feature dimension, and nothing is transposed.
 //
 // Packing turns an image's rows round, and all pairs share that work among all texts; a list has few for an image. Of 196 x
 // 512 float16 numbers read from memory, packing alone took 14 us an image, and with the packed product of 16, 64 and 128

@@ -16,7 +16,7 @@ struct FocalTile {
   float* logits_by_word;  // of the size of by_word
   float* logits_by_region;
   float* query_scores;    // (items, queries) of the larger direction, then
-  float* turned;          // (queries, items)
+  float* transposed;          // (queries, items)
   int64_t word_ld;        // words rounded up
   int64_t region_ld;      // regions rounded up
 };
@@ -37,7 +37,7 @@ struct OneWay {
   const float* query_lengths;      // query_ld of them
 };
 
-// Scores (query items, context items), leading dimension round_up(context items, kLanes), into tile.turned.
+// Scores (query items, context items), leading dimension round_up(context items, kLanes), into tile.transposed.
 template <class S>
 inline void attend_one_way(const S& s, const OneWay& way, const FocalTile& tile) {
   const int64_t n_contexts = way.contexts->rows(), n_queries = way.queries->rows();
@@ -71,14 +71,14 @@ inline void attend_one_way(const S& s, const OneWay& way, const FocalTile& tile)
       store(tile.query_scores + item * way.query_ld + q, cosine);
     }
   }
-  transpose(tile.query_scores, items_ld, way.query_ld, way.query_ld, tile.turned, items_ld);
+  transpose(tile.query_scores, items_ld, way.query_ld, way.query_ld, tile.transposed, items_ld);
   for (int64_t item = 0; item < way.queries->items; ++item) {
     const int64_t first = way.queries->start[item], n = way.queries->start[item + 1] - first;
     for (int64_t c = 0; n > 0 && c < items_ld; c += kLanes) {
-      const Column<const Lanes> cosines{reinterpret_cast<const Lanes*>(tile.turned + first * items_ld + c),
+      const Column<const Lanes> cosines{reinterpret_cast<const Lanes*>(tile.transposed + first * items_ld + c),
                                         items_ld / kLanes};
       // Into the first row of the item, which is read for the last time here.
-      store(tile.turned + first * items_ld + c, aggregated<Lanes>(s, n, cosines));
+      store(tile.transposed + first * items_ld + c, aggregated<Lanes>(s, n, cosines));
     }
   }
 }
@@ -119,7 +119,7 @@ inline void score_focal_tile(const FocalProblem& problem, const Edge& images, co
     for (int64_t b = 0; b < texts.items; ++b)
       for (int64_t a = 0; a < images.items; ++a)
         if (texts.start[b] < texts.start[b + 1])
-          to.scores[images.ids[a] * to.image_step + to.place[b]] += tile.turned[texts.start[b] * ld + a];
+          to.scores[images.ids[a] * to.image_step + to.place[b]] += tile.transposed[texts.start[b] * ld + a];
   }
   if (i2t) {
     const OneWay way{&images,       &texts,         tile.by_region,
@@ -131,7 +131,7 @@ inline void score_focal_tile(const FocalProblem& problem, const Edge& images, co
     for (int64_t a = 0; a < images.items; ++a)
       for (int64_t b = 0; b < texts.items; ++b)
         if (images.start[a] < images.start[a + 1])
-          to.scores[images.ids[a] * to.image_step + to.place[b]] += tile.turned[images.start[a] * ld + b];
+          to.scores[images.ids[a] * to.image_step + to.place[b]] += tile.transposed[images.start[a] * ld + b];
   }
 }
 

@@ -253,7 +253,7 @@ __device__ __forceinline__ void attended_lengths(const Factor& factor, const Wei
 
 // Sums the four x[block][row] over the quad; lane 2 block + row of the quad returns that one.
 __device__ __forceinline__ float quad_sums(const float (*x)[2]) {
-  const int t = thread_anew() % 4;
+  const int t = read_thread_index() % 4;
   const float kept[2] = {t < 2 ? x[0][0] : x[1][0], t < 2 ? x[0][1] : x[1][1]};
   const float given[2] = {t < 2 ? x[1][0] : x[0][0], t < 2 ? x[1][1] : x[0][1]};
   const float even = kept[0] + __shfl_xor_sync(kAllLanes, given[0], 2);
@@ -263,14 +263,14 @@ __device__ __forceinline__ float quad_sums(const float (*x)[2]) {
 
 // That one of x[block][row], without a sum.
 __device__ __forceinline__ float of_lane(const float (*x)[2]) {
-  const int t = thread_anew() % 4;
+  const int t = read_thread_index() % 4;
   const float first = t % 2 == 0 ? x[0][0] : x[0][1], second = t % 2 == 0 ? x[1][0] : x[1][1];
   return t < 2 ? first : second;
 }
 
 // Which query of two blocks quad_sums returns in this lane.
 __device__ __forceinline__ int query_of_lane() {
-  const int lane = thread_anew() % kLanes;
+  const int lane = read_thread_index() % kLanes;
   return lane % 4 / 2 * kBlockQueries + lane % 2 * 8 + lane / 4;
 }
 

@@ -63,7 +63,7 @@ __device__ __forceinline__ void feed(const HopperParameters& p, unsigned char* f
 __device__ __forceinline__ void apply_scales(const HopperParameters& p, Accumulators& c, int word, int first_region) {
   const auto of_word = [&](int w) { return p.word_scales == nullptr ? 1.0f : p.word_scales[w]; };
   const float upper = of_word(word), lower = of_word(word + 8);
-  const int region = first_region + 2 * static_cast<int>(thread_anew() % 4);
+  const int region = first_region + 2 * static_cast<int>(read_thread_index() % 4);
   HA_UNROLL
   for (int i = 0; i < kTileColumns / 2; i += 4)
     HA_UNROLL

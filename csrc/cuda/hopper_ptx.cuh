@@ -101,7 +101,7 @@ __device__ __forceinline__ uint64_t operand(const void* at) {
 }
 
 // The operand `bytes` further on, a multiple of 16. The address fills 14 bits of the lower half, and the upper half is
-// a constant, which the compiler keeps where products take it from; a sum of 64 bits would make it anew for each.
+// a constant, which the compiler keeps where products take it from; a sum of 64 bits would compute it again for each.
 __device__ __forceinline__ uint64_t further(uint64_t operand, uint32_t bytes) {
   return (operand & 0xffffffff00000000ull) | (static_cast<uint32_t>(operand) + (bytes >> 4));
 }

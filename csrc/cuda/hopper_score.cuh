@@ -18,10 +18,10 @@ struct Scorer {
   static constexpr int kFirst = kGroups * kGroupThreads;  // of the block's threads
   static constexpr int kWarps = 7;
   static constexpr int kSize = kWarps * kLanes;
-  __device__ static int thread() { return thread_anew() - kFirst; }
+  __device__ static int thread() { return read_thread_index() - kFirst; }
   // By a shuffle, so that the compiler knows it to be the same in all lanes; it then trusts loops over it to converge.
   __device__ static int warp() { return __shfl_sync(kAllLanes, thread() / kLanes, 0); }
-  __device__ static int lane() { return thread_anew() % kLanes; }
+  __device__ static int lane() { return read_thread_index() % kLanes; }
   __device__ static void sync() { named_barrier<kSize>(1); }
 };
 

@@ -132,9 +132,9 @@ __device__ __forceinline__ float quick_log2(float x) {
 __device__ __forceinline__ uint2 read_past_l1(const uint2* at) { return __ldcg(at); }
 __device__ __forceinline__ uint4 read_past_l1(const uint4* at) { return __ldcg(at); }
 
-// threadIdx.x, read anew each time: what is made of it costs an instruction or two, while the compiler would keep it in
+// threadIdx.x, read each time: what is made of it costs an instruction or two, while the compiler would keep it in
 // registers for as long as the kernel runs.
-__device__ __forceinline__ int thread_anew() {
+__device__ __forceinline__ int read_thread_index() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   return thread;

@@ -81,7 +81,7 @@ def _patches() -> Iterator[Case]:
             work = partial(pooled.patch_rerank, n_queries, k, 4000, GPU, dtype)
             yield Case(f"patch rerank, {n_queries} x {k}", dtype, work)
     for name, temperature in (("raw", None), ("softmax", 0.01)):
-        yield Case(f"fold_patches, {name}", "float16", partial(pooled.fold, 4000, GPU, temperature))
+        yield Case(f"fold_patches, {name}", "float16", partial(pooled.folding, 4000, GPU, temperature))
 
 
 def _maxsim() -> Iterator[Case]:

@@ -88,7 +88,7 @@ def _softmax_tolerance(device: torch.device) -> float:
     return 3e-5 if device.type == "cpu" else 1e-3
 
 
-def fold(n_images: int, device: torch.device, temperature: float | None, *, m: int = 196, dim: int = 512) -> Setup:
+def folding(n_images: int, device: torch.device, temperature: float | None, *, m: int = 196, dim: int = 512) -> Setup:
     """``fold_patches`` with raw weights (``temperature`` None) or their softmax, against reading the patches once."""
     patches = stored(equal_items(n_images, m, dim, device, 5), "float16")
     whole = unit_rows(n_images, dim, device, 8)

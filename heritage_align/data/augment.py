@@ -52,7 +52,7 @@ class Augmentation:
             raise DataError("augmentation: " + "; ".join(problems))
 
 
-def augment(
+def augment_image(
     image: Image.Image,
     *,
     seed: int,
@@ -102,8 +102,8 @@ def _turn_hue(image: Image.Image, turns: float) -> Image.Image:
     if not shift:
         return image  # the way to HSV and back rounds
     hue, saturation, value = image.convert("HSV").split()
-    turned = hue.point(lambda step: (step + shift) % 256)
-    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+    shifted = hue.point(lambda step: (step + shift) % 256)
+    return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")
 
 
 def _generator(seed: int, image_id: str, *places: int) -> np.random.Generator:

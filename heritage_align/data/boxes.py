@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float64]
+"""Boxes ``(..., 4)``, or numbers of them: areas ``(...)``."""
 
 
 def areas(boxes: Boxes) -> Boxes:
-    """Return the areas ``(...)`` of boxes ``(..., 4)``; 0 for one that is turned inside out."""
+    """Return the areas ``(...)`` of boxes ``(..., 4)``; 0 for one with swapped corners."""
     found: Boxes = (boxes[..., 2:] - boxes[..., :2]).clip(0, None).prod(-1)
     return found
 

@@ -135,11 +135,11 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
     """Decode what `read_header` opened into upright RGB; every failure of a decoder becomes an ImageError."""
     try:
         image.load()
-        turned = _upright(_to_rgb(image), orientation(image))
+        upright = _upright(_to_rgb(image), orientation(image))
     except Exception as error:
         raise ImageError(f"{name}: is truncated or broken: {_reason(error)}") from error
-    turned.info.clear()
-    return turned
+    upright.info.clear()
+    return upright
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL.Image import Image
 
-from heritage_align.data.augment import Augmentation, augment
+from heritage_align.data.augment import Augmentation, augment_image
 from heritage_align.encoding.boxes import pixel_box
 from heritage_align.errors import DataError
 from heritage_align.types import FloatArray, Regions
@@ -41,7 +41,9 @@ def region_copies(
     for region, box in enumerate(np.asarray(boxes).tolist()):
         crop = image.crop(pixel_box(box))
         for copy in range(count):
-            copies.append(augment(crop, seed=seed, image_id=image_id, region=region, copy=copy, settings=settings))
+            copies.append(
+                augment_image(crop, seed=seed, image_id=image_id, region=region, copy=copy, settings=settings)
+            )
     return copies
 
 

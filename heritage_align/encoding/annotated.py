@@ -18,7 +18,7 @@ from heritage_align.protocols import BoxFeatures, Dataset, FeatureEncoder
 from heritage_align.types import FloatArray, Regions
 
 Box = tuple[float, float, float, float]
-Boxes = Mapping[str, Sequence[Box]]
+BoxesByPicture = Mapping[str, Sequence[Box]]
 """Image id -> boxes in pixels."""
 
 
@@ -30,14 +30,14 @@ def boxes_by_picture(annotated: Iterable[tuple[str, Box]]) -> dict[str, list[Box
     return boxes
 
 
-def in_order(image_ids: Iterable[str], vectors: Mapping[str, Tensor]) -> Tensor:
+def in_annotation_order(image_ids: Iterable[str], vectors: Mapping[str, Tensor]) -> Tensor:
     """Join the vectors of pictures' boxes in the order of the annotations, which need not be sorted by picture."""
     rows = {image_id: iter(parts) for image_id, parts in vectors.items()}
     return torch.stack([next(rows[image_id]) for image_id in image_ids])
 
 
-def encode_crops_of(
-    stage: ImageStage, dataset: Dataset, boxes: Boxes, *, batch_size: int, workers: int
+def encode_box_crops(
+    stage: ImageStage, dataset: Dataset, boxes: BoxesByPicture, *, batch_size: int, workers: int
 ) -> dict[str, Tensor]:
     """Encode boxes as crops.
 
@@ -66,8 +66,8 @@ def encode_crops_of(
     return vectors
 
 
-def describe(
-    proposer: BoxFeatures, dataset: Dataset, boxes: Boxes, encoder: FeatureEncoder | None
+def describe_boxes(
+    proposer: BoxFeatures, dataset: Dataset, boxes: BoxesByPicture, encoder: FeatureEncoder | None
 ) -> dict[str, Tensor]:
     """Describe boxes by the features that a proposer gives for them.
 
@@ -115,7 +115,7 @@ def refuse(image_id: str, error: ImageError) -> None:  # noqa: ARG001
 class _Annotated:
     """A proposer whose regions are the annotated boxes."""
 
-    boxes: Boxes
+    boxes: BoxesByPicture
 
     def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
         return [Regions(clipped(image, image_id, self.boxes[image_id])) for image, image_id in zip(images, ids)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from heritage_align.errors import DataError
 from heritage_align.evaluation.fragments import FragmentEvaluation
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 from heritage_align.evaluation.ranks import Ranks
 from heritage_align.evaluation.significance import PairedTest, compare
 from heritage_align.evaluation.table import Cell
@@ -20,7 +20,7 @@ Recalls = Mapping[str, Mapping[int, tuple[float, ...]]]
 
 
 @dataclass(frozen=True)
-class FoldSummary:
+class CrossValidationSummary:
     """One system over the folds, every fold with the same weight as in the paper.
 
     Attributes:
@@ -53,7 +53,7 @@ class FoldSummary:
         return record
 
 
-def summarise(results: Sequence[FoldResult]) -> FoldSummary:
+def summarise(results: Sequence[FoldResult]) -> CrossValidationSummary:
     """Summarise one system's results, one a fold.
 
     Raises:
@@ -62,7 +62,7 @@ def summarise(results: Sequence[FoldResult]) -> FoldSummary:
     plain = _plain(results)
     directions = {name: d.ks for name, d in plain[0].directions.items()}
     chances = [r.chance for r in results if isinstance(r, FragmentEvaluation)]
-    return FoldSummary(
+    return CrossValidationSummary(
         plain[0].system,
         len(plain),
         {name: {k: tuple(r.directions[name].recall[k] for r in plain) for k in ks} for name, ks in directions.items()},
@@ -146,7 +146,7 @@ def _plain(results: Sequence[FoldResult]) -> list[EvaluationResult]:
     return plain
 
 
-def _joined(directions: Sequence[Direction]) -> Direction:
+def _joined(directions: Sequence[RetrievalResult]) -> RetrievalResult:
     ranks = [d.ranks for d in directions]
     joined = Ranks(
         tuple(f"{fold}/{query}" for fold, r in enumerate(ranks) for query in r.query_ids),

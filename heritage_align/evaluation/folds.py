@@ -14,7 +14,7 @@ from heritage_align.errors import DataError
 
 
 @dataclass(frozen=True)
-class Fold:
+class CrossValidationFold:
     """One fold's pictures, in the order in which they were given; the three parts share no artwork.
 
     Attributes:
@@ -35,7 +35,7 @@ def artwork_folds(
     seed: int = 0,
     validation: float = 0.1,
     min_artworks: int = 1,
-) -> list[Fold]:
+) -> list[CrossValidationFold]:
     """Split pictures by artwork into `k` folds with about equal numbers of pictures.
 
     Artworks, the largest first, go to the fold with the fewest pictures, which leaves no two test parts further apart
@@ -86,7 +86,7 @@ def artwork_folds(
                 f"validation part of {validation:.0%}"
             )
         folds.append(
-            Fold(
+            CrossValidationFold(
                 train=tuple(i for i, a in artwork_of.items() if a in rest and a not in val),
                 val=tuple(i for i, a in artwork_of.items() if a in val),
                 test=tuple(i for i, a in artwork_of.items() if a in test),

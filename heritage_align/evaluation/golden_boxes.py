@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from heritage_align.encoding import ImageStage
-from heritage_align.encoding.annotated import boxes_by_picture, describe, encode_crops_of, in_order
+from heritage_align.encoding.annotated import boxes_by_picture, describe_boxes, encode_box_crops, in_annotation_order
 from heritage_align.errors import ConfigError
 from heritage_align.evaluation.golden import Box, GoldenSet
 from heritage_align.pipeline import Pipeline
@@ -29,15 +29,15 @@ def encode_boxes_of(pipeline: Pipeline, dataset: Dataset, golden: GoldenSet) -> 
         runtime = pipeline.config.runtime
         stage = ImageStage(pipeline.encoder, preparation=pipeline.preparation)
         size, workers = runtime.batch_size, runtime.threads()
-        vectors = encode_crops_of(stage, dataset, boxes, batch_size=size, workers=workers)
-        return in_order(golden.image_ids, vectors)
+        vectors = encode_box_crops(stage, dataset, boxes, batch_size=size, workers=workers)
+        return in_annotation_order(golden.image_ids, vectors)
     if not isinstance(pipeline.proposer, BoxFeatures):
         assert pipeline.config.proposer is not None
         name = pipeline.config.proposer.spec.name
         fault = f"proposer: {name!r} has no features of golden boxes; take a detector's, or give encode_boxes"
         raise ConfigError([fault], pipeline.config.source)
     assert isinstance(pipeline.encoder, FeatureEncoder)
-    return in_order(golden.image_ids, describe(pipeline.proposer, dataset, boxes, pipeline.encoder))
+    return in_annotation_order(golden.image_ids, describe_boxes(pipeline.proposer, dataset, boxes, pipeline.encoder))
 
 
 def boxes_of(golden: GoldenSet) -> dict[str, list[Box]]:

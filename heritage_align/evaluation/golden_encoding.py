@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.encoding import ImageSource, encode_texts
-from heritage_align.encoding.annotated import in_order, refuse
+from heritage_align.encoding.annotated import in_annotation_order, refuse
 from heritage_align.errors import DataError
 from heritage_align.evaluation.fragments import FragmentEvaluation, evaluate_fragment_scores, evaluate_fragments
 from heritage_align.evaluation.golden import Box, GoldenSet, pool_golden
@@ -95,7 +95,9 @@ def encode_golden(
         regions = encode_boxes_of(pipeline, dataset, golden)
     else:
         places = boxes_of(golden)
-        regions = in_order(golden.image_ids, {i: _checked(encode_boxes(i, b), len(b), i) for i, b in places.items()})
+        regions = in_annotation_order(
+            golden.image_ids, {i: _checked(encode_boxes(i, b), len(b), i) for i, b in places.items()}
+        )
     if encode_phrases is None:
         phrases = phrase_features(pipeline, golden.phrases, fragmenter).global_features
     else:

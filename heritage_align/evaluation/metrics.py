@@ -21,7 +21,7 @@ KS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
-class Direction:
+class RetrievalResult:
     """The numbers of one direction.
 
     Attributes:
@@ -80,15 +80,15 @@ class EvaluationResult:
     """
 
     system: str
-    t2i: Direction | None = None
-    i2t: Direction | None = None
+    t2i: RetrievalResult | None = None
+    i2t: RetrievalResult | None = None
 
     def __post_init__(self) -> None:
         if not self.directions:
             raise ValueError("at least one direction is needed, t2i or i2t")
 
     @property
-    def directions(self) -> dict[str, Direction]:
+    def directions(self) -> dict[str, RetrievalResult]:
         """The directions that are there, ``t2i`` first."""
         pairs = {"t2i": self.t2i, "i2t": self.i2t}
         return {name: direction for name, direction in pairs.items() if direction is not None}
@@ -184,7 +184,7 @@ def evaluate_runs(
     run = t2i or i2t
     if run is None:
         raise ValueError("at least one run is needed, t2i or i2t")
-    results: dict[str, Direction | None] = {"t2i": None, "i2t": None}
+    results: dict[str, RetrievalResult | None] = {"t2i": None, "i2t": None}
     if t2i is not None:
         results["t2i"] = _direction(ranks_from_run(t2i, {t.id: frozenset(t.image_ids) for t in texts}), ks)
     if i2t is not None:
@@ -196,9 +196,9 @@ def evaluate_runs(
     return EvaluationResult(system or run.tag, **results)
 
 
-def _direction(ranks: Ranks, ks: Sequence[int]) -> Direction:
+def _direction(ranks: Ranks, ks: Sequence[int]) -> RetrievalResult:
     if not ks or any(k < 1 for k in ks) or list(ks) != sorted(set(ks)):
         raise ValueError(f"ks: expected ascending cut-offs from 1, got {list(ks)}")
     if not len(ranks.first):
         raise ValueError("no query has a right answer: there is nothing to evaluate")
-    return Direction(ranks, tuple(ks))
+    return RetrievalResult(ranks, tuple(ks))

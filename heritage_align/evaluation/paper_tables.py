@@ -15,7 +15,7 @@ import numpy as np
 
 from heritage_align.errors import DataError
 from heritage_align.evaluation.bleu import ORDERS, BleuScores
-from heritage_align.evaluation.cross_validation import FoldSummary, spread
+from heritage_align.evaluation.cross_validation import CrossValidationSummary, spread
 from heritage_align.evaluation.table import Cell, RecallTable
 
 TASKS = {"i2t": "Image annotation", "t2i": "Image search"}
@@ -55,7 +55,7 @@ class PaperTable:
 
 
 def recall_paper_table(
-    sections: Mapping[str, Sequence[FoldSummary]], *, label: str = "model", caption: str = ""
+    sections: Mapping[str, Sequence[CrossValidationSummary]], *, label: str = "model", caption: str = ""
 ) -> PaperTable:
     """Arrange summaries as Tables 4 and 6 to 9: fold means in percent, ± standard deviation over the folds.
 
@@ -118,7 +118,9 @@ def task_groups(columns: Sequence[tuple[str, int]]) -> tuple[tuple[str, tuple[st
     return tuple((TASKS[d], tuple(f"R@{k}" for direction, k in columns if direction == d)) for d in directions)
 
 
-def _common_chance(rows: Sequence[FoldSummary], columns: Sequence[tuple[str, int]]) -> tuple[Cell | None, ...] | None:
+def _common_chance(
+    rows: Sequence[CrossValidationSummary], columns: Sequence[tuple[str, int]]
+) -> tuple[Cell | None, ...] | None:
     levels = []
     for row in rows:
         if row.chance is None:

@@ -24,7 +24,7 @@ from heritage_align.evaluation.comparison import Started
 from heritage_align.evaluation.systems import encode_dataset, score_all
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import plan
-from heritage_align.protocols import Dataset
+from heritage_align.protocols import Dataset, SplitSettings
 
 ANSWERS = 10
 """Answers a query, ``NUM_K`` of the scorer; it refuses any other number."""
@@ -99,8 +99,8 @@ def predict_systems(
 
 def split_of(config: Config) -> str:
     """Return the split that a configuration evaluates, ``test`` where its data set has no setting of that name."""
-    split = getattr(config.data.settings, "split", None) if config.data is not None else None
-    return split if isinstance(split, str) else "test"
+    settings = config.data.settings if config.data is not None else None
+    return settings.split if isinstance(settings, SplitSettings) and isinstance(settings.split, str) else "test"
 
 
 def _refuse_few(images: int, texts: int) -> None:

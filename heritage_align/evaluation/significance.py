@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 10_000
@@ -210,7 +210,7 @@ def compare_means(
     return results
 
 
-def _mean_percentages(repeats: Sequence[Direction], queries: Sequence[str]) -> dict[str, Array]:
+def _mean_percentages(repeats: Sequence[RetrievalResult], queries: Sequence[str]) -> dict[str, Array]:
     """Return per cut-off ``(n_queries,)``: 100 times the share of repeats that hit, in the order of `queries`."""
     parts = []
     for repeat in repeats:
@@ -220,7 +220,7 @@ def _mean_percentages(repeats: Sequence[Direction], queries: Sequence[str]) -> d
     return {key: np.mean([part[key] for part in parts], axis=0) for key in parts[0]}
 
 
-def _percentages(direction: Direction) -> dict[str, Array]:
+def _percentages(direction: RetrievalResult) -> dict[str, Array]:
     hits = {f"R@{k}": 100 * direction.ranks.hits(k) for k in direction.ks}
     return {**hits, "mean_recall": np.mean(list(hits.values()), axis=0)}
 

@@ -87,7 +87,7 @@ def shards_that_fit(store: Store, budget: int, wanted: Wanted) -> int:
     """Return how many shards, from the first, have regions that fit a budget of bytes."""
     total = 0
     for number in range(len(store.starts) - 1):
-        parts = region_parts(store.shard_features(number, wholes=False), wanted)
+        parts = region_parts(store.shard_features(number, global_features=False), wanted)
         total += sum(tensor.nbytes for tensor in parts.values())
         if total > budget:
             return number
@@ -111,12 +111,12 @@ def upload_regions(
         torch.OutOfMemoryError: the device has less room than it said.
     """
     numbers = range(shards)
-    masked = any(store.shard_features(number, wholes=False).keep is not None for number in numbers)
+    masked = any(store.shard_features(number, global_features=False).keep is not None for number in numbers)
     sizes: dict[str, int] = {}
     for number in numbers:
-        for name, tensor in region_parts(store.shard_features(number, wholes=False), wanted, masked).items():
+        for name, tensor in region_parts(store.shard_features(number, global_features=False), wanted, masked).items():
             sizes[name] = sizes.get(name, 0) + len(tensor)
-    first = region_parts(store.shard_features(0, wholes=False), wanted, masked)
+    first = region_parts(store.shard_features(0, global_features=False), wanted, masked)
     whole = {
         name: torch.empty(size, *first[name].shape[1:], dtype=first[name].dtype, device=device)
         for name, size in sizes.items()
@@ -124,7 +124,7 @@ def upload_regions(
     total = sum(tensor.nbytes for tensor in whole.values())
     staging, offsets, filled = Staging(device), [torch.zeros(1, dtype=torch.int64)], dict.fromkeys(whole, 0)
     for number in numbers:
-        features = store.shard_features(number, wholes=False)
+        features = store.shard_features(number, global_features=False)
         assert features.regions is not None
         offsets.append(features.regions.host_offsets[1:] + offsets[-1][-1])
         done = 0
@@ -138,7 +138,9 @@ def upload_regions(
     rows = int(store.starts[shards])
     return ImageFeatures(
         store.ids[:rows],
-        vectors.first("global", rows, device) if wanted.wholes else torch.empty(0, store.manifest.dim, device=device),
+        vectors.first("global", rows, device)
+        if wanted.global_features
+        else torch.empty(0, store.manifest.dim, device=device),
         regions=Ragged(whole["values"], torch.cat(offsets), whole.get("scales")),
         keep=whole.get("keep"),
         factor=whole.get("factor"),

@@ -44,7 +44,7 @@ class CandidateScorer(Protocol):
 class Wanted(NamedTuple):
     """What a similarity reads of images besides their regions and masks."""
 
-    wholes: bool
+    global_features: bool
     factors: bool
 
 
@@ -84,7 +84,7 @@ class MappedScorer:
 
     def __init__(self, pipeline: Pipeline, store: Store) -> None:
         self._pipeline, self._store = pipeline, store
-        self._wholes = wanted_by(pipeline, store).wholes
+        self._global_features = wanted_by(pipeline, store).global_features
         self._workers = Workers()
 
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class MappedScorer:
 
         tasks: list[Callable[[], None]] = []
         for number in asked:
-            images = self._store.shard_features(number, wholes=self._wholes)
+            images = self._store.shard_features(number, global_features=self._global_features)
             start = int(starts[number])
             if len(ordered) > 1:
                 tasks.append(partial(score_texts, images, start, bounds[:, number], bounds[:, number + 1]))
@@ -129,7 +129,8 @@ class MappedScorer:
     def score_all(self, texts: TextFeatures) -> Tensor:
         """Return ``(n_images, n_texts)``; see `CandidateScorer`."""
         shards = (
-            self._store.shard_features(number, wholes=self._wholes) for number in range(len(self._store.starts) - 1)
+            self._store.shard_features(number, global_features=self._global_features)
+            for number in range(len(self._store.starts) - 1)
         )
         return torch.cat([self._pipeline.score(images, texts) for images in shards])
 

@@ -350,9 +350,9 @@ class Searcher:
         missing = wanted[wanted >= count]
         copied = None if on_cpu else self.store.gather(missing, self.pipeline.device)
         places = {row: place for place, row in enumerate(missing.tolist())}
-        wholes = wanted_by(self.pipeline, self.store).wholes and on_cpu
+        global_features = wanted_by(self.pipeline, self.store).global_features and on_cpu
         numbers = torch.searchsorted(self.store.starts, wanted, right=True) - 1
-        shards = {n: self.store.shard_features(n, wholes=wholes) for n in numbers.unique().tolist()}
+        shards = {n: self.store.shard_features(n, global_features=global_features) for n in numbers.unique().tolist()}
         images: dict[int, ImageFeatures] = {}
         boxes: dict[int, Tensor | None] = {}
         for row, number in zip(wanted.tolist(), numbers.tolist()):

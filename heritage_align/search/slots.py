@@ -118,7 +118,7 @@ def _runs(store: Store, rows: Tensor) -> Iterator[tuple[ImageFeatures, int, int]
     numbers = torch.searchsorted(store.starts, rows, right=True) - 1
     breaks = ((rows[1:] != rows[:-1] + 1) | (numbers[1:] != numbers[:-1])).nonzero().flatten() + 1
     edges = [0, *breaks.tolist(), len(rows)]
-    shards = {number: store.shard_features(number, wholes=False) for number in numbers.unique().tolist()}
+    shards = {number: store.shard_features(number, global_features=False) for number in numbers.unique().tolist()}
     for first, stop in pairwise(edges):
         number = int(numbers[first])
         begin = int(rows[first] - store.starts[number])

@@ -98,6 +98,6 @@ class Streamer:
                 self._slots[number % 2].load(self._store, chunk, self._wanted),
                 to_device(chunk, self._device),
             )
-            if self._wanted.wholes:
+            if self._wanted.global_features:
                 images.global_features = self._vectors.at("global", chunk, there)
             yield there, images

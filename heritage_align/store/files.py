@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def digest_of(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Return the sha256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heritage_align.errors import StoreError
-from heritage_align.store.files import digest_of, write_json
+from heritage_align.store.files import file_digest, write_json
 from heritage_align.store.layout import (
     BUILD,
     CONFIG,
@@ -139,7 +139,7 @@ def _entry(file: Path, shard: Shard) -> ShardEntry:
         len(shard.tensors["regions.values"]) if "regions.values" in shard.tensors else 0,
         len(shard.skipped),
         file.stat().st_size,
-        digest_of(file),
+        file_digest(file),
     )
 
 

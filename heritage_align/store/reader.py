@@ -137,12 +137,12 @@ class Store:
             shard.tensors.refuse_changed()
         self._checked = now
 
-    def shard_features(self, number: int, *, wholes: bool = True) -> ImageFeatures:
+    def shard_features(self, number: int, *, global_features: bool = True) -> ImageFeatures:
         """Return the features of all images of a shard where they lie, without a copy.
 
         Args:
             number: of the shard among those that hold images.
-            wholes: whether `global_features` are used; int8 ones are converted at every call, and empty without.
+            global_features: whether they are used; int8 ones are converted at every call, and empty without.
 
         Raises:
             StoreError: the file was changed since the store was opened, or its offsets are damaged.
@@ -150,13 +150,13 @@ class Store:
         shard = self._shards[number]
         shard.tensors.refuse_changed()
         self._pages.use(shard.tensors, [name for name in _OF_REGIONS if name in shard.tensors])
-        if wholes:
+        if global_features:
             self._pages.use(shard.tensors, ["global"])
         with self._lock:
             found = self._features.get(number)
             if found is None:
                 found = self._features[number] = _mapped(shard)
-        if wholes and len(found.global_features) != len(found):
+        if global_features and len(found.global_features) != len(found):
             return replace(found, global_features=shard.vectors("global"))
         return found
 
@@ -203,7 +203,7 @@ class Store:
         sizes = torch.zeros(len(rows), dtype=torch.int64)
         numbers = torch.searchsorted(self.starts, rows, right=True) - 1
         for number in numbers.unique().tolist():
-            regions = self.shard_features(number, wholes=False).regions
+            regions = self.shard_features(number, global_features=False).regions
             if regions is not None:
                 here = numbers == number
                 sizes[here] = regions.lengths[rows[here] - self.starts[number]] * regions.dim * regions.dtype.itemsize
@@ -216,7 +216,7 @@ class Store:
             self._features.clear()
 
     def _picked(self, number: int, rows: Tensor) -> ImageFeatures:
-        shard, mapped = self._shards[number], self.shard_features(number, wholes=False)
+        shard, mapped = self._shards[number], self.shard_features(number, global_features=False)
         self._pages.use(shard.tensors, ["global"])
         whole = shard.rows("global", rows)
         vectors = {"none": None, "global": whole}.get(self.manifest.folded)

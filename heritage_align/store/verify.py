@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.errors import StoreError
-from heritage_align.store.files import digest_of
+from heritage_align.store.files import file_digest
 from heritage_align.store.layout import read_manifest
 from heritage_align.store.shard import Shard, read_shard
 
@@ -36,7 +36,7 @@ def verify(path: str | Path) -> Iterator[str]:
             continue
         if file.stat().st_size != entry.bytes:
             yield f"{file}: has {file.stat().st_size} bytes, the manifest says {entry.bytes}"
-        elif digest_of(file) != entry.sha256:
+        elif file_digest(file) != entry.sha256:
             yield f"{file}: its content changed (sha256 differs from the manifest)"
         try:
             shard = read_shard(file)

@@ -6,24 +6,17 @@
     def test_conformance(check):
         check()
 
+    >>> from heritage_align.testing import run_checks
+    >>> [result.detail for result in run_checks(("proposer", "random_crops", {"count": 2})) if result.state == "failed"]
+    []
+
 Importing this package is cheap (pytest loads its plugin in every session of every project); the checks
 themselves are imported when a test module asks for them.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-_LAZY = {
-    "Case": "heritage_align.testing.case",
-    "CheckFailed": "heritage_align.testing.kit",
-    "CheckResult": "heritage_align.testing.kit",
-    "check_component": "heritage_align.testing.kit",
-    "checks_for": "heritage_align.testing.kit",
-    "parametrize_with_checks": "heritage_align.testing.kit",
-    "run_checks": "heritage_align.testing.kit",
-}
 
 __all__ = [
     "Case",
@@ -46,8 +39,26 @@ if TYPE_CHECKING:
         run_checks,
     )
 
+_PLACES = {
+    "heritage_align.testing.case": ("Case",),
+    "heritage_align.testing.kit": (
+        "CheckFailed",
+        "CheckResult",
+        "check_component",
+        "checks_for",
+        "parametrize_with_checks",
+        "run_checks",
+    ),
+}
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+if not TYPE_CHECKING:  # a checker would take any name from a module with __getattr__
+
+    def __getattr__(name: str) -> Any:
+        from heritage_align.exports import look_up
+
+        return look_up(__name__, name, _PLACES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,11 @@
 """Several processes under torchrun, one GPU each (or none): who am I, gather with gradients, average gradients.
 
 Nothing here is needed in one process: every function then returns its argument.
+
+    >>> import torch
+    >>> from heritage_align.training import distributed
+    >>> distributed.rank(), distributed.world_size(), distributed.gather(torch.ones(2)).tolist()
+    (0, 1, [1.0, 1.0])
 """
 
 from __future__ import annotations
@@ -13,6 +18,17 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+__all__ = [
+    "average_gradients",
+    "barrier",
+    "from_first",
+    "gather",
+    "gather_uneven",
+    "process_group",
+    "rank",
+    "world_size",
+]
 
 
 def rank() -> int:

@@ -1,4 +1,4 @@
-"""What a trainer is asked to do, and what it gives back."""
+"""What a trainer is asked to do, and what it gives back; what makes features is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from heritage_align.front_end import FrontEnd
-from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext
-from heritage_align.training.history import history_files
-from heritage_align.training.material import Material, features_of, material_of
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
+    from heritage_align.front_end import FrontEnd
     from heritage_align.plugins import Registry
     from heritage_align.protocols import Dataset
+    from heritage_align.training.material import Material
     from heritage_align.training.state import TrainingState
     from heritage_align.types import ImageFeatures
 
 FEATURES = "features"
 """Folder of a run for what its front end makes of the pictures."""
+PICTURES = "pictures"
+"""Folder of a run for which pictures cannot be read."""
 Part = Literal["train", "validation"]
 
 
@@ -56,6 +56,9 @@ class TrainingJob:
 
         Features that a proposer gives are handed on as they are: the model in training is what projects them.
         """
+        from heritage_align.front_end import FrontEnd
+        from heritage_align.plugins import default_registry
+
         return FrontEnd(self.config, self.context, self.registry or default_registry(), as_given=True)
 
     @property
@@ -66,11 +69,26 @@ class TrainingJob:
 
     def features(self, part: Part) -> ImageFeatures:
         """Return the features of a part's pictures (see `training.material.features_of`)."""
+        from heritage_align.training.material import features_of
+
         return features_of(self.front_end, self.dataset(part), self.folder / FEATURES / part, quiet=self.quiet)
 
     def material(self, part: Part) -> Material:
         """Return the features of a part's pictures with its texts (see `training.material.material_of`)."""
+        from heritage_align.training.material import material_of
+
         return material_of(self.front_end, self.dataset(part), self.folder / FEATURES / part, quiet=self.quiet)
+
+    def unreadable(self, part: Part) -> frozenset[str]:
+        """Return which of a part's pictures cannot be read, for a trainer that decodes pictures in every epoch.
+
+        Each is decoded once, by one of the run's processes (see `training.material.unreadable`).
+        """
+        from heritage_align.training.material import unreadable
+
+        dataset, threads = self.dataset(part), self.config.runtime.threads()
+        folder = self.folder / PICTURES / part
+        return unreadable(dataset, dataset.image_ids, folder, workers=threads, quiet=self.quiet)
 
     def outcome(
         self, encoder: Mapping[str, Any], state: TrainingState | Mapping[str, float], files: Mapping[str, Path]
@@ -82,6 +100,8 @@ class TrainingJob:
             state: the loop's last, of which the best epoch's record is taken; or metrics.
             files: what was written, beside the history.
         """
+        from heritage_align.training.history import history_files
+
         document = self.config.as_dict()
         document["encoder"] = dict(encoder)
         for section in ("text_encoder", "train"):

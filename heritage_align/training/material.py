@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from heritage_align.config import StoreSettings
-from heritage_align.encoding import dataset_sources
+from heritage_align.encoding.sources import dataset_sources
 from heritage_align.errors import DataError, ImageError, StoreError
 from heritage_align.features import concat_images
 from heritage_align.fragment_groups import Groups

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from heritage_align.data.augment import Augmentation, augment
+from heritage_align.data.augment import Augmentation, augment_image
 from heritage_align.data.region_copies import region_copies, with_copies
 from heritage_align.errors import DataError
 from heritage_align.types import Regions
@@ -29,7 +29,7 @@ def plain(colour: tuple[int, int, int]) -> Image.Image:
 
 def test_zero_strength_changes_nothing() -> None:
     for copy in range(5):
-        changed = augment(NOISE, seed=copy, settings=NOTHING)
+        changed = augment_image(NOISE, seed=copy, settings=NOTHING)
         assert changed is not NOISE
         np.testing.assert_array_equal(pixels(changed), pixels(NOISE))
 
@@ -38,17 +38,17 @@ def test_zero_strength_changes_nothing() -> None:
 @given(st.integers(0, 2**40), st.text(max_size=5), st.integers(0, 9), st.integers(0, 9))
 def test_a_copy_depends_on_its_names_alone(seed: int, image_id: str, region: int, copy: int) -> None:
     names = {"seed": seed, "image_id": image_id, "region": region, "copy": copy}
-    first = augment(NOISE, **names)
+    first = augment_image(NOISE, **names)
     assert (first.size, first.mode) == (NOISE.size, "RGB")
     assert (pixels(first) != pixels(NOISE)).any()
-    np.testing.assert_array_equal(pixels(first), pixels(augment(NOISE, **names)))
+    np.testing.assert_array_equal(pixels(first), pixels(augment_image(NOISE, **names)))
     for name, other in (("seed", seed + 1), ("image_id", image_id + "x"), ("region", region + 1), ("copy", copy + 1)):
-        assert (pixels(augment(NOISE, **{**names, name: other})) != pixels(first)).any(), name
+        assert (pixels(augment_image(NOISE, **{**names, name: other})) != pixels(first)).any(), name
 
 
 def factors(settings: Augmentation, image: Image.Image, channel: int, copies: int = 300) -> np.ndarray:
     """Return the first pixel of many copies, as a share of the original's."""
-    values = [pixels(augment(image, seed=0, copy=c, settings=settings))[0, 0, channel] for c in range(copies)]
+    values = [pixels(augment_image(image, seed=0, copy=c, settings=settings))[0, 0, channel] for c in range(copies)]
     return np.array(values) / pixels(image)[0, 0, channel]
 
 
@@ -76,11 +76,11 @@ def test_contrast_pulls_to_and_from_the_mean() -> None:
 
 def test_hue_turns_red_towards_its_neighbours_and_leaves_grey() -> None:
     only = replace(NOTHING, hue=0.1)
-    turned = [augment(plain((200, 0, 0)), seed=0, copy=c, settings=only).getpixel((0, 0)) for c in range(100)]
+    shifted = [augment_image(plain((200, 0, 0)), seed=0, copy=c, settings=only).getpixel((0, 0)) for c in range(100)]
     # A tenth of a turn from red: green (or blue) rises to 0.6 of red, and never both.
-    assert max(green for _, green, _ in turned) > 100
-    assert max(blue for _, _, blue in turned) > 100
-    assert all(red >= 199 and min(green, blue) <= 1 and max(green, blue) <= 125 for red, green, blue in turned)
+    assert max(green for _, green, _ in shifted) > 100
+    assert max(blue for _, _, blue in shifted) > 100
+    assert all(red >= 199 and min(green, blue) <= 1 and max(green, blue) <= 125 for red, green, blue in shifted)
     assert (factors(only, plain((90, 90, 90)), 1) == 1.0).all()
 
 
@@ -97,10 +97,12 @@ def test_blur_is_scaled_to_the_region_and_hits_its_share() -> None:
         mean = (places * step).sum()
         return float(np.sqrt(((places - mean) ** 2 * step).sum()))
 
-    assert width(augment(image, seed=0, settings=only)) == pytest.approx(2.0, abs=0.1)
-    assert width(augment(image.resize((448, 448), 0), seed=0, settings=only)) == pytest.approx(4.0, abs=0.1)
+    assert width(augment_image(image, seed=0, settings=only)) == pytest.approx(2.0, abs=0.1)
+    assert width(augment_image(image.resize((448, 448), 0), seed=0, settings=only)) == pytest.approx(4.0, abs=0.1)
     half = replace(only, blur_share=0.5)
-    blurred = sum((pixels(augment(NOISE, seed=0, copy=c, settings=half)) != pixels(NOISE)).any() for c in range(200))
+    blurred = sum(
+        (pixels(augment_image(NOISE, seed=0, copy=c, settings=half)) != pixels(NOISE)).any() for c in range(200)
+    )
     assert 75 <= blurred <= 125
 
 
@@ -114,7 +116,7 @@ def test_copies_of_regions_come_region_by_region() -> None:
     boxes = np.array([[0.4, 0, 10, 20.5], [3, 3, 3.2, 3.4]], dtype=np.float32)
     copies = region_copies(NOISE, boxes, seed=1, image_id="a", count=2)
     assert [copy.size for copy in copies] == [(10, 20), (10, 20), (1, 1), (1, 1)]
-    expected = augment(NOISE.crop((0, 0, 10, 20)), seed=1, image_id="a", region=0, copy=1)
+    expected = augment_image(NOISE.crop((0, 0, 10, 20)), seed=1, image_id="a", region=0, copy=1)
     np.testing.assert_array_equal(pixels(copies[1]), pixels(expected))
 
 
@@ -161,4 +163,4 @@ def test_settings_out_of_range_are_named_at_once() -> None:
     with pytest.raises(DataError, match=r"contrast: expected 0..1, got 2.*hue: expected 0..0.5, got 0.6.*blur: "):
         Augmentation(contrast=2, hue=0.6, blur=(2, 1))
     with pytest.raises(DataError, match=r"image 'a': expected an RGB picture, got L"):
-        augment(NOISE.convert("L"), seed=0, image_id="a")
+        augment_image(NOISE.convert("L"), seed=0, image_id="a")

@@ -32,8 +32,8 @@ def test_the_motifs_pair_every_caption_with_its_translation() -> None:
     assert [pair.image_id for pair in pairs] == list(motifs.image_ids)
     assert all(pair.source.language == "zh" and pair.target.language == "en" for pair in pairs)
     assert all(pair.source.image_ids == pair.target.image_ids == (pair.image_id,) for pair in pairs)
-    turned = pair_captions(motifs, "en", "zh")
-    assert [(pair.target, pair.source) for pair in turned] == [(pair.source, pair.target) for pair in pairs]
+    swapped = pair_captions(motifs, "en", "zh")
+    assert [(pair.target, pair.source) for pair in swapped] == [(pair.source, pair.target) for pair in pairs]
 
 
 def test_pairs_that_are_none_are_named() -> None:

@@ -15,16 +15,8 @@ import torch
 from PIL import Image
 
 from heritage_align.data.pixels import DecodedPicture
-from heritage_align.encoding import (
-    Exact,
-    Fast,
-    ImageSource,
-    ImageStage,
-    Preparation,
-    encode_images,
-    preparation,
-    preparation_for,
-)
+from heritage_align.encoding import ImageSource, ImageStage, encode_images, preparation
+from heritage_align.encoding.preparation import Exact, Fast, Preparation, preparation_for
 from heritage_align.errors import ConfigError, ImageError
 from heritage_align.protocols import ImageFile, PixelRecipe, RecipeEncoder
 from heritage_align.testing.samples import ToyEncoder
@@ -76,10 +68,10 @@ def encoded(number: int, **options: object) -> bytes:
 
 
 def files(count: int = 7) -> list[bytes]:
-    turned = Image.Exif()
-    turned[0x0112] = 6
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
     made = [encoded(number) for number in range(count)]
-    made[2] = encoded(2, exif=turned)
+    made[2] = encoded(2, exif=rotated)
     return made
 
 

@@ -17,14 +17,8 @@ for package in ("PIL", "torchvision", "safetensors", "packaging"):
 
 from PIL import Image  # noqa: E402
 
-from heritage_align.encoding import (  # noqa: E402
-    Exact,
-    Fast,
-    ImageSource,
-    ImageStage,
-    Preparation,
-    encode_images,
-)
+from heritage_align.encoding import ImageSource, ImageStage, encode_images  # noqa: E402
+from heritage_align.encoding.preparation import Exact, Fast, Preparation  # noqa: E402
 from heritage_align.features import concat_images  # noqa: E402
 from heritage_align.protocols import EncodedImages, ImageFile, PixelRecipe  # noqa: E402
 from heritage_align.store.shard import as_stored, wait_for_copies  # noqa: E402

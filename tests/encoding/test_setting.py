@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from heritage_align.config import RuntimeSettings
-from heritage_align.encoding import Fast
+from heritage_align.encoding.preparation import Fast
 from heritage_align.errors import ConfigError
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from heritage_align.encoding import ImageSource, ImageStage, Prepared, encode_images, encode_texts
+from heritage_align.encoding import ImageSource, ImageStage, encode_images, encode_texts
+from heritage_align.encoding.preparation import Prepared
 from heritage_align.errors import DataError, ImageError
 from heritage_align.protocols import EncodedImages
 from heritage_align.testing import samples

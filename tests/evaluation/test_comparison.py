@@ -49,7 +49,7 @@ def test_the_same_system_alone_and_after_another_scores_the_same(
     assert (alone.evaluation.scores == after.evaluation.scores).all()
 
 
-def test_another_precision_seed_or_proposer_is_encoded_anew(scan: Pipeline, dataset: Dataset) -> None:
+def test_another_precision_seed_or_proposer_is_encoded_again(scan: Pipeline, dataset: Dataset) -> None:
     runtime = scan.config.runtime.model_dump()
     configs = [
         _config(scan, "scan"),

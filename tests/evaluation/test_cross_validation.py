@@ -11,7 +11,7 @@ import torch
 from heritage_align.errors import DataError
 from heritage_align.evaluation.cross_validation import compare_folds, pool_folds, summarise
 from heritage_align.evaluation.fragments import evaluate_fragment_scores
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 from heritage_align.evaluation.ranks import Ranks
 from heritage_align.evaluation.significance import paired_bootstrap
 from heritage_align.evaluation.variance_ratio import variance_ratio_test
@@ -21,7 +21,7 @@ def fold(system: str, hits: str, names: str = "", ks: tuple[int, ...] = (1, 5)) 
     """Search results, one letter a query: ``1`` found first, ``5`` among five, ``-`` missed."""
     ranks = [{"1": 1.0, "5": 4.0, "-": np.inf}[letter] for letter in hits]
     queries = tuple(names or (f"q{n}" for n in range(len(hits))))
-    return EvaluationResult(system, t2i=Direction(Ranks(queries, np.array(ranks), tied=1), ks))
+    return EvaluationResult(system, t2i=RetrievalResult(Ranks(queries, np.array(ranks), tied=1), ks))
 
 
 def test_mean_and_spread_by_hand() -> None:

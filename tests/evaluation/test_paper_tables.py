@@ -9,8 +9,8 @@ import pytest
 
 from heritage_align.errors import DataError
 from heritage_align.evaluation.bleu import BleuScores
-from heritage_align.evaluation.cross_validation import FoldSummary
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.cross_validation import CrossValidationSummary
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 from heritage_align.evaluation.model_comparison import compare_models, p_value_paper_table
 from heritage_align.evaluation.paper_tables import bleu_paper_table, recall_paper_table
 from heritage_align.evaluation.ranks import Ranks
@@ -19,9 +19,9 @@ KS = (1, 5, 10)
 CHANCE = {"t2i": {1: (0.4,), 5: (2.0,), 10: (3.9,)}, "i2t": {1: (0.5,), 5: (2.2,), 10: (4.3,)}}
 
 
-def summary(system: str, annotation: list[float], search: list[float], **more: object) -> FoldSummary:
+def summary(system: str, annotation: list[float], search: list[float], **more: object) -> CrossValidationSummary:
     values = {"t2i": dict(zip(KS, ((v,) for v in search))), "i2t": dict(zip(KS, ((v,) for v in annotation)))}
-    return FoldSummary(system, 1, values, {"t2i": (9,), "i2t": (9,)}, **more)  # type: ignore[arg-type]
+    return CrossValidationSummary(system, 1, values, {"t2i": (9,), "i2t": (9,)}, **more)  # type: ignore[arg-type]
 
 
 DEEPFRAG = summary("DeepFrag", [5.0, 23.1, 36.2], [6.0, 20.3, 34.0], chance=CHANCE)
@@ -53,7 +53,7 @@ def test_table_4() -> None:
 def test_tables_6_to_9_differ_in_what_their_rows_are() -> None:
     """Two folds: 9 and 10 have mean 9.5 and standard deviation 0.7; without chance there is no such row."""
     folds = {"i2t": {1: (9.0, 10.0)}}
-    table = recall_paper_table({"": [FoldSummary("Phrases", 2, folds, {"i2t": (5, 5)})]}, label="variants")
+    table = recall_paper_table({"": [CrossValidationSummary("Phrases", 2, folds, {"i2t": (5, 5)})]}, label="variants")
     assert table.to_text().splitlines() == [
         "         | Image annotation",
         "variants |              R@1",
@@ -83,7 +83,7 @@ def folds(system: str, hits: list[int]) -> list[EvaluationResult]:
     """Annotation results of ten queries a fold, of which so many are found first."""
     queries = tuple(f"q{n}" for n in range(10))
     ranks = [np.where(np.arange(10) < n, 1.0, 9.0) for n in hits]
-    return [EvaluationResult(system, i2t=Direction(Ranks(queries, first), (1, 10))) for first in ranks]
+    return [EvaluationResult(system, i2t=RetrievalResult(Ranks(queries, first), (1, 10))) for first in ranks]
 
 
 def test_table_5_has_both_tests() -> None:

@@ -1,4 +1,4 @@
-"""Systems at several seeds: what is drawn anew, what is not, and the test of their means."""
+"""Systems at several seeds: what is drawn again, what is not, and the test of their means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from heritage_align.cli import cli
 from heritage_align.config import Config, load_config
 from heritage_align.evaluation.comparison import compare_systems
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 from heritage_align.evaluation.ranks import Ranks
 from heritage_align.evaluation.repeats import RepeatedSystem, repeat_systems
 from heritage_align.evaluation.significance import compare, compare_means
@@ -89,7 +89,7 @@ def test_models_are_shared_and_crops_are_not(laclip: Pipeline) -> None:
 
 
 def _result(system: str, *hits: int, ids: str = "abcd") -> EvaluationResult:
-    return EvaluationResult(system, Direction(Ranks(tuple(ids), np.where(hits, 1.0, 2.0)), (1,)))
+    return EvaluationResult(system, RetrievalResult(Ranks(tuple(ids), np.where(hits, 1.0, 2.0)), (1,)))
 
 
 def test_the_test_is_of_the_queries_means() -> None:

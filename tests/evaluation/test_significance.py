@@ -147,9 +147,9 @@ def test_compare_aligns_queries_and_refuses_others() -> None:
     texts = [TextItem(f"t{j}", "x", (f"i{j}",)) for j in range(4)]
     images = [f"i{j}" for j in range(4)]
     one = evaluate_scores(scores, images, texts, system="one")
-    turned = evaluate_scores(scores[:, ::-1], images, texts[::-1], system="turned")
-    assert compare(one, turned)["t2i"]["mean_recall"].p_value == 1
-    assert compare(one, turned)["t2i"]["R@1"].difference == 0
+    reversed_order = evaluate_scores(scores[:, ::-1], images, texts[::-1], system="reversed_order")
+    assert compare(one, reversed_order)["t2i"]["mean_recall"].p_value == 1
+    assert compare(one, reversed_order)["t2i"]["R@1"].difference == 0
     fewer = evaluate_scores(scores[:3, :3], images[:3], texts[:3], system="fewer")
     with pytest.raises(ValueError, match="'one' and 'fewer' were not evaluated on the same queries"):
         compare(one, fewer)

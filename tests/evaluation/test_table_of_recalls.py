@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from heritage_align.evaluation.metrics import Direction, EvaluationResult
+from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult
 from heritage_align.evaluation.ranks import Ranks
 from heritage_align.evaluation.table import recall_table
 
 
-def direction(*ranks: float, ks: tuple[int, ...] = (1, 5, 10)) -> Direction:
-    return Direction(Ranks(tuple(str(i) for i in range(len(ranks))), np.array(ranks)), ks)
+def direction(*ranks: float, ks: tuple[int, ...] = (1, 5, 10)) -> RetrievalResult:
+    return RetrievalResult(Ranks(tuple(str(i) for i in range(len(ranks))), np.array(ranks)), ks)
 
 
 BOTH = EvaluationResult("全局 CN-CLIP", direction(1, 1, 6, 20), direction(1, 5, 5, 5))

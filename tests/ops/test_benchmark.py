@@ -63,8 +63,8 @@ SETUPS: dict[str, Callable[[], Setup]] = {
     "patches, int8": partial(pooled.patch_all_pairs, 5, 4, CPU, "int8", m=7, dim=64),
     "patch rerank, float16": partial(pooled.patch_rerank, 8, 3, 9, CPU, "float16", m=7, dim=64),
     "patch rerank, int8": partial(pooled.patch_rerank, 8, 3, 9, CPU, "int8", m=7, dim=64),
-    "fold, raw": partial(pooled.fold, 4, CPU, None, m=7, dim=64),
-    "fold, softmax": partial(pooled.fold, 4, CPU, 0.01, m=7, dim=64),
+    "fold, raw": partial(pooled.folding, 4, CPU, None, m=7, dim=64),
+    "fold, softmax": partial(pooled.folding, 4, CPU, 0.01, m=7, dim=64),
     "MaxSim": partial(pooled.maxsim, 3, 5, 4, 6, 32, CPU),
     "training": partial(training.mined_pairs, 3, CPU, m=5, dim=32),
 }

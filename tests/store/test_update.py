@@ -349,12 +349,12 @@ def test_damaged_rows_are_not_copied_under_a_fresh_checksum(pipeline: Pipeline, 
 
 
 def test_a_reordered_store_that_lost_a_shard_is_not_finished_by_a_build(pipeline: Pipeline, tmp_path: Path) -> None:
-    store, turned = tmp_path / "store", sources(pipeline)[::-1]
+    store, reversed_sources = tmp_path / "store", sources(pipeline)[::-1]
     build_index(pipeline, sources(pipeline), store)
-    update_index(pipeline, turned, store)
+    update_index(pipeline, reversed_sources, store)
     (store / "shard-00001.safetensors").unlink()
     with pytest.raises(StoreError, match=r"image id 'p\d\.png' is in .*shard-0000\d.* and in .*shard-0000\d"):
-        build_index(pipeline, turned, store)
+        build_index(pipeline, reversed_sources, store)
 
 
 def test_pictures_that_could_not_be_read(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image, Resampling
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import Regions
+from heritage_align.plugin import BuildContext, Regions
 from heritage_align_saliency.config import SaliencyBoxesConfig
 
 SIDE = 64

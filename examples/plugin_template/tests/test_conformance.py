@@ -6,7 +6,7 @@ from typing import Any
 
 import heritage_align_saliency
 
-from heritage_align.plugins import PluginInfo, Registry
+from heritage_align.plugin import PluginInfo, Registry
 from heritage_align.testing import Case, parametrize_with_checks
 
 (SPEC,) = heritage_align_saliency.heritage_align_components()

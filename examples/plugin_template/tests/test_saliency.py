@@ -8,8 +8,7 @@ from heritage_align_saliency.config import SaliencyBoxesConfig
 from heritage_align_saliency.proposer import SaliencyBoxes, components
 from PIL import Image
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import Regions
+from heritage_align.plugin import BuildContext, Regions
 
 
 def proposed(picture: Image.Image, **settings: object) -> Regions:

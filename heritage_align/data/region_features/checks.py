@@ -79,8 +79,8 @@ def offsets(source: str, given: Array, images: int, total: int) -> NDArray[np.in
 def boxes(source: str, given: Array, total: int, place: Callable[[int], str]) -> NDArray[np.float32]:
     """Return boxes as fractions of the picture, clipped to it and widened to `SHORTEST_SIDE`.
 
-    Refuses those that are not ``(total, 4)``, not finite, turned round, or further outside than rounding explains;
-    `place` names a row.
+    Refuses those that are not ``(total, 4)``, not finite, with swapped corners, or further outside than rounding
+    explains; `place` names a row.
     """
     if given.shape != (total, 4) or given.dtype.kind != "f":
         raise DataError(f"{source}: 'boxes' is {given.dtype} {given.shape}, expected floating numbers {(total, 4)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heritage_align.hookspecs import ComponentSpec, hookimpl
+from heritage_align.plugin import ComponentSpec, hookimpl
 
 _HERE = "heritage_align_plugins.alignment"
 
@@ -22,8 +22,8 @@ def heritage_align_components() -> list[ComponentSpec]:
         ComponentSpec(
             "encoder",
             "region_features",
-            target=f"{_HERE}.encoder:RegionFeatures",
-            config=f"{_HERE}.config:RegionFeaturesConfig",
+            target=f"{_HERE}.encoder:RegionFeatureEncoder",
+            config=f"{_HERE}.config:RegionFeatureEncoderConfig",
             summary="a proposer's region features as they are, to train on; knows no texts",
             outputs=("global", "features"),
         ),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from heritage_align.evaluation.metrics import evaluate_scores
-from heritage_align.protocols import BuildContext
-from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import RECALL
+from heritage_align.evaluation import evaluate_scores
+from heritage_align.plugin import BuildContext
+from heritage_align.training import RECALL, TrainingJob, TrainingOutcome
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig, CcaTrainerConfig
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.task import MODEL

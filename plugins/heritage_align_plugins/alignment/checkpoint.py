@@ -8,9 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from heritage_align.errors import CheckpointError
-from heritage_align.protocols import Encoder
-from heritage_align.store.files import write_atomically
+from heritage_align.plugin import CheckpointError, Encoder, write_atomically
 from heritage_align_plugins.alignment.description import Description, read_description
 from heritage_align_plugins.alignment.model import AlignmentModel
 

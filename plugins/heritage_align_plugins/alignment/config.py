@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from heritage_align.component import ComponentConfig, Facts
-from heritage_align.hookspecs import Kind
-from heritage_align.training.settings import TrainerConfig
+from heritage_align.plugin import ComponentConfig, Facts, Kind
+from heritage_align.training import TrainerConfig
 from heritage_align_plugins.alignment.settings import ModelSettings
 
 
@@ -42,10 +41,7 @@ class AlignmentConfig(ComponentConfig):
         return Facts(dim=read_description(self.checkpoint).settings.dim, outputs=outputs, files=files)
 
     def _patches(self) -> tuple[str, ...]:
-        from heritage_align.config import resolve_component
-        from heritage_align.errors import ConfigError
-        from heritage_align.planning import gives
-        from heritage_align.plugins import default_registry
+        from heritage_align.plugin import ConfigError, default_registry, gives, resolve_component
 
         assert self.base is not None
         try:
@@ -55,7 +51,7 @@ class AlignmentConfig(ComponentConfig):
         return ("patches",) if "patches" in gives(base) else ()
 
 
-class RegionFeaturesConfig(ComponentConfig):
+class RegionFeatureEncoderConfig(ComponentConfig):
     """Region features of a proposer, unprojected."""
 
     dim: int = Field(ge=1, description="width of the features")

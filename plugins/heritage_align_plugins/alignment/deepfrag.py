@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heritage_align.features import dot
 from heritage_align.ops import Ragged
-from heritage_align.protocols import BuildContext
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import BuildContext, ImageFeatures, TextFeatures, dot
 from heritage_align_plugins.alignment.config import DeepFragConfig
 from heritage_align_plugins.similarities.fragments import fragments_of
 from heritage_align_plugins.similarities.kept import kept_regions, masked_low, regions_of

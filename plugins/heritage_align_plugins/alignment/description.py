@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
 

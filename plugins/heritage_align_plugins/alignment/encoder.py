@@ -10,11 +10,18 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.errors import DataError
 from heritage_align.ops import Ragged
-from heritage_align.protocols import BuildContext, EncodedImages, Encoder, FragmentedTexts, PixelRecipe, RecipeEncoder
+from heritage_align.plugin import (
+    BuildContext,
+    DataError,
+    EncodedImages,
+    Encoder,
+    FragmentedTexts,
+    PixelRecipe,
+    RecipeEncoder,
+)
 from heritage_align_plugins.alignment.checkpoint import check_base, load_model
-from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeaturesConfig
+from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeatureEncoderConfig
 
 _NO_PIXELS = "takes region features, not pixels: encode pictures through a proposer that gives features"
 
@@ -129,10 +136,10 @@ class AlignmentEncoder:
         return normalize(vectors.float(), dim=-1) if self._unit else vectors.float()
 
 
-class RegionFeatures:
+class RegionFeatureEncoder:
     """Region features as they are, for training on them; knows no texts."""
 
-    def __init__(self, config: RegionFeaturesConfig, context: BuildContext) -> None:
+    def __init__(self, config: RegionFeatureEncoderConfig, context: BuildContext) -> None:
         self.dim = config.dim
         self.patch_grid = None
         self.device = torch.device(context.device)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from heritage_align.ops import Ragged
+from heritage_align.plugin import ImageFeatures, TextFeatures
 from heritage_align.training import distributed
-from heritage_align.types import ImageFeatures, TextFeatures
 
 
 def all_images(images: ImageFeatures) -> ImageFeatures:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from heritage_align.encoding import ImageStage
-from heritage_align.encoding.annotated import boxes_by_picture, describe, encode_crops_of, in_order
-from heritage_align.errors import DataError
+from heritage_align.encoding import ImageStage, boxes_by_picture, describe_boxes, encode_box_crops, in_annotation_order
 from heritage_align.ops import Ragged
-from heritage_align.protocols import BoxFeatures, Dataset
-from heritage_align.training.material import Material
-from heritage_align.types import ImageFeatures, TextItem
+from heritage_align.plugin import BoxFeatures, DataError, Dataset, ImageFeatures, TextItem
+from heritage_align.training import Material
 
 
 def golden_material(dataset: Dataset, stage: ImageStage, *, batch_size: int, workers: int) -> Material:
@@ -41,11 +38,11 @@ def golden_material(dataset: Dataset, stage: ImageStage, *, batch_size: int, wor
         )
     boxes = boxes_by_picture((pair.image_id, pair.box) for pair in dataset.golden)
     if isinstance(proposer, BoxFeatures) and stage.as_given:
-        vectors = describe(proposer, dataset, boxes, None)
+        vectors = describe_boxes(proposer, dataset, boxes, None)
     else:
-        vectors = encode_crops_of(stage, dataset, boxes, batch_size=batch_size, workers=workers)
+        vectors = encode_box_crops(stage, dataset, boxes, batch_size=batch_size, workers=workers)
     # What inference mode made cannot be saved for a backward pass.
-    rows = in_order((pair.image_id for pair in dataset.golden), vectors).float().cpu().clone()
+    rows = in_annotation_order((pair.image_id for pair in dataset.golden), vectors).float().cpu().clone()
     names = [f"{pair.image_id}:{number}" for number, pair in enumerate(dataset.golden)]
     items = tuple(
         TextItem(name, "; ".join(pair.phrases), (name,), pair.phrases) for name, pair in zip(names, dataset.golden)

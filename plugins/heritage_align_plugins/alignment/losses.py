@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-def info_nce(scores: Tensor, temperature: float) -> Tensor:
+def score_info_nce(scores: Tensor, temperature: float) -> Tensor:
     """Mean of both directions' cross entropies (van den Oord et al. 2018; Radford et al. 2021).
 
     Args:

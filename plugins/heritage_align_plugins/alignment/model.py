@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heritage_align.ops import Ragged
-from heritage_align.protocols import Encoder
+from heritage_align.plugin import Encoder
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.bag import BagOfWords
 from heritage_align_plugins.alignment.text.frozen import FrozenText

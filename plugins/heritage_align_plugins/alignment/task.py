@@ -12,20 +12,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align import ops
-from heritage_align.evaluation.metrics import evaluate_scores
-from heritage_align.fragment_groups import Groups, mean_of_groups
+from heritage_align.evaluation import evaluate_scores
 from heritage_align.ops import Ragged
-from heritage_align.protocols import Similarity, SummedSimilarity
-from heritage_align.training import distributed
-from heritage_align.training.loop import RECALL
-from heritage_align.training.material import Material
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import Groups, ImageFeatures, Similarity, SummedSimilarity, TextFeatures, mean_of_groups
+from heritage_align.training import RECALL, Material, distributed
 from heritage_align_plugins.alignment.batches import epoch_batches
 from heritage_align_plugins.alignment.checkpoint import save_model
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.deepfrag import deepfrag_loss
 from heritage_align_plugins.alignment.gathered import all_images, all_rows, all_texts
-from heritage_align_plugins.alignment.losses import info_nce
+from heritage_align_plugins.alignment.losses import score_info_nce
 from heritage_align_plugins.alignment.model import AlignmentModel
 
 MODEL = "model.safetensors"
@@ -137,7 +133,7 @@ class AlignmentTask:
             if settings.loss == "hinge":
                 loss = ops.hardest_negative_hinge(scores, margin=settings.margin)
             else:
-                loss = info_nce(scores, settings.temperature)
+                loss = score_info_nce(scores, settings.temperature)
             name = type(term).__name__.removesuffix("Similarity").lower()
             losses[f"loss {name}" if f"loss {name}" not in losses else f"loss {name} {number}"] = weight * loss
         return losses

@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from heritage_align.config import Component, Config
-from heritage_align.errors import ConfigError
-from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.ops import Ragged
-from heritage_align.planning import gives
-from heritage_align.plugins import default_registry
-from heritage_align.protocols import BuildContext, Encoder, Similarity
-from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity
-from heritage_align.training.material import Material
-from heritage_align.training.state import TrainingState
+from heritage_align.plugin import (
+    BuildContext,
+    Component,
+    Config,
+    ConfigError,
+    Encoder,
+    Similarity,
+    build_component,
+    default_registry,
+    gives,
+)
+from heritage_align.training import FrontEnd, Material, TrainingJob, TrainingOutcome, TrainingState, fit, run_identity
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.golden import golden_material
 from heritage_align_plugins.alignment.model import AlignmentModel

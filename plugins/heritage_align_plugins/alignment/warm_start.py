@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heritage_align.errors import ConfigError, DataError
 from heritage_align.ops import Ragged
-from heritage_align.training.material import Material
+from heritage_align.plugin import ConfigError, DataError
+from heritage_align.training import Material
 from heritage_align_plugins.alignment.cca import Cca, fit_cca
 from heritage_align_plugins.alignment.config import WarmStart
 from heritage_align_plugins.alignment.deepfrag import sums

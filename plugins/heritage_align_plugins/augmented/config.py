@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig
-from heritage_align.hookspecs import Kind
+from heritage_align.plugin import ComponentConfig, Kind
 
 
 class AugmentedConfig(ComponentConfig):

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
-from heritage_align.data.augment import Augmentation, augment
-from heritage_align.data.region_copies import with_copies
-from heritage_align.errors import ConfigError
-from heritage_align.protocols import BoxFeatures, BuildContext, Proposer
-from heritage_align.types import FloatArray, Regions
+from heritage_align.data import Augmentation, augment_image, with_copies
+from heritage_align.plugin import BoxFeatures, BuildContext, ConfigError, FloatArray, Proposer, Regions
 from heritage_align_plugins.augmented.config import AugmentedConfig
 
 
@@ -42,7 +39,7 @@ class Augmented:
             blur_share=config.blur_share,
         )
         if not isinstance(self._inner, BoxFeatures):
-            raise self._unfit("has no features of boxes in a changed picture")
+            raise self._incompatible("has no features of boxes in a changed picture")
         self._describer: BoxFeatures = self._inner
 
     def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
@@ -60,17 +57,17 @@ class Augmented:
 
     def _augmented(self, image: Image, image_id: str, regions: Regions) -> Regions:
         if regions.features is None:
-            raise self._unfit("gives regions without features")
+            raise self._incompatible("gives regions without features")
         boxes = regions.boxes.tolist()
         changed = []
         for copy in range(self.config.copies):
-            picture = augment(image, seed=self._seed, image_id=image_id, copy=copy, settings=self._settings)
+            picture = augment_image(image, seed=self._seed, image_id=image_id, copy=copy, settings=self._settings)
             changed.append(self._describer.features_of(picture, boxes))
         # (copies, n_regions, dim) to the copies of one region together, as `with_copies` takes them.
         copies = np.stack(changed, axis=1).reshape(-1, regions.features.shape[1])
         return with_copies(regions, copies, self.config.form)
 
-    def _unfit(self, fault: str) -> ConfigError:
+    def _incompatible(self, fault: str) -> ConfigError:
         name = self.config.proposer.get("name")
         remedy = "take one that has, for example {name: faster_rcnn, features: pooled}"
         return ConfigError([f"proposer.proposer: {name!r} {fault}; {remedy}"])

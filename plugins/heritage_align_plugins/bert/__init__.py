@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heritage_align.hookspecs import ComponentSpec, hookimpl
+from heritage_align.plugin import ComponentSpec, hookimpl
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.component import ComponentConfig, Facts
+from heritage_align.plugin import ComponentConfig, Facts
 from heritage_align_plugins.transformers.config import read_json
 
 

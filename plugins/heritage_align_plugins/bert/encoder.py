@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
-from heritage_align.errors import CheckpointError
-from heritage_align.protocols import BuildContext
+from heritage_align.plugin import BuildContext, CheckpointError
 from heritage_align_plugins.bert.config import BertConfig
 from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
 

@@ -6,7 +6,7 @@ code of the same authors and neighbours. Every part that is ours says so.
 
 from __future__ import annotations
 
-from heritage_align.hookspecs import ComponentSpec, hookimpl
+from heritage_align.plugin import ComponentSpec, hookimpl
 
 _HERE = "heritage_align_plugins.cl2cm"
 

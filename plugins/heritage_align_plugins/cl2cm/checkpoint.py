@@ -7,8 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from heritage_align.errors import CheckpointError
-from heritage_align.store.files import digest_of, write_atomically
+from heritage_align.plugin import CheckpointError, file_digest, write_atomically
 from heritage_align_plugins.cl2cm.description import Description, read_description
 from heritage_align_plugins.cl2cm.model import StudentModel
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
@@ -33,4 +32,4 @@ def load_student(path: Path) -> tuple[StudentModel, Vocabulary, Description, str
         model.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error
-    return model.eval(), vocabulary, description, digest_of(path)
+    return model.eval(), vocabulary, description, file_digest(path)

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig, Facts
-from heritage_align.hookspecs import Kind
-from heritage_align.training.settings import TrainerConfig
+from heritage_align.plugin import ComponentConfig, Facts, Kind
+from heritage_align.training import TrainerConfig
 from heritage_align_plugins.cl2cm.settings import TextSettings
 
 Mode = Literal["cl2cm", "none", "triplet"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError
 from heritage_align_plugins.cl2cm.settings import TextSettings
 
 FORMAT = "heritage_align/cl2cm/1"

@@ -8,8 +8,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.errors import DataError
-from heritage_align.protocols import BuildContext, EncodedImages, Encoder, PixelRecipe, RecipeEncoder
+from heritage_align.plugin import BuildContext, DataError, EncodedImages, Encoder, PixelRecipe, RecipeEncoder
 from heritage_align_plugins.cl2cm.checkpoint import load_student
 from heritage_align_plugins.cl2cm.config import Cl2cmConfig
 

@@ -15,7 +15,7 @@ from heritage_align_plugins.cl2cm.transport import mutual_maxima, transport_plan
 _NEVER = -1e9
 
 
-def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+def cosine_info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of every row against all of the other side, mean of both directions; ``(n, dim)`` unit rows."""
     logits = a @ b.T / temperature
     right = torch.arange(len(a), device=a.device)

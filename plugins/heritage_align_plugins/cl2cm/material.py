@@ -8,14 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from heritage_align.config import Config
-from heritage_align.data.two_languages import CaptionPair, pair_captions
-from heritage_align.errors import DataError
-from heritage_align.planning import takes_features
-from heritage_align.protocols import BuildContext, Dataset
-from heritage_align.training.job import TrainingJob
-from heritage_align.training.loop import run_identity
-from heritage_align.types import ImageFeatures
+from heritage_align.data import CaptionPair, pair_captions
+from heritage_align.plugin import BuildContext, Config, DataError, Dataset, ImageFeatures, takes_features
+from heritage_align.training import TrainingJob, run_identity
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.pairs import Pairs
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary

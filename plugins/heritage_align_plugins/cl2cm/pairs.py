@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from heritage_align.data.two_languages import CaptionPair
+from heritage_align.data import CaptionPair
 from heritage_align.training import distributed
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
 

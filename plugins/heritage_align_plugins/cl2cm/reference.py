@@ -37,13 +37,13 @@ def word_alignment(pairs: Sequence[Matrix], temperature: float, iterations: int)
 def relational_distillation(teacher: Matrix, student: Matrix, teacher_temperature: float, temperature: float) -> float:
     """Return the mean of the KL divergences over rows and over columns."""
     temperatures = teacher_temperature, temperature
-    return (_kl(teacher, student, *temperatures) + _kl(_turned(teacher), _turned(student), *temperatures)) / 2
+    return (_kl(teacher, student, *temperatures) + _kl(_transposed(teacher), _transposed(student), *temperatures)) / 2
 
 
-def info_nce(cosines: Matrix, temperature: float) -> float:
+def cosine_info_nce(cosines: Matrix, temperature: float) -> float:
     """Return the mean cross-entropy of the diagonal, over rows and over columns."""
     total = 0.0
-    for matrix in (cosines, _turned(cosines)):
+    for matrix in (cosines, _transposed(cosines)):
         for k, row in enumerate(matrix):
             total -= math.log(softmax([value / temperature for value in row])[k])
     return total / (2 * len(cosines))
@@ -52,7 +52,7 @@ def info_nce(cosines: Matrix, temperature: float) -> float:
 def hardest_triplet(cosines: Matrix, margin: float) -> float:
     """Return the sum of hinges with the hardest negative of each row and each column."""
     total = 0.0
-    for matrix in (cosines, _turned(cosines)):
+    for matrix in (cosines, _transposed(cosines)):
         for k, row in enumerate(matrix):
             total += max([0.0, *(margin + value - row[k] for j, value in enumerate(row) if j != k)])
     return total
@@ -73,5 +73,5 @@ def _kl(teacher: Matrix, student: Matrix, teacher_temperature: float, temperatur
     return total / len(teacher)
 
 
-def _turned(matrix: Matrix) -> list[list[float]]:
+def _transposed(matrix: Matrix) -> list[list[float]]:
     return [list(column) for column in zip(*matrix)]

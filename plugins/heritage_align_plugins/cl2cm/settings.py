@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig
+from heritage_align.plugin import ComponentConfig
 
 
 class TextSettings(ComponentConfig):

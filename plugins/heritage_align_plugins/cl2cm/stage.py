@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heritage_align.evaluation.metrics import evaluate_scores
-from heritage_align.training.loop import RECALL
-from heritage_align.types import TextItem
+from heritage_align.evaluation import evaluate_scores
+from heritage_align.plugin import TextItem
+from heritage_align.training import RECALL
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.pairs import Pairs, drawn_seed, epoch_batches, trimmed
 from heritage_align_plugins.cl2cm.text import TextModel

@@ -12,7 +12,7 @@ from heritage_align.training.distributed import gather
 from heritage_align_plugins.cl2cm.checkpoint import save_student
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
-from heritage_align_plugins.cl2cm.losses import hardest_triplet, info_nce, relational_distillation
+from heritage_align_plugins.cl2cm.losses import cosine_info_nce, hardest_triplet, relational_distillation
 from heritage_align_plugins.cl2cm.material import Pictured
 from heritage_align_plugins.cl2cm.model import StudentModel
 from heritage_align_plugins.cl2cm.pairs import trimmed
@@ -76,11 +76,11 @@ class StudentStage(Stage):
         target = gather(self._sentences(pairs.target, rows))
         if settings.mode == "triplet":
             return {"loss": hardest_triplet(images, target, settings.margin)}
-        losses = {"loss_target": info_nce(images, target, settings.temperature)}
+        losses = {"loss_target": cosine_info_nce(images, target, settings.temperature)}
         total = losses["loss_target"]
         if settings.source_weight:
             source = gather(self._sentences(pairs.source, rows))
-            losses["loss_source"] = info_nce(images, source, settings.temperature)
+            losses["loss_source"] = cosine_info_nce(images, source, settings.temperature)
             total = total + settings.source_weight * losses["loss_source"]
         if self._teacher is not None:
             losses["loss_relations"] = relational_distillation(

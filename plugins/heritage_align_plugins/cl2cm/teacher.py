@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from heritage_align.store.files import write_atomically
+from heritage_align.plugin import write_atomically
 from heritage_align.training.distributed import gather
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
-from heritage_align_plugins.cl2cm.losses import info_nce, word_alignment
+from heritage_align_plugins.cl2cm.losses import cosine_info_nce, word_alignment
 from heritage_align_plugins.cl2cm.pairs import Pairs, trimmed
 from heritage_align_plugins.cl2cm.stage import Stage, encode_numbers, recall_metrics
 from heritage_align_plugins.cl2cm.student import Teacher
@@ -48,7 +48,7 @@ class TeacherStage(Stage):
             self.model(hide(trimmed(numbers[rows]), self._settings.word_dropout))
             for numbers in (self._pairs.source, self._pairs.target)
         )
-        sentence = info_nce(gather(source.sentences), gather(target.sentences), teacher.temperature)
+        sentence = cosine_info_nce(gather(source.sentences), gather(target.sentences), teacher.temperature)
         if not teacher.word_weight:
             return {"loss": sentence}
         word = word_alignment(target, source, teacher.word_temperature, teacher.sinkhorn_iterations)

@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
-from heritage_align.protocols import BuildContext
-from heritage_align.training import distributed
-from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity
+from heritage_align.plugin import BuildContext
+from heritage_align.training import TrainingJob, TrainingOutcome, distributed, fit, run_identity
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.description import Description
 from heritage_align_plugins.cl2cm.material import Material, gather_material

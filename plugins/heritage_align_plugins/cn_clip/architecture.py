@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP

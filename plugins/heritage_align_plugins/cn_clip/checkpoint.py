@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError
 from heritage_align_plugins.cn_clip.architecture import (
     FORMAT,
     Architecture,

@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig, Facts
-from heritage_align.errors import did_you_mean
+from heritage_align.plugin import ComponentConfig, Facts, did_you_mean
 from heritage_align_plugins.cn_clip.architecture import (
     MOTIF_SMALL,
     OFFICIAL,

@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.protocols import BuildContext, EncodedImages, PixelRecipe
+from heritage_align.plugin import BuildContext, EncodedImages, PixelRecipe
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import load_configured
 from heritage_align_plugins.cn_clip.patches import patch_recipe

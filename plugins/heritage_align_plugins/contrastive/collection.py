@@ -11,8 +11,7 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
-from heritage_align.protocols import Dataset
-from heritage_align.types import TextItem
+from heritage_align.plugin import Dataset, TextItem
 from heritage_align_plugins.contrastive.augmentation import augment
 from heritage_align_plugins.contrastive.config import AugmentationConfig
 from heritage_align_plugins.contrastive.encoding import encode_rows
@@ -38,7 +37,7 @@ class Reading:
     quiet: bool
 
 
-class Collection:
+class DatasetView:
     """Some pictures and texts of a data set.
 
     Args:

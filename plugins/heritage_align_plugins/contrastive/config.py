@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from heritage_align.hookspecs import Kind
-from heritage_align.training.settings import TrainerConfig
+from heritage_align.plugin import Kind
+from heritage_align.training import TrainerConfig
 
 Frozen = Literal["none", "vision", "text"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from cn_clip.clip.model import CLIP
 
-from heritage_align.store.files import write_atomically
+from heritage_align.plugin import write_atomically
 from heritage_align_plugins.cn_clip.architecture import Architecture
 from heritage_align_plugins.cn_clip.checkpoint import save_checkpoint
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from heritage_align.evaluation.metrics import evaluate_scores
-from heritage_align.training.loop import RECALL
-from heritage_align.types import TextItem
+from heritage_align.evaluation import evaluate_scores
+from heritage_align.plugin import TextItem
+from heritage_align.training import RECALL
 
 
 class Gallery:

@@ -8,11 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from heritage_align.data.subset import artworks
-from heritage_align.data.union import sources
-from heritage_align.errors import DataError
-from heritage_align.protocols import Dataset
-from heritage_align.types import TextItem
+from heritage_align.data import artworks, sources
+from heritage_align.plugin import DataError, Dataset, TextItem
 
 Rows = npt.NDArray[np.int64]
 

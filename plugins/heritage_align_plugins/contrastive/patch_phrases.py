@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from heritage_align.data.boxes import Boxes, areas, common_areas
-from heritage_align.errors import DataError
-from heritage_align.protocols import Dataset
+from heritage_align.data import Boxes, areas, common_areas
+from heritage_align.plugin import DataError, Dataset
 
 COVERED = 0.3  # share of a patch that a region must cover to lend the patch its phrase
 WITHIN = 0.6  # ... or share of the region that lies in the patch, for regions smaller than a patch

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from heritage_align.errors import ConfigError
+from heritage_align.plugin import ConfigError
 from heritage_align_plugins.contrastive.config import ContrastiveConfig, StageConfig
 
 TOWERS = {"none": (), "vision": ("visual.",), "text": ("bert.", "text_projection")}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heritage_align.protocols import Encoder
+from heritage_align.plugin import Encoder
 from heritage_align.training import distributed
-from heritage_align_plugins.contrastive.collection import Collection
+from heritage_align_plugins.contrastive.collection import DatasetView
 from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.export import export_model
 from heritage_align_plugins.contrastive.feeding import Batch, Feeder, Prepare, Tokens, shares
@@ -47,8 +47,8 @@ class ContrastiveTask:
     """
 
     def __init__(
-        self, student: Student, config: ContrastiveConfig, pairs: Pairs, train: Collection,
-        validation: Collection | None, teacher: Encoder | None, seed: int,
+        self, student: Student, config: ContrastiveConfig, pairs: Pairs, train: DatasetView,
+        validation: DatasetView | None, teacher: Encoder | None, seed: int,
     ) -> None:  # fmt: skip
         self._student, self._config, self._pairs, self._train = student, config, pairs, train
         self._validation, self._teacher, self._seed = validation, teacher, seed

@@ -8,15 +8,11 @@ from typing import Any
 import torch
 from cn_clip.clip.model import ModifiedResNet
 
-from heritage_align.errors import ConfigError, DataError
-from heritage_align.protocols import BuildContext, Dataset, Encoder
-from heritage_align.training import distributed
-from heritage_align.training.job import Part, TrainingJob, TrainingOutcome
-from heritage_align.training.loop import fit, run_identity
-from heritage_align.training.material import unreadable
+from heritage_align.plugin import BuildContext, ConfigError, DataError, Dataset, Encoder
+from heritage_align.training import TrainingJob, TrainingOutcome, distributed, fit, run_identity
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import LoadedModel, load_configured
-from heritage_align_plugins.contrastive.collection import Collection, Reading
+from heritage_align_plugins.contrastive.collection import DatasetView, Reading
 from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.export import CN_CLIP_MODEL, MODEL
 from heritage_align_plugins.contrastive.pairs import Pairs, batch_count, pairs_of
@@ -26,7 +22,6 @@ from heritage_align_plugins.contrastive.task import ContrastiveTask
 
 # What changes neither the weights nor which of them is the best; the data sets have digests of their own.
 _WITHOUT_EFFECT = {"checkpoint_steps", "checkpointing", "encode_batch", "kept_mib"}
-PICTURES = "pictures"
 _DATA = {"data", "validation", "validation_share"}
 
 
@@ -60,19 +55,19 @@ class ContrastiveTrainer:
             device = torch.device(name)
             loaded = load_configured(encoder, context.seed)
             self._check(loaded)
-            bad = self._unreadable(job, "train")
+            bad = job.unreadable("train")
             pairs = self._pairs(job.train, bad)
             reading = Reading(
                 job.config.runtime.threads(), config.encode_batch, config.kept_mib * 2**20, device, job.quiet
             )
             length, held = loaded.architecture.context_length, job.validation
-            train = Collection(job.train, pairs.image_ids, pairs.texts, length, reading)
+            train = DatasetView(job.train, pairs.image_ids, pairs.texts, length, reading)
             validation = None
             if held is not None:
-                lost = self._unreadable(job, "validation")
+                lost = job.unreadable("validation")
                 shown = [image_id for image_id in held.image_ids if image_id not in lost]
                 told = [item for item in held.texts if not lost.issuperset(item.image_ids) or not item.image_ids]
-                validation = Collection(held, shown, told, length, reading)
+                validation = DatasetView(held, shown, told, length, reading)
             student = Student(loaded, device, config.precision, config.checkpointing)
             teacher: Encoder | None = context.nested.get("teacher")
             identity = run_identity(
@@ -113,13 +108,6 @@ class ContrastiveTrainer:
             faults.append("train.teacher: was not built; give it to the trainer as BuildContext.nested['teacher']")
         if faults:
             raise ConfigError(faults)
-
-    def _unreadable(self, job: TrainingJob, part: Part) -> frozenset[str]:
-        """Return which pictures of a part cannot be read; every epoch decodes the others again."""
-        dataset = job.dataset(part)
-        threads = job.config.runtime.threads()
-        folder = job.folder / PICTURES / part
-        return unreadable(dataset, dataset.image_ids, folder, workers=threads, quiet=job.quiet)
 
     def _pairs(self, dataset: Dataset, without: frozenset[str]) -> Pairs:
         pairs = pairs_of(dataset, without)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig
+from heritage_align.plugin import ComponentConfig
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Ratio = Annotated[float, Field(gt=0.0)]

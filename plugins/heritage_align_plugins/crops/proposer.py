@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import FloatArray, Regions
+from heritage_align.plugin import BuildContext, FloatArray, Regions
 from heritage_align_plugins.crops.config import RandomCropsConfig
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from heritage_align.data.details import Details
-from heritage_align.data.subset import Subset, artworks
-from heritage_align.data.union import Union
-from heritage_align.evaluation.folds import artwork_folds
-from heritage_align.protocols import BuildContext, Dataset
+from heritage_align.data import Details, Subset, Union, artworks
+from heritage_align.evaluation import artwork_folds
+from heritage_align.plugin import BuildContext, Dataset
 from heritage_align_plugins.datasets.config import DetailsConfig, FoldConfig, UnionConfig
 
 
@@ -22,14 +20,14 @@ class FoldDataset(Subset):
 
 
 class UnionDataset(Union):
-    """Several data sets as one; see `heritage_align.data.union.Union`."""
+    """Several data sets as one; see `heritage_align.data.Union`."""
 
     def __init__(self, config: UnionConfig, context: BuildContext) -> None:
         super().__init__([context.nested[f"of.{number}"] for number in range(len(config.of))])
 
 
 class DetailsDataset(Details):
-    """Details of another data set's pictures; see `heritage_align.data.details.Details`."""
+    """Details of another data set's pictures; see `heritage_align.data.Details`."""
 
     def __init__(self, config: DetailsConfig, context: BuildContext) -> None:
         super().__init__(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heritage_align.data.artwork_pairs import read_artwork_pairs
-from heritage_align.data.captions import read_captions
-from heritage_align.data.chinese_clip import read_chinese_clip
-from heritage_align.data.collection import Collection
-from heritage_align.data.folder import read_folder
-from heritage_align.data.karpathy import read_karpathy
-from heritage_align.data.table import Columns, read_table
-from heritage_align.protocols import BuildContext, ImageFile
+from heritage_align.data import (
+    Collection,
+    Columns,
+    read_artwork_pairs,
+    read_captions,
+    read_chinese_clip,
+    read_folder,
+    read_karpathy,
+    read_table,
+)
+from heritage_align.plugin import BuildContext, ImageFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +43,7 @@ class _Read:
 
 
 class ChineseClipDataset(_Read):
-    """`heritage_align.data.chinese_clip` by configuration."""
+    """`heritage_align.data.read_chinese_clip` by configuration."""
 
     def __init__(self, config: settings.ChineseClipConfig, context: BuildContext) -> None:
         super().__init__(
@@ -57,7 +60,7 @@ class ChineseClipDataset(_Read):
 
 
 class KarpathyDataset(_Read):
-    """`heritage_align.data.karpathy` by configuration."""
+    """`heritage_align.data.read_karpathy` by configuration."""
 
     def __init__(self, config: settings.KarpathyConfig, context: BuildContext) -> None:
         super().__init__(
@@ -73,7 +76,7 @@ class KarpathyDataset(_Read):
 
 
 class CaptionsDataset(_Read):
-    """`heritage_align.data.captions` by configuration."""
+    """`heritage_align.data.read_captions` by configuration."""
 
     def __init__(self, config: settings.CaptionsConfig, context: BuildContext) -> None:
         super().__init__(
@@ -88,7 +91,7 @@ class CaptionsDataset(_Read):
 
 
 class ArtworkPairsDataset(_Read):
-    """`heritage_align.data.artwork_pairs` by configuration."""
+    """`heritage_align.data.read_artwork_pairs` by configuration."""
 
     def __init__(self, config: settings.ArtworkPairsConfig, context: BuildContext) -> None:
         super().__init__(
@@ -103,7 +106,7 @@ class ArtworkPairsDataset(_Read):
 
 
 class TableDataset(_Read):
-    """`heritage_align.data.table` by configuration."""
+    """`heritage_align.data.read_table` by configuration."""
 
     def __init__(self, config: settings.TableConfig, context: BuildContext) -> None:
         columns = Columns(
@@ -130,7 +133,7 @@ class TableDataset(_Read):
 
 
 class FolderDataset(_Read):
-    """`heritage_align.data.folder` by configuration."""
+    """`heritage_align.data.read_folder` by configuration."""
 
     def __init__(self, config: settings.FolderConfig, context: BuildContext) -> None:
         super().__init__(read_folder(config.folder, name=config.title))

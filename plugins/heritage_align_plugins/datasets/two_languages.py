@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heritage_align.data.collection import Collection
-from heritage_align.data.parallel_captions import read_parallel_captions
-from heritage_align.data.translated_captions import read_translated_captions
-from heritage_align.data.vatex import read_vatex
-from heritage_align.errors import DataError
-from heritage_align.protocols import BuildContext
+from heritage_align.data import Collection, read_parallel_captions, read_translated_captions, read_vatex
+from heritage_align.plugin import BuildContext, DataError
 from heritage_align_plugins.datasets.readers import _Read
 
 if TYPE_CHECKING:
@@ -29,7 +25,7 @@ class _TwoLanguages(_Read):
 
 
 class ParallelCaptionsDataset(_TwoLanguages):
-    """`heritage_align.data.parallel_captions` by configuration."""
+    """`heritage_align.data.read_parallel_captions` by configuration."""
 
     def __init__(self, config: settings.ParallelCaptionsConfig, context: BuildContext) -> None:
         collection = read_parallel_captions(
@@ -43,7 +39,7 @@ class ParallelCaptionsDataset(_TwoLanguages):
 
 
 class TranslatedCaptionsDataset(_TwoLanguages):
-    """`heritage_align.data.translated_captions` by configuration."""
+    """`heritage_align.data.read_translated_captions` by configuration."""
 
     def __init__(self, config: settings.TranslatedCaptionsConfig, context: BuildContext) -> None:
         collection = read_translated_captions(
@@ -60,7 +56,7 @@ class TranslatedCaptionsDataset(_TwoLanguages):
 
 
 class VatexDataset(_TwoLanguages):
-    """`heritage_align.data.vatex` by configuration."""
+    """`heritage_align.data.read_vatex` by configuration."""
 
     def __init__(self, config: settings.VatexConfig, context: BuildContext) -> None:
         collection = read_vatex(

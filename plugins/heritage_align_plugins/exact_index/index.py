@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from heritage_align.protocols import BuildContext
+from heritage_align.plugin import BuildContext
 from heritage_align_plugins.exact_index.config import ExactIndexConfig
 
 # fp32 copy of a piece of stored vectors, small enough to stay in the second-level cache between its conversion and its
@@ -199,7 +199,7 @@ def _scan(blocks: _Blocks, queries: Tensor, k: int, tile_rows: int, tiles: int) 
     # Zeros: rows of the last tile that are never filled are multiplied too.
     tile = torch.zeros(tile_rows, queries.shape[0], device=device)
     panel = torch.empty(tiles * tile_rows, count, device=device)
-    turned = torch.empty(count, len(panel), device=device)
+    transposed = torch.empty(count, len(panel), device=device)
     names = torch.empty(len(panel), dtype=torch.int64, device=device)
     best = (torch.empty(count, 0, dtype=torch.int64, device=device), torch.empty(count, 0, device=device))
     filled = 0  # rows of the panel that have a name; those of the tile under way have no score yet
@@ -209,8 +209,8 @@ def _scan(blocks: _Blocks, queries: Tensor, k: int, tile_rows: int, tiles: int) 
         torch.mm(tile, queries, out=panel[start : start + tile_rows])
 
     def rank() -> tuple[Tensor, Tensor]:
-        turned[:, :filled].copy_(panel[:filled].T)
-        places, values = _best(turned[:, :filled], k)
+        transposed[:, :filled].copy_(panel[:filled].T)
+        places, values = _best(transposed[:, :filled], k)
         return _merged([best, (names[places], values)], k)
 
     for name, block in blocks:

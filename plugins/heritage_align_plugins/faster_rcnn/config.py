@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig, Facts
+from heritage_align.plugin import ComponentConfig, Facts
 
 Architecture = Literal["resnet50_fpn", "resnet50_fpn_v2", "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn"]
 

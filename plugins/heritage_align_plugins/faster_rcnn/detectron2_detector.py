@@ -11,8 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from heritage_align.errors import ConfigError, MissingDependency
-from heritage_align.protocols import BuildContext
+from heritage_align.plugin import BuildContext, ConfigError, MissingDependency
 from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
 from heritage_align_plugins.faster_rcnn.weights import read_checkpoint, require_fit
 

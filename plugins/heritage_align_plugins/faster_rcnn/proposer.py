@@ -12,9 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms
 
-from heritage_align.errors import DataError
-from heritage_align.protocols import BuildContext
-from heritage_align.types import FloatArray, Regions
+from heritage_align.plugin import BuildContext, DataError, FloatArray, Regions
 from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
 
 LONGEST_STRIP = 100

@@ -15,8 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.transforms.functional import convert_image_dtype, pil_to_tensor
 
-from heritage_align.errors import CheckpointError
-from heritage_align.protocols import BuildContext
+from heritage_align.plugin import BuildContext, CheckpointError
 from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
 from heritage_align_plugins.faster_rcnn.weights import read_state, require_fit
 

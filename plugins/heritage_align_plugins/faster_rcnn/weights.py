@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError
 
 # What pickled numpy arrays in dictionaries consist of, under the module names of numpy 1 and 2.
 _PLAIN = {

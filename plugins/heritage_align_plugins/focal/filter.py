@@ -7,8 +7,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import Regions
+from heritage_align.plugin import BuildContext, Regions
 from heritage_align_plugins.focal.config import BfanFocalConfig
 
 

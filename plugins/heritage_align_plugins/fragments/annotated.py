@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import TextItem
+from heritage_align.plugin import BuildContext, TextItem
 from heritage_align_plugins.fragments.config import AnnotatedConfig
 from heritage_align_plugins.fragments.punctuation import PunctuationFragmenter, distinct
 

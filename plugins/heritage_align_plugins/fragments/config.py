@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.component import ComponentConfig, Facts
+from heritage_align.plugin import ComponentConfig, Facts
 
 
 class PunctuationConfig(ComponentConfig):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heritage_align.protocols import BuildContext
+from heritage_align.plugin import BuildContext, TextItem
 from heritage_align.text import cluster_phrases, longest, noun_phrase_spans
-from heritage_align.types import TextItem
 from heritage_align_plugins.fragments.config import NounPhrasesConfig
 from heritage_align_plugins.fragments.punctuation import distinct
 from heritage_align_plugins.fragments.tagging.languages import Taggers

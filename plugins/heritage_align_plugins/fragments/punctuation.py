@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import TextItem
+from heritage_align.plugin import BuildContext, TextItem
 from heritage_align_plugins.fragments.config import PunctuationConfig
 from heritage_align_plugins.fragments.words import (
     ABBREVIATIONS,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from heritage_align.protocols import BuildContext
-from heritage_align.text.scripts import has_han
-from heritage_align.types import TextItem
+from heritage_align.plugin import BuildContext, TextItem
+from heritage_align.text import has_han
 from heritage_align_plugins.fragments.config import NounsConfig, TokensConfig
 from heritage_align_plugins.fragments.punctuation import distinct
 from heritage_align_plugins.fragments.tagging.languages import Taggers

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from heritage_align.component import ComponentConfig, Facts
+from heritage_align.plugin import ComponentConfig, Facts
 
 
 class PatchGridConfig(ComponentConfig):

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL.Image import Image
 
-from heritage_align.errors import ConfigError
-from heritage_align.protocols import BuildContext
-from heritage_align.types import FloatArray, Regions
+from heritage_align.plugin import BuildContext, ConfigError, FloatArray, Regions
 from heritage_align_plugins.grids.config import PatchGridConfig
 
 

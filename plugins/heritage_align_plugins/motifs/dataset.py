@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from heritage_align.data.motifs import Motifs
-from heritage_align.protocols import BuildContext
+from heritage_align.data import Motifs
+from heritage_align.plugin import BuildContext
 from heritage_align_plugins.motifs.config import MotifsConfig
 
 
 class MotifsDataset(Motifs):
-    """The motif collection as a component; see `heritage_align.data.motifs.Motifs`."""
+    """The motif collection as a component; see `heritage_align.data.Motifs`."""
 
     def __init__(self, config: MotifsConfig, context: BuildContext) -> None:
         super().__init__(

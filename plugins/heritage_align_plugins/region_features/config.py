@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.component import ComponentConfig, Facts
-from heritage_align.data.region_features import feature_dim
+from heritage_align.data import feature_dim
+from heritage_align.plugin import ComponentConfig, Facts
 
 
 class RegionFeaturesConfig(ComponentConfig):

@@ -9,10 +9,8 @@ from dataclasses import replace
 import numpy as np
 from PIL.Image import Image
 
-from heritage_align.data.region_features import read_region_features
-from heritage_align.protocols import BuildContext
-from heritage_align.store.files import digest_of
-from heritage_align.types import Regions
+from heritage_align.data import read_region_features
+from heritage_align.plugin import BuildContext, Regions, file_digest
 from heritage_align_plugins.region_features.config import RegionFeaturesConfig
 
 
@@ -48,7 +46,7 @@ class PrecomputedRegions:
             files = sorted(part for part in path.rglob("*") if part.is_file())
             stats = [(str(part.relative_to(path)), part.stat().st_size, part.stat().st_mtime_ns) for part in files]
             return hashlib.sha256(repr(stats).encode()).hexdigest()
-        return digest_of(path)
+        return file_digest(path)
 
     def propose(self, images: Sequence[Image], ids: Sequence[str]) -> list[Regions]:
         """Return what `lookup` does with boxes in pixels; of the pictures only the size is used."""

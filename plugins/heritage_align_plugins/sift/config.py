@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.component import ComponentConfig
+from heritage_align.plugin import ComponentConfig
 
 
 class SiftConfig(ComponentConfig):

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from heritage_align.protocols import BuildContext
-from heritage_align.types import Regions
+from heritage_align.plugin import BuildContext, Regions
 from heritage_align_plugins.sift.config import SiftConfig
 
 Grey = NDArray[np.uint8]

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from heritage_align import ops
-from heritage_align.protocols import BuildContext
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import BuildContext, ImageFeatures, TextFeatures
 from heritage_align_plugins.similarities.config import ScanConfig
 from heritage_align_plugins.similarities.fragments import fragments_of
 from heritage_align_plugins.similarities.kept import masked_low, regions_of

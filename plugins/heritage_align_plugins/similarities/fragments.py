@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heritage_align.ops import Ragged
-from heritage_align.types import TextFeatures
+from heritage_align.plugin import TextFeatures
 
 
 def fragments_of(texts: TextFeatures) -> Ragged:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from heritage_align.ops import Ragged
-from heritage_align.types import ImageFeatures
+from heritage_align.plugin import ImageFeatures
 
 
 def regions_of(images: ImageFeatures) -> Ragged:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from heritage_align import ops
-from heritage_align.features import candidate_images
-from heritage_align.protocols import BuildContext
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import BuildContext, ImageFeatures, TextFeatures, candidate_images
 from heritage_align_plugins.similarities.config import LateInteractionConfig
 from heritage_align_plugins.similarities.fragments import fragments_of
 from heritage_align_plugins.similarities.kept import kept_regions, masked_low, regions_of

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from heritage_align import ops
-from heritage_align.features import candidate_images, dot
-from heritage_align.protocols import BuildContext
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import BuildContext, ImageFeatures, TextFeatures, candidate_images, dot
 from heritage_align_plugins.similarities.config import LaclipConfig
 from heritage_align_plugins.similarities.kept import kept_regions, masked_low, regions_of
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heritage_align.protocols import BuildContext, Similarity
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import BuildContext, ImageFeatures, Similarity, TextFeatures
 from heritage_align_plugins.similarities.config import WeightedSumConfig
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from heritage_align.features import dot
-from heritage_align.protocols import BuildContext
-from heritage_align.types import ImageFeatures, TextFeatures
+from heritage_align.plugin import BuildContext, ImageFeatures, TextFeatures, dot
 from heritage_align_plugins.similarities.config import GlobalConfig
 
 

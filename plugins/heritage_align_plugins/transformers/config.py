@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from heritage_align.component import ComponentConfig, Facts
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError, ComponentConfig, Facts
 
 CLIP_LIKE = ("chinese_clip", "clip")
 SIGLIP_LIKE = ("siglip", "siglip2")

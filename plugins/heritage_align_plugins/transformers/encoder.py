@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from heritage_align.errors import CheckpointError
-from heritage_align.protocols import BuildContext, EncodedImages, PixelRecipe
+from heritage_align.plugin import BuildContext, CheckpointError, EncodedImages, PixelRecipe
 from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig
 from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
 from heritage_align_plugins.transformers.pixels import Preparer, split_patches

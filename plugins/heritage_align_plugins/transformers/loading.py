@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from heritage_align.errors import CheckpointError
+from heritage_align.plugin import CheckpointError
 
 # What the library lets through when a folder is missing, incomplete or damaged, or needs another library.
 _LOADING_ERRORS = (

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from heritage_align.encoding.resampling import Resampler
-from heritage_align.protocols import PixelRecipe
+from heritage_align.encoding import Resampler
+from heritage_align.plugin import PixelRecipe
 
 _RESAMPLING: dict[int | None, Literal["bilinear", "bicubic", "lanczos"]] = {
     Image.Resampling.BILINEAR: "bilinear",

@@ -125,7 +125,7 @@ def test_pictures_are_rgb_of_the_size_asked_for_and_scale() -> None:
 
 
 def test_the_collection_is_the_one_that_the_encoder_was_trained_on() -> None:
-    """Another digest means another collection: the shipped encoder and every table must be made anew."""
+    """Another digest means another collection: the shipped encoder and every table must be made again."""
     digest = hashlib.sha256()
     for design in (d for number in range(12) for d in artwork(0, "test", number, 2)):
         for element in design.elements:

@@ -68,7 +68,7 @@ inline float quick_reciprocal(float x) { return 1.0f / x; }
 inline float quick_log2(float x) { return log2f(x); }
 inline uint2 read_past_l1(const uint2* at) { return *at; }
 inline uint4 read_past_l1(const uint4* at) { return *at; }
-inline int thread_anew() { return static_cast<int>(emulation::thread_index().x); }
+inline int read_thread_index() { return static_cast<int>(emulation::thread_index().x); }
 inline uint32_t halves_of_floats(float first, float second) {
   return uint32_t(f16_of_float(first)) | uint32_t(f16_of_float(second)) << 16;
 }

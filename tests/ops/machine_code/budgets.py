@@ -78,7 +78,7 @@ BUDGETS = [
     Budget("focal_kernel", EMPTY, Use(128, 124, 304, 72), "the scoring warps have 128 registers, as all have"),
     Budget("focal_pairs_kernel<*, 4, *>", EMPTY, Use(168)),
     Budget("focal_pairs_kernel<*, 2, *>", EMPTY, Use(128)),
-    # 384 threads at the launch; setmaxnreg shares these 168 out anew.
+    # 384 threads at the launch; setmaxnreg redistributes these 168.
     Budget("pooled_stream_kernel<i8, *>", EMPTY, Use(168, 8, 12, 8), "the number of its tile, once a range"),
     Budget("pooled_stream_kernel<*>", EMPTY, Use(168)),
     Budget("rerank_pair_kernel<i8, *>", Use(96), Use(96)),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from heritage_align_plugins.alignment.checkpoint import save_model
 from heritage_align_plugins.alignment.config import AlignmentConfig
-from heritage_align_plugins.alignment.encoder import AlignmentEncoder, RegionFeatures
+from heritage_align_plugins.alignment.encoder import AlignmentEncoder, RegionFeatureEncoder
 from heritage_align_plugins.alignment.model import AlignmentModel
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
@@ -146,7 +146,7 @@ def test_the_plan_sees_what_does_not_fit(on_features: Path, tmp_path: Path) -> N
 
 def test_region_features_know_no_texts() -> None:
     config: Any = type("Config", (), {"dim": 4})
-    encoder = RegionFeatures(config, BuildContext())
+    encoder = RegionFeatureEncoder(config, BuildContext())
     with pytest.raises(DataError, match="knows no texts: train a system on these features first"):
         encoder.encode_texts(["a crane"])
     with pytest.raises(DataError, match=r"have 5 dimensions, encoder\.dim says 4"):

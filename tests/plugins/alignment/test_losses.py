@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from heritage_align_plugins.alignment.losses import info_nce
+from heritage_align_plugins.alignment.losses import score_info_nce
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -69,8 +69,8 @@ def test_infonce_by_hand() -> None:
     scores = torch.tensor([[0.3, 0.1], [0.2, 0.4]])
     rows = math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-2))  # (.3 - .1) / .1 and (.4 - .2) / .1
     columns = math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-3))
-    assert info_nce(scores, 0.1).item() == pytest.approx((rows / 2 + columns / 2) / 2)
-    assert info_nce(torch.zeros(8, 8), 0.07).item() == pytest.approx(math.log(8))
+    assert score_info_nce(scores, 0.1).item() == pytest.approx((rows / 2 + columns / 2) / 2)
+    assert score_info_nce(torch.zeros(8, 8), 0.07).item() == pytest.approx(math.log(8))
 
 
 SYSTEMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from heritage_align.component import ComponentConfig
-from heritage_align.data.augment import Augmentation, augment
+from heritage_align.data.augment import Augmentation, augment_image
 from heritage_align.errors import ConfigError
 from heritage_align.hookspecs import ComponentSpec, hookimpl
 from heritage_align.plugins import discover
@@ -70,7 +70,7 @@ def test_copies_have_the_features_of_the_same_boxes_in_changed_pictures(form: st
     (found,) = build(inner, seed=7, form=form, copies=2).propose([PICTURE], ["a"])
     described = [inner.features_of(PICTURE, BOXES.tolist())]
     for copy in range(2):
-        changed = augment(PICTURE, seed=7, image_id="a", copy=copy, settings=Augmentation())
+        changed = augment_image(PICTURE, seed=7, image_id="a", copy=copy, settings=Augmentation())
         described.append(inner.features_of(changed, BOXES.tolist()))
     expected = np.stack(described, axis=1)  # (n_regions, 1 + copies, 3)
     if form == "mean":

@@ -8,8 +8,8 @@ import pytest
 import torch
 from heritage_align_plugins.cl2cm import reference
 from heritage_align_plugins.cl2cm.losses import (
+    cosine_info_nce,
     hardest_triplet,
-    info_nce,
     relational_distillation,
     word_alignment,
 )
@@ -30,9 +30,11 @@ def encoded(tokens: Tensor, lengths: list[int]) -> Encoded:
 def test_info_nce_by_hand() -> None:
     a = torch.eye(2)
     # Cosines are the unit matrix; at temperature 1 each row's loss is log(1 + e^-1).
-    assert info_nce(a, a, 1.0).item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert cosine_info_nce(a, a, 1.0).item() == pytest.approx(math.log(1 + math.exp(-1)))
     x, y = rows(5, 4), rows(5, 4, seed=1)
-    assert info_nce(x, y, 0.1).item() == pytest.approx(reference.info_nce((x @ y.T).tolist(), 0.1), rel=1e-5)
+    assert cosine_info_nce(x, y, 0.1).item() == pytest.approx(
+        reference.cosine_info_nce((x @ y.T).tolist(), 0.1), rel=1e-5
+    )
 
 
 def test_hardest_triplet_by_hand() -> None:

@@ -91,7 +91,7 @@ def test_a_wrong_architecture_names_the_setting(change, message):
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"embed_dim": 3}'])
-def test_an_unfit_architecture_file_is_named(tmp_path, text):
+def test_an_invalid_architecture_file_is_named(tmp_path, text):
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"bad\.json"):
         CnClipConfig(model=str(tmp_path / "bad.json"), checkpoint="random").facts()

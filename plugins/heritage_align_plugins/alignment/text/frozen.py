@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from heritage_align.protocols import Encoder
+from heritage_align.plugin import Encoder
 
 BATCH = 64  # texts in one forward pass of the pretrained model
 

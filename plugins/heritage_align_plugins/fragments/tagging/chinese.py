@@ -8,9 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from heritage_align.errors import DataError, MissingDependency
-from heritage_align.text import CHINESE, ICTCLAS
-from heritage_align.text.scripts import HAN
+from heritage_align.plugin import DataError, MissingDependency
+from heritage_align.text import CHINESE, HAN, ICTCLAS
 from heritage_align_plugins.fragments.tagging.english_words import STOP_WORDS
 from heritage_align_plugins.fragments.tagging.ornaments import ATTRIBUTES, NOUNS
 from heritage_align_plugins.fragments.tagging.token import Token

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from heritage_align.text.scripts import has_han
-from heritage_align.types import TextItem
+from heritage_align.plugin import TextItem
+from heritage_align.text import has_han
 from heritage_align_plugins.fragments.tagging.chinese import JiebaTagger
 from heritage_align_plugins.fragments.tagging.penn import NltkTagger, SpacyTagger
 from heritage_align_plugins.fragments.tagging.rules import RuleTagger

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from heritage_align.errors import ConfigError, MissingDependency
+from heritage_align.plugin import ConfigError, MissingDependency
 from heritage_align.text import ENGLISH, PENN, UNIVERSAL, coarse_tags
 from heritage_align_plugins.fragments.tagging.english_tokens import bare, tokenize
 from heritage_align_plugins.fragments.tagging.rules import is_content

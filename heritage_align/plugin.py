@@ -1,0 +1,208 @@
+"""What plugins are written with: description, settings, contracts, nouns, errors and helpers, all from one module.
+
+    >>> from heritage_align.plugin import ComponentConfig, ComponentSpec, hookimpl
+    >>> @hookimpl
+    ... def heritage_align_components():
+    ...     return [ComponentSpec("proposer", "halves", target="halves.impl:Halves", config="halves.config:Settings")]
+    >>> class Settings(ComponentConfig):
+    ...     upright: bool = False
+    >>> Settings(upright=True)
+    Settings(upright=True)
+    >>> heritage_align_components()[0].name
+    'halves'
+
+The contracts are versioned: `API_VERSION` is raised when a method of one changes. Importing this module loads no heavy
+library; names are imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "API_VERSION",
+    "ArtworkDataset",
+    "BoxFeatures",
+    "BuildContext",
+    "CheckpointError",
+    "Component",
+    "ComponentConfig",
+    "ComponentSpec",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "EncodedImages",
+    "Encoder",
+    "Facts",
+    "FeatureEncoder",
+    "FeatureReader",
+    "Filter",
+    "FloatArray",
+    "FragmentEncoder",
+    "FragmentGrouper",
+    "FragmentedTexts",
+    "Fragmenter",
+    "GoldenPair",
+    "Groups",
+    "HealthCheck",
+    "HeritageAlignError",
+    "ImageError",
+    "ImageFeatures",
+    "ImageFile",
+    "ImageFiles",
+    "Index",
+    "Kind",
+    "MissingDependency",
+    "PixelRecipe",
+    "PluginError",
+    "PluginInfo",
+    "ProjectingEncoder",
+    "Proposer",
+    "RecipeEncoder",
+    "Regions",
+    "Registry",
+    "Similarity",
+    "SplitSettings",
+    "StoreError",
+    "SummedSimilarity",
+    "TextFeatures",
+    "TextItem",
+    "Trainer",
+    "UnitedDataset",
+    "VersionedPlugin",
+    "WholeEncoder",
+    "build_component",
+    "candidate_images",
+    "concat_images",
+    "dataset_sources",
+    "default_registry",
+    "did_you_mean",
+    "dot",
+    "file_digest",
+    "gives",
+    "hookimpl",
+    "mean_of_groups",
+    "resolve_component",
+    "takes_features",
+    "write_atomically",
+]
+
+if TYPE_CHECKING:
+    from heritage_align.component import ComponentConfig, Facts
+    from heritage_align.config import Component, Config, resolve_component
+    from heritage_align.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        HeritageAlignError,
+        ImageError,
+        MissingDependency,
+        PluginError,
+        StoreError,
+        did_you_mean,
+    )
+    from heritage_align.features import candidate_images, concat_images, dot
+    from heritage_align.fragment_groups import Groups, mean_of_groups
+    from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
+    from heritage_align.pipeline import build_component, dataset_sources
+    from heritage_align.planning import gives, takes_features
+    from heritage_align.plugins import PluginInfo, Registry, default_registry
+    from heritage_align.protocols import (
+        API_VERSION,
+        ArtworkDataset,
+        BoxFeatures,
+        BuildContext,
+        Dataset,
+        EncodedImages,
+        Encoder,
+        FeatureEncoder,
+        FeatureReader,
+        Filter,
+        FragmentedTexts,
+        FragmentEncoder,
+        Fragmenter,
+        FragmentGrouper,
+        ImageFile,
+        ImageFiles,
+        Index,
+        PixelRecipe,
+        ProjectingEncoder,
+        Proposer,
+        RecipeEncoder,
+        Similarity,
+        SplitSettings,
+        SummedSimilarity,
+        Trainer,
+        UnitedDataset,
+        VersionedPlugin,
+        WholeEncoder,
+    )
+    from heritage_align.store.files import file_digest, write_atomically
+    from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+
+_PLACES = {
+    "heritage_align.component": ("ComponentConfig", "Facts"),
+    "heritage_align.config": ("Component", "Config", "resolve_component"),
+    "heritage_align.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "HeritageAlignError",
+        "ImageError",
+        "MissingDependency",
+        "PluginError",
+        "StoreError",
+        "did_you_mean",
+    ),
+    "heritage_align.features": ("candidate_images", "concat_images", "dot"),
+    "heritage_align.fragment_groups": ("Groups", "mean_of_groups"),
+    "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
+    "heritage_align.pipeline": ("build_component", "dataset_sources"),
+    "heritage_align.planning": ("gives", "takes_features"),
+    "heritage_align.plugins": ("PluginInfo", "Registry", "default_registry"),
+    "heritage_align.protocols": (
+        "API_VERSION",
+        "ArtworkDataset",
+        "BoxFeatures",
+        "BuildContext",
+        "Dataset",
+        "EncodedImages",
+        "Encoder",
+        "FeatureEncoder",
+        "FeatureReader",
+        "Filter",
+        "FragmentEncoder",
+        "FragmentGrouper",
+        "FragmentedTexts",
+        "Fragmenter",
+        "ImageFile",
+        "ImageFiles",
+        "Index",
+        "PixelRecipe",
+        "ProjectingEncoder",
+        "Proposer",
+        "RecipeEncoder",
+        "Similarity",
+        "SplitSettings",
+        "SummedSimilarity",
+        "Trainer",
+        "UnitedDataset",
+        "VersionedPlugin",
+        "WholeEncoder",
+    ),
+    "heritage_align.store.files": ("file_digest", "write_atomically"),
+    "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
+}
+
+
+if not TYPE_CHECKING:  # a checker would take any name from a module with __getattr__
+
+    def __getattr__(name: str) -> Any:
+        from heritage_align.exports import look_up
+
+        return look_up(__name__, name, _PLACES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
