@@ -41,7 +41,7 @@ __all__ = [
     "read_table",
     "read_translated_captions",
     "read_vatex",
-    "sources",
+    "union_parts",
     "with_copies",
     "write_region_features",
 ]
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from heritage_align.data.table import Columns, read_table
     from heritage_align.data.translated_captions import read_translated_captions
     from heritage_align.data.two_languages import CaptionPair, pair_captions
-    from heritage_align.data.union import Union, sources
+    from heritage_align.data.union import Union, union_parts
     from heritage_align.data.vatex import read_vatex
 
 _PLACES = {
@@ -101,7 +101,7 @@ _PLACES = {
     "heritage_align.data.table": ("Columns", "read_table"),
     "heritage_align.data.translated_captions": ("read_translated_captions",),
     "heritage_align.data.two_languages": ("CaptionPair", "pair_captions"),
-    "heritage_align.data.union": ("Union", "sources"),
+    "heritage_align.data.union": ("Union", "union_parts"),
     "heritage_align.data.vatex": ("read_vatex",),
 }
 

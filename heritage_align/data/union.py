@@ -24,7 +24,7 @@ class Union:
 
     Attributes:
         artwork_of: image id -> artwork id; an artwork that several parts have is one artwork.
-        source_of: image id -> number of the part that it is from, see `sources`.
+        source_of: image id -> number of the part that it is from, see `union_parts`.
 
     Raises:
         DataError: there is no part, or an image or text id is in two parts.
@@ -77,6 +77,6 @@ class Union:
         return f"{type(self).__name__}({self.name!r}, {len(self.image_ids)} images, {len(self.texts)} texts)"
 
 
-def sources(dataset: Dataset) -> Mapping[str, int]:
+def union_parts(dataset: Dataset) -> Mapping[str, int]:
     """Return image id -> part of a union that it is from: the data set's ``source_of``, or 0 for all."""
     return dataset.source_of if isinstance(dataset, UnitedDataset) else dict.fromkeys(dataset.image_ids, 0)

@@ -41,7 +41,7 @@ def focal_attention_score(
     Args:
         images: regions, rows ``(total_regions, dim)``, of unit length as a rule (they are not normalised here).
         texts: words or phrases, rows ``(total_words, dim)``.
-        direction: "t2i", "i2t" or "both".
+        direction: of attention, not of retrieval: "t2i", "i2t" or "both".
         rectifier: "leaky_relu" (slope 0.1, as the code of SCAN and BFAN), "relu" or "none".
         normalise: over the query axis: "l2" (the norm is raised by 1e-8, with ``focal`` to at least 1e-8), "softmax" or
             "none".

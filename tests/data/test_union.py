@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from heritage_align.data.subset import artworks
-from heritage_align.data.union import Union, sources
+from heritage_align.data.union import Union, union_parts
 from heritage_align.errors import DataError
 from heritage_align.types import GoldenPair, TextItem
 
@@ -30,7 +30,7 @@ def test_parts_follow_one_another_and_load_their_own_pictures() -> None:
     assert [item.id for item in both.texts] == ["a#0", "b#0", "c#0"]
     assert [pair.image_id for pair in both.golden] == ["a", "b", "c"]
     assert [both.load_image(i).width for i in "abc"] == [1, 1, 3]
-    assert sources(both) == {"a": 0, "b": 0, "c": 1}
+    assert union_parts(both) == {"a": 0, "b": 0, "c": 1}
     assert artworks(both) == {"a": "a", "b": "b", "c": "c"}
     assert repr(both) == "Union('clay+glass', 3 images, 3 texts)"
 
@@ -42,7 +42,7 @@ def test_an_artwork_of_two_parts_is_one() -> None:
 
 
 def test_what_is_no_union_is_all_of_one_source() -> None:
-    assert sources(Vases("clay", "a", "b")) == {"a": 0, "b": 0}
+    assert union_parts(Vases("clay", "a", "b")) == {"a": 0, "b": 0}
 
 
 def test_faults_are_named() -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from heritage_align.data import artworks, sources
+from heritage_align.data import artworks, union_parts
 from heritage_align.plugin import DataError, Dataset, TextItem
 
 Rows = npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ def pairs_of(dataset: Dataset, without: frozenset[str] = frozenset()) -> Pairs:
         raise DataError(f"{dataset.name}: no caption belongs to any of its {len(known)} pictures")
     kept = [row for row, own in enumerate(captions) if own]
     image_ids = tuple(dataset.image_ids[row] for row in kept)
-    artwork_of, source_of = artworks(dataset), sources(dataset)
+    artwork_of, source_of = artworks(dataset), union_parts(dataset)
     return Pairs(
         image_ids,
         texts,

@@ -14,7 +14,7 @@ def heritage_align_components() -> list[ComponentSpec]:
         ComponentSpec(
             "similarity",
             "global",
-            target=f"{_HERE}.whole:GlobalSimilarity",
+            target=f"{_HERE}.global_similarity:GlobalSimilarity",
             config=f"{_HERE}.config:GlobalConfig",
             summary="cosine of the whole image and the whole text (CLIP)",
             inputs=("image.global", "text.global"),
