@@ -74,8 +74,6 @@ __all__ = [
     "WholeEncoder",
     "build_component",
     "candidate_images",
-    "concat_images",
-    "dataset_sources",
     "default_registry",
     "did_you_mean",
     "dot",
@@ -102,10 +100,10 @@ if TYPE_CHECKING:
         StoreError,
         did_you_mean,
     )
-    from heritage_align.features import candidate_images, concat_images, dot
+    from heritage_align.features import candidate_images, dot
     from heritage_align.fragment_groups import Groups, mean_of_groups
     from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
-    from heritage_align.pipeline import build_component, dataset_sources
+    from heritage_align.pipeline import build_component
     from heritage_align.planning import gives, takes_features
     from heritage_align.plugins import PluginInfo, Registry, default_registry
     from heritage_align.protocols import (
@@ -155,10 +153,10 @@ _PLACES = {
         "StoreError",
         "did_you_mean",
     ),
-    "heritage_align.features": ("candidate_images", "concat_images", "dot"),
+    "heritage_align.features": ("candidate_images", "dot"),
     "heritage_align.fragment_groups": ("Groups", "mean_of_groups"),
     "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
-    "heritage_align.pipeline": ("build_component", "dataset_sources"),
+    "heritage_align.pipeline": ("build_component",),
     "heritage_align.planning": ("gives", "takes_features"),
     "heritage_align.plugins": ("PluginInfo", "Registry", "default_registry"),
     "heritage_align.protocols": (
