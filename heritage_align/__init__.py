@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CommandSpec": "heritage_align.hookspecs",
     "ComponentSpec": "heritage_align.hookspecs",
     "hookimpl": "heritage_align.hookspecs",
     "Hit": "heritage_align.types",
@@ -26,6 +27,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "CommandSpec",
     "ComponentSpec",
     "Hit",
     "ImageFeatures",
@@ -42,7 +44,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from heritage_align.config import load_config
-    from heritage_align.hookspecs import ComponentSpec, hookimpl
+    from heritage_align.hookspecs import CommandSpec, ComponentSpec, hookimpl
     from heritage_align.pipeline import Pipeline
     from heritage_align.recipes import load_recipe
     from heritage_align.types import Hit, ImageFeatures, Regions, Run, TextFeatures, TextItem

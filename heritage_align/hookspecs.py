@@ -1,10 +1,10 @@
-"""What a plugin may register: the pluggy hook specifications and the description of one component."""
+"""What a plugin may register: the pluggy hook specifications, the description of one component and of one command."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pluggy
 
@@ -56,6 +56,26 @@ class ComponentSpec:
 
 
 @dataclass(frozen=True)
+class CommandSpec:
+    """One command of ``heritage-align``; as with a component, its target is imported when it is called and not before.
+
+    Attributes:
+        name: as it is typed: small letters and digits in words joined by ``-``, unique among all commands.
+        target: ``"package.module:command"``, a `click.Command` (a `click.Group` is one).
+        summary: one line for ``heritage-align --help``.
+        requires: top-level modules that must be importable before the target is.
+        install: how to get them, shown when one is missing.
+    """
+
+    kind: ClassVar[str] = "command"
+    name: str
+    target: str
+    summary: str
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True)
 class HealthCheck:
     """One line of ``heritage-align doctor``: ``run()`` returns ``(ok, sentence)`` and must not raise."""
 
@@ -66,6 +86,11 @@ class HealthCheck:
 @hookspec
 def heritage_align_components() -> list[ComponentSpec]:  # type: ignore[empty-body]
     """Return the components that this plugin offers."""
+
+
+@hookspec
+def heritage_align_commands() -> list[CommandSpec]:  # type: ignore[empty-body]
+    """Return the commands that this plugin adds to ``heritage-align``."""
 
 
 @hookspec

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
 
+import heritage_align.cli.plugins  # noqa: F401  (its name for the default registry is replaced below)
+from heritage_align.cli import cli
 from heritage_align.component import ComponentConfig
 from heritage_align.errors import ConfigError, MissingDependency, PluginError
 from heritage_align.hookspecs import ComponentSpec
@@ -63,6 +68,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for module in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
             del sys.modules[module]
+
+
+@contextmanager
+def commands_of(registry: Registry) -> Iterator[Callable[..., Result]]:
+    """Run commands in this process with a registry as the default one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("plugins", "cli.plugins"):
+            patch.setattr(f"heritage_align.{module}.default_registry", lambda: registry)
+        yield lambda *arguments: CliRunner().invoke(cli, arguments)
 
 
 def third_party(registry: Registry) -> dict[str, str]:
@@ -208,6 +222,133 @@ def test_another_plugin_api_is_incompatible(install: Install) -> None:
     assert third_party(registry) == {"later": "incompatible"}
     with pytest.raises(PluginError, match=r"written for plugin API 2, this is API 1"):
         registry.spec("filter", "silk")
+
+
+COMMAND = """
+    from heritage_align import CommandSpec, hookimpl
+
+    @hookimpl
+    def heritage_align_commands():
+        return [CommandSpec("{name}", target="{module}_cmd:{attribute}", summary="Thread counts of {module}.")]
+"""
+
+
+def offer(install: Install, module: str, name: str, attribute: str = "command") -> None:
+    install(module, COMMAND.format(module=module, name=name, attribute=attribute))
+
+
+def test_a_command_is_listed_without_its_module_and_runs(install: Install, tmp_path: Path) -> None:
+    offer(install, "aaa", "thread-counts")
+    (tmp_path / "aaa_cmd.py").write_text(
+        "import click\n@click.group()\ndef command(): pass\n"
+        "@command.command()\n@click.argument('cloth')\ndef of(cloth): click.echo(f'{cloth}: 42')\n"
+    )
+    with commands_of(discover()) as call:
+        first = call("--help")
+        assert first.exit_code == 0
+        assert "thread-counts  Thread counts of aaa." in first.stdout
+        last = call("plugins", "list").stdout.splitlines()[-1]
+        assert last == f"  {'command.thread-counts':<30}Thread counts of aaa."
+        assert "aaa_cmd" not in sys.modules
+        assert call("thread-counts", "of", "silk").stdout == "silk: 42\n"
+        assert call("plugins", "check", "aaa").stdout.startswith("command.thread-counts: imports\n")
+        wrong = call("thread-count")
+        assert (wrong.exit_code, "Did you mean 'thread-counts'?" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (COMMAND.format(module="bad", name="search", attribute="x"), "'search' is one of heritage-align's own"),
+        (COMMAND.format(module="bad", name="--help", attribute="x"), "command '--help': expected small letters"),
+        (
+            COMMAND.format(module="bad", name="x", attribute="x").replace("bad_cmd:", "bad_cmd."),
+            "is not 'package.module",
+        ),
+        (
+            COMMAND.format(module="bad", name="taken", attribute="x"),
+            "command 'taken' is already registered by plugin 'aaa'",
+        ),
+        (
+            COMMAND.format(module="bad", name="x", attribute="x").replace("return [", "return 2 * ["),
+            "command 'x' is registered twice",
+        ),
+        ("from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_commands(): return 1 / 0", "ZeroDivision"),
+        (
+            "from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_commands(): return ['x']",
+            "heritage_align_commands returned 'x', expected CommandSpec",
+        ),
+        ("from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_commands(cli): return []", "Argument(s)"),
+    ],
+    ids=["built-in", "name", "target", "clash", "twice", "hook-raises", "not-specs", "signature"],
+)
+def test_a_plugin_with_a_wrong_command_is_quarantined(
+    install: Install, capsys: pytest.CaptureFixture[str], source: str, reason: str
+) -> None:
+    offer(install, "aaa", "taken")
+    install("bad", source)
+    registry = discover()
+    assert third_party(registry) == {"aaa": "ok", "bad": "broken"}
+    assert list(registry.commands()) == ["taken"]
+    plugin = next(p for p in registry.plugins if p.name == "bad")
+    assert reason in plugin.trace
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    with commands_of(registry) as call:
+        assert f"bad (bad 1.0): broken: {plugin.reason}" in call("plugins", "list").stdout
+        doctor = [line for line in call("doctor").stdout.splitlines() if "plugin bad" in line]
+        assert doctor == [f"!!  {'plugin bad':<26}broken: {plugin.reason}"]
+        assert call("search", "--help").stdout.startswith("Usage: cli search"), "its own search is not touched"
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute", "reason"),
+    [
+        ("", "command", "cannot import 'bad_cmd:command': No module named 'bad_cmd'"),
+        ("raise RuntimeError('no luck')", "command", "cannot import 'bad_cmd:command': no luck"),
+        ("import sys; sys.exit('no luck')", "command", "cannot import 'bad_cmd:command': no luck"),
+        ("x = 1", "command", "cannot import 'bad_cmd:command': module 'bad_cmd' has no attribute 'command'"),
+        ("def command(): pass", "command", "'bad_cmd:command' is no click command"),
+    ],
+    ids=["no-module", "raises", "exit", "no-attribute", "no-command"],
+)
+def test_a_command_that_cannot_be_imported_is_named_and_alone_in_failing(
+    install: Install, tmp_path: Path, module: str, attribute: str, reason: str
+) -> None:
+    offer(install, "bad", "thread-counts", attribute)
+    if module:
+        (tmp_path / "bad_cmd.py").write_text(module)
+    message = f"plugin 'bad': command 'thread-counts': {reason}"
+    with commands_of(discover()) as call:
+        for line in (["thread-counts"], ["thread-counts", "--help"], ["plugins", "check", "bad"]):
+            done = call(*line)
+            assert (done.exit_code, done.stderr) == (2, f"error: {message}\n"), line
+        assert f"!!  {'command.thread-counts':<26}{message}" in call("doctor").stdout.splitlines()
+        assert "thread-counts" in call("--help").stdout
+        assert call("recipes", "list").exit_code == 0
+        completed = ShellComplete(cli, {}, "heritage-align", "_X").get_completions([], "")
+        assert {"search", "recipes"} <= {item.value for item in completed}
+
+
+def test_what_a_command_needs_is_said_with_the_way_to_get_it(install: Install) -> None:
+    source = COMMAND.format(module="aaa", name="looms", attribute="command")
+    install("aaa", source.replace("summary=", "requires=('no_such_library',), install='pip install it', summary="))
+    with commands_of(discover()) as call:
+        done = call("looms")
+        assert (done.exit_code, done.stderr) == (2, "error: command 'looms' needs no_such_library: pip install it\n")
+        assert f"--  {'command.looms':<26}needs no_such_library: pip install it" in call("doctor").stdout.splitlines()
+
+
+def test_in_strict_mode_a_broken_plugin_ends_the_first_page_in_one_line(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("bad", "raise RuntimeError('no luck')")
+    monkeypatch.setenv("HERITAGE_ALIGN_STRICT", "1")
+    default_registry.cache_clear()
+    done = CliRunner().invoke(cli, ["--help"])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == "Error: plugin 'bad' is broken: RuntimeError: no luck"
+    assert CliRunner().invoke(cli, ["search", "--help"]).exit_code == 0
+    default_registry.cache_clear()
 
 
 def test_missing_metadata_does_not_stop_discovery(install: Install, tmp_path: Path) -> None:
