@@ -20,6 +20,14 @@ KINDS: tuple[Kind, ...] = (
     "trainer",
 )
 
+ROLES: dict[str, tuple[str, ...]] = {
+    "index": ("default",),
+    "dataset": ("pairs", "pictures", "part"),
+    "proposer": ("features",),
+    "encoder": ("features",),
+}
+"""Kind -> what the core asks of its components without knowing their names; see `ComponentSpec.role`."""
+
 PROJECT = "heritage_align"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -42,6 +50,13 @@ class ComponentSpec:
             it may be handed a whole shard or store; `features.candidate_images` helps).
         requires: top-level modules that must be importable before the target is.
         install: how to get them, shown when one is missing.
+        role: what the core takes this component for where a user names none; of two plugins with the same role the
+            one that registered first is taken. An index: ``"default"``, of a config without one. A data set: what
+            ``--data`` means, ``"pairs"`` for a table (settings `file`, `image`, `text`, `group`, `split`,
+            `require_pictures`) and ``"pictures"`` for a folder without one (`folder`); what ``--fold`` means,
+            ``"part"`` (`of`, `folds`, `fold`, `part`). With
+            ``--features``, ``"features"``: a proposer that reads them (`path`, and what `Facts.stored` of filters
+            names), and an encoder that takes them as they are (`dim`).
     """
 
     kind: Kind
@@ -53,6 +68,7 @@ class ComponentSpec:
     outputs: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     install: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True)

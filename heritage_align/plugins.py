@@ -32,7 +32,7 @@ import pluggy
 from heritage_align import __version__, hookspecs
 from heritage_align.commands import COMMANDS
 from heritage_align.errors import MissingDependency, PluginError, did_you_mean
-from heritage_align.hookspecs import KINDS, PROJECT, CommandSpec, ComponentSpec, Kind
+from heritage_align.hookspecs import KINDS, PROJECT, ROLES, CommandSpec, ComponentSpec, Kind
 from heritage_align.protocols import API_VERSION
 
 if TYPE_CHECKING:
@@ -40,26 +40,6 @@ if TYPE_CHECKING:
 
     from heritage_align.component import ComponentConfig
 
-DEFAULT_PLUGINS = (
-    "cn_clip",
-    "contrastive",
-    "transformers",
-    "bert",
-    "grids",
-    "crops",
-    "faster_rcnn",
-    "region_features",
-    "augmented",
-    "alignment",
-    "cl2cm",
-    "sift",
-    "focal",
-    "fragments",
-    "similarities",
-    "exact_index",
-    "datasets",
-    "motifs",
-)
 BUILTIN = "heritage_align_plugins"
 State = Literal["ok", "broken", "incompatible", "disabled"]
 _Spec = TypeVar("_Spec", ComponentSpec, CommandSpec)
@@ -151,6 +131,18 @@ class Registry:
             reasons = "; ".join(f"{p.name} is {p.state}: {p.reason}" for p in absent)
             message += f" Not loaded: {reasons} (heritage-align plugins list)."
         raise PluginError(message)
+
+    def of_role(self, kind: Kind, role: str) -> str:
+        """Return the name of the component that the core takes for a role (`ComponentSpec.role`).
+
+        Raises:
+            PluginError: no plugin that is loaded has one.
+        """
+        for (k, name), (spec, _) in self._specs.items():
+            if k == kind and spec.role == role:
+                return name
+        where = f"of kind {kind!r} and role {role!r}"
+        raise PluginError(f"no plugin that is loaded offers a component {where} (heritage-align plugins list)")
 
     def commands(self) -> dict[str, CommandSpec]:
         """Return the commands that plugins add, by name, sorted."""
@@ -337,7 +329,7 @@ def _wanted_version(dist: Distribution | None) -> str:
 
 
 def _builtins() -> Iterable[_Candidate]:
-    for name in DEFAULT_PLUGINS:
+    for name in import_module(BUILTIN).PLUGINS:
         module = f"{BUILTIN}.{name}"
         yield _Candidate(name, module, lambda module=module: import_module(module))  # type: ignore[misc]
 
@@ -361,6 +353,8 @@ def _checked_components(specs: Sequence[ComponentSpec]) -> tuple[ComponentSpec, 
     for spec in specs:
         if spec.kind not in KINDS:
             raise PluginError(f"component {spec.name!r}: unknown kind {spec.kind!r}.{did_you_mean(spec.kind, KINDS)}")
+        if spec.role and spec.role not in ROLES.get(spec.kind, ()):
+            raise PluginError(f"{spec.kind} {spec.name!r}: there is no role {spec.role!r} of this kind")
         for label, path in (("target", spec.target), ("config", spec.config)):
             if path.count(":") != 1:
                 raise PluginError(f"{spec.kind} {spec.name!r}: {label} {path!r} is not 'package.module:Name'")

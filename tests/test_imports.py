@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from heritage_align_plugins import PLUGINS
 
-from heritage_align.plugins import BUILTIN, DEFAULT_PLUGINS
+from heritage_align.plugins import BUILTIN
 from heritage_align.testing.checks.settings import HEAVY
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +82,7 @@ def _imports(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("plugin", DEFAULT_PLUGINS)
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_plugins_use_public_names_and_their_thin_module_imports_hookspecs_alone(plugin: str) -> None:
     folder = ROOT / "plugins" / BUILTIN / plugin
     files = sorted(folder.rglob("*.py"))

@@ -11,13 +11,14 @@ from textwrap import dedent
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
+from heritage_align_plugins import PLUGINS
 
 import heritage_align.cli.plugins  # noqa: F401  (its name for the default registry is replaced below)
 from heritage_align.cli import cli
 from heritage_align.component import ComponentConfig
 from heritage_align.errors import ConfigError, MissingDependency, PluginError
 from heritage_align.hookspecs import ComponentSpec
-from heritage_align.plugins import DEFAULT_PLUGINS, Registry, default_registry, discover, missing_requirements
+from heritage_align.plugins import Registry, default_registry, discover, missing_requirements
 
 GOOD = """
     from heritage_align import ComponentSpec, hookimpl
@@ -48,7 +49,7 @@ def good(module: str, component: str, kind: str = "filter") -> str:
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install fake distributions into a folder on sys.path, with the built-ins switched off."""
-    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(DEFAULT_PLUGINS))
+    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(PLUGINS))
     for variable in ("HERITAGE_ALIGN_STRICT", "HERITAGE_ALIGN_PLUGINS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -80,7 +81,7 @@ def commands_of(registry: Registry) -> Iterator[Callable[..., Result]]:
 
 
 def third_party(registry: Registry) -> dict[str, str]:
-    return {p.name: p.state for p in registry.plugins if p.name not in DEFAULT_PLUGINS}
+    return {p.name: p.state for p in registry.plugins if p.name not in PLUGINS}
 
 
 def test_an_installed_plugin_is_registered_and_imported_on_first_use(install: Install) -> None:
@@ -171,6 +172,26 @@ def test_a_hook_that_fails_takes_the_other_hooks_of_its_plugin_with_it(install: 
     registry = discover()
     assert third_party(registry) == {"half": "broken"}
     assert registry.manager.hook.heritage_align_health_checks() == []
+
+
+def with_role(module: str, component: str, role: str, kind: str = "proposer") -> str:
+    return good(module, component, kind).replace('+ ":Config")', f'+ ":Config", role="{role}")')
+
+
+def test_the_first_component_of_a_role_is_taken(install: Install) -> None:
+    install("aaa", good("aaa", "wool", "proposer"))
+    install("bbb", with_role("bbb", "silk", "features"))
+    install("ccc", with_role("ccc", "linen", "features"))
+    registry = discover()
+    assert registry.of_role("proposer", "features") == "silk"
+    with pytest.raises(PluginError, match=r"offers a component of kind 'encoder' and role 'features'"):
+        registry.of_role("encoder", "features")
+
+
+def test_an_unknown_role_is_refused(install: Install) -> None:
+    install("aaa", with_role("aaa", "silk", "default"))
+    (plugin,) = (p for p in discover().plugins if p.name == "aaa")
+    assert plugin.reason == "PluginError: proposer 'silk': there is no role 'default' of this kind"
 
 
 def test_a_name_clash_quarantines_the_second_and_says_how_to_choose(install: Install) -> None:
@@ -374,7 +395,7 @@ def test_allow_and_deny_lists(
 ) -> None:
     install("aaa", "raise RuntimeError('a disabled plugin is not imported')" if expected["aaa"] != "ok" else "")
     install("bbb", good("bbb", "wool"))
-    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join([*DEFAULT_PLUGINS, deny]))
+    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join([*PLUGINS, deny]))
     if allow is not None:
         monkeypatch.setenv("HERITAGE_ALIGN_PLUGINS", allow)
     assert third_party(discover()) == expected
@@ -384,12 +405,12 @@ def test_allow_and_deny_lists(
 def test_built_ins_can_be_switched_off_and_are_not_subject_to_the_allow_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    others = [name for name in DEFAULT_PLUGINS if name != "similarities"]
+    others = [name for name in PLUGINS if name != "similarities"]
     monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(others))
     monkeypatch.setenv("HERITAGE_ALIGN_PLUGINS", "")
     registry = discover()
     assert "scan" in registry.names("similarity")
-    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(DEFAULT_PLUGINS))
+    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(PLUGINS))
     registry = discover()
     assert registry.components() == []
     with pytest.raises(PluginError, match=r"similarities is disabled: named in HERITAGE_ALIGN_DISABLE_PLUGINS"):
@@ -478,7 +499,7 @@ def test_every_built_in_loads_in_strict_mode(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HERITAGE_ALIGN_STRICT", "1")
     monkeypatch.setenv("HERITAGE_ALIGN_PLUGINS", "")
     registry = discover()
-    assert [p.name for p in registry.plugins if p.state == "ok"] == list(DEFAULT_PLUGINS)
+    assert [p.name for p in registry.plugins if p.state == "ok"] == list(PLUGINS)
     for spec in registry.components():
         assert issubclass(registry.config_model(spec), ComponentConfig)
         assert spec.summary, f"{spec.kind}.{spec.name} has no summary for plugins list"
