@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from heritage_align.cli.options import read_document
 from heritage_align.config import Config, load_config, resolve_component
 from heritage_align.data.discover import Discovered, discover
 from heritage_align.data.region_features import feature_dim, read_region_features
 from heritage_align.errors import ConfigError, DataError, HeritageAlignError
 from heritage_align.plugins import default_registry
+from heritage_align.recipes import read_document
 
 
 def evaluation(document: dict[str, Any], data: str | None, features: str | None) -> None:

@@ -60,29 +60,12 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, 
     """
     from heritage_align.cli import collection
     from heritage_align.config import load_config
+    from heritage_align.recipes import read_document
 
     source, document = read_document(name)
     if data is not None or features is not None:
         collection.evaluation(document, data, features)
     return load_config(document, overrides, label=source)
-
-
-def read_document(name: str) -> tuple[str, dict[str, Any]]:
-    """Read a config file or recipe as a plain document; returns what errors call it, and the document."""
-    from heritage_align.document import parse_yaml, read_yaml
-    from heritage_align.errors import ConfigError, did_you_mean
-    from heritage_align.recipes import recipe_names, recipe_text
-
-    if os.path.isfile(name):
-        source, document = name, read_yaml(Path(name))
-    elif name in recipe_names():
-        source, document = f"recipe {name}", parse_yaml(recipe_text(name), f"recipe {name}")
-    elif os.path.isdir(name):
-        raise ConfigError(["is a folder; a config is a YAML file or the name of a recipe"], name)
-    else:
-        hint = did_you_mean(name, recipe_names()) or " The recipes: heritage-align recipes list"
-        raise ConfigError([f"there is no such file and no recipe of that name.{hint}"], name or "CONFIG")
-    return source, document
 
 
 def check_folder(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Encode pictures and texts: decoding runs in threads while the model works on the batch before."""
 
-from heritage_align.encoding.boxes import pixel_box
+from heritage_align.data.boxes import pixel_box
 from heritage_align.encoding.preparation import Exact, Fast, Preparation, Prepared, preparation_for
 from heritage_align.encoding.sources import ImageSource, OnError
 from heritage_align.encoding.stage import ImageStage
