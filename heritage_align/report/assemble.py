@@ -16,6 +16,10 @@ from heritage_align.report.model import QueryExample, ReportData, SystemAnswers,
 from heritage_align.types import Hit, TextItem
 
 SHOWN_HITS = 5
+EXAMPLES = 6
+"""Queries shown: first those on which the systems differ most."""
+EXPLAINED = 3
+"""Of them, those whose right picture is explained by the best system that can."""
 
 
 def assemble(
@@ -25,8 +29,6 @@ def assemble(
     title: str,
     command: str,
     summary: str = "",
-    examples: int = 6,
-    explained: int = 3,
 ) -> ReportData:
     """Gather table, examples, explanations and facts of a comparison.
 
@@ -36,11 +38,9 @@ def assemble(
         title: heading of the page.
         command: the command line that makes it again.
         summary: below the heading.
-        examples: queries shown: first those on which the systems differ most.
-        explained: explanations by each system that has regions.
     """
     first = outcomes[0]
-    chosen = _telling_queries(outcomes, examples)
+    chosen = _telling_queries(outcomes, EXAMPLES)
     shown = [_example(outcomes, column) for column in chosen]
     needed = {hit.id for example in shown for answer in example.answers for hit in answer.hits}
     readable = set(first.encoded.images.ids)
@@ -58,7 +58,7 @@ def assemble(
         baseline=first.evaluation.result.system if len(outcomes) > 1 else "",
         examples=shown,
         pictures=pictures,
-        explanations=_explanations(outcomes, dataset, [first.encoded.items[c] for c in chosen[:explained]]),
+        explanations=_explanations(outcomes, dataset, [first.encoded.items[c] for c in chosen[:EXPLAINED]]),
         facts=run_facts(first.pipeline.config.runtime.seed),
         configs={o.evaluation.result.system: o.pipeline.config.to_yaml() for o in outcomes},
         notes=notes,
