@@ -23,6 +23,7 @@ AUDIENCES = {
     ),
     "Write plugins": ("heritage_align.plugin", "heritage_align.testing", "heritage_align.data", "heritage_align.text"),
     "Write trainers": ("heritage_align.training", "heritage_align.training.distributed"),
+    "Write commands": ("heritage_align.cli", "heritage_align.cli.options"),
     "Use the kernels": ("heritage_align.ops",),
 }
 """Audience -> its public modules. Everything else of the package is internal."""
@@ -80,8 +81,8 @@ def _module_text(module: ModuleType) -> str:
 
 def _entry(name: str, value: Any, constant: str) -> str:
     """Return one name: its signature, its first paragraph, and the methods of a class."""
-    if not inspect.isclass(value) and not inspect.isfunction(inspect.unwrap(value)):
-        return _item(f"`{name}`", constant)
+    if constant or not (inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value))):
+        return _item(f"`{name}`", constant or getattr(value, "help", ""))  # of a command of click
     text = _item(f"`{name}{_signature(value)}`", value.__doc__ or "")
     return text + "".join(f"  - {method}\n" for method in _methods(value)) if inspect.isclass(value) else text
 
@@ -141,7 +142,8 @@ def _constant_docs(module: ModuleType) -> dict[str, str]:
 
 
 def _homes(module: ModuleType) -> Iterator[str]:
-    """Yield the modules from which a public module imports its names, at once or on first use."""
+    """Yield a public module and those from which it imports its names, at once or on first use."""
+    yield module.__name__
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("heritage_align")):
             yield f"{module.__name__}.{node.module}" if node.level else str(node.module)

@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BuildReport",
+    "CommandSpec",
     "ComponentSpec",
     "Config",
     "GoldenPair",
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from heritage_align.config import Config, load_config
     from heritage_align.encoding.sources import ImageSource
     from heritage_align.errors import HeritageAlignError
-    from heritage_align.hookspecs import ComponentSpec, hookimpl
+    from heritage_align.hookspecs import CommandSpec, ComponentSpec, hookimpl
     from heritage_align.indexing import BuildReport, build_index
     from heritage_align.pipeline import Pipeline, dataset_sources
     from heritage_align.recipes import load_recipe, recipe_names
@@ -67,7 +68,7 @@ _PLACES = {
     "heritage_align.config": ("Config", "load_config"),
     "heritage_align.encoding.sources": ("ImageSource",),
     "heritage_align.errors": ("HeritageAlignError",),
-    "heritage_align.hookspecs": ("ComponentSpec", "hookimpl"),
+    "heritage_align.hookspecs": ("CommandSpec", "ComponentSpec", "hookimpl"),
     "heritage_align.indexing": ("BuildReport", "build_index"),
     "heritage_align.pipeline": ("Pipeline", "dataset_sources"),
     "heritage_align.recipes": ("load_recipe", "recipe_names"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,8 @@ class Facts:
             used where it is there.
         outputs: features given under this configuration; None means those of the spec.
         files: config key -> file that must exist.
+        stored: of a filter, array of a file of region features that makes it needless -> the settings of the file's
+            reader that take its place; ``--features`` then leaves the filter out, so that no picture is opened.
         text_settings: of an encoder, config keys that shape texts alone: a store of images does not depend on them.
     """
 
@@ -28,6 +30,7 @@ class Facts:
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     files: dict[str, Path] = field(default_factory=dict)
+    stored: dict[Literal["keypoints"], dict[str, Any]] = field(default_factory=dict)
     text_settings: tuple[str, ...] = ()
 
 

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from heritage_align.component import ComponentConfig
 from heritage_align.document import apply_overrides, read_yaml, set_at
-from heritage_align.errors import ConfigError, HeritageAlignError, did_you_mean
+from heritage_align.errors import ConfigError, HeritageAlignError, PluginError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
 from heritage_align.memory import checked_amount
 from heritage_align.plugins import Registry, default_registry
@@ -115,7 +115,7 @@ class _Document(_Settings):
     filters: list[dict[str, Any]] = []
     fragmenter: dict[str, Any] | None = None
     similarity: dict[str, Any]
-    index: dict[str, Any] = {"name": "exact"}
+    index: dict[str, Any] = {}  # where it is not named, that of role "default"
     data: dict[str, Any] | None = None
     train: dict[str, Any] | None = None
     store: StoreSettings = StoreSettings()
@@ -227,6 +227,12 @@ def resolve(document: Mapping[str, Any], registry: Registry, source: str = "conf
     slots: dict[str, Any] = {}
     for slot, kind in SLOTS.items():
         raw = document.get(slot, getattr(parsed, slot, None))
+        if slot == "index" and slot not in document:
+            try:
+                raw = {"name": registry.of_role("index", "default")}
+            except PluginError as error:
+                problems.sentences.append(f"index: is missing; {error}")
+                continue
         if isinstance(raw, Mapping) and slot != "filters":
             slots[slot] = _component(slot, kind, raw, registry, problems)
         elif isinstance(raw, list) and slot == "filters":

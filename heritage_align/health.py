@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from heritage_align import __version__
-from heritage_align.hookspecs import HealthCheck
+from heritage_align.errors import PluginError
+from heritage_align.hookspecs import CommandSpec, ComponentSpec, HealthCheck
 from heritage_align.plugins import Registry, missing_requirements
 
 State = Literal["ok", "missing", "broken"]
@@ -133,11 +134,20 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
             yield Finding(f"plugin {plugin.name}", state, f"{plugin.state}: {plugin.reason}")
     working = [plugin for plugin in registry.plugins if plugin.state == "ok"]
     count = sum(len(plugin.components) for plugin in working)
-    yield Finding("plugins", "ok", f"{len(working)} with {count} components")
-    for spec in registry.components():
+    commands = registry.commands()
+    added = f" and {len(commands)} commands" if commands else ""
+    yield Finding("plugins", "ok", f"{len(working)} with {count} components{added}")
+    offered: list[ComponentSpec | CommandSpec] = [*registry.components(), *commands.values()]
+    for spec in offered:
         missing = missing_requirements(spec)
         if missing:
             yield Finding(f"{spec.kind}.{spec.name}", "missing", f"needs {', '.join(missing)}: {spec.install}")
+    for name, command in commands.items():
+        if not missing_requirements(command):
+            try:
+                registry.command(name)
+            except PluginError as error:
+                yield Finding(f"command.{name}", "broken", str(error))
     yield from _plugin_checks(registry)
 
 

@@ -1,10 +1,10 @@
-"""What a plugin may register: the pluggy hook specifications and the description of one component."""
+"""What a plugin may register: the pluggy hook specifications, the description of one component and of one command."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pluggy
 
@@ -20,6 +20,14 @@ KINDS: tuple[Kind, ...] = (
     "dataset",
     "trainer",
 )
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "index": ("default",),
+    "dataset": ("pairs", "pictures", "part"),
+    "proposer": ("features",),
+    "encoder": ("features",),
+}
+"""Kind -> what the core asks of its components without knowing their names; see `ComponentSpec.role`."""
 
 PROJECT = "heritage_align"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -44,6 +52,13 @@ class ComponentSpec:
             it may be handed a whole shard or store; `features.candidate_images` helps).
         requires: top-level modules that must be importable before the target is.
         install: how to get them, shown when one is missing.
+        role: what the core takes this component for where a user names none; of two plugins with the same role the
+            one that registered first is taken. An index: ``"default"``, of a config without one. A data set: what
+            ``--data`` means, ``"pairs"`` for a table (settings `file`, `image`, `text`, `group`, `split`,
+            `require_pictures`) and ``"pictures"`` for a folder without one (`folder`); what ``--fold`` means,
+            ``"part"`` (`of`, `folds`, `fold`, `part`). With
+            ``--features``, ``"features"``: a proposer that reads them (`path`, and what `Facts.stored` of filters
+            names), and an encoder that takes them as they are (`dim`).
     """
 
     kind: Kind
@@ -53,6 +68,27 @@ class ComponentSpec:
     summary: str = ""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """One command of ``heritage-align``; as with a component, its target is imported when it is called and not before.
+
+    Attributes:
+        name: as it is typed: small letters and digits in words joined by ``-``, unique among all commands.
+        target: ``"package.module:command"``, a `click.Command` (a `click.Group` is one).
+        summary: one line for ``heritage-align --help``.
+        requires: top-level modules that must be importable before the target is.
+        install: how to get them, shown when one is missing.
+    """
+
+    kind: ClassVar[str] = "command"
+    name: str
+    target: str
+    summary: str
     requires: tuple[str, ...] = ()
     install: str = ""
 
@@ -68,6 +104,11 @@ class HealthCheck:
 @hookspec
 def heritage_align_components() -> list[ComponentSpec]:  # type: ignore[empty-body]
     """Return the components that this plugin offers."""
+
+
+@hookspec
+def heritage_align_commands() -> list[CommandSpec]:  # type: ignore[empty-body]
+    """Return the commands that this plugin adds to ``heritage-align``."""
 
 
 @hookspec

@@ -86,8 +86,8 @@ def _unmet_needs(config: Config) -> Iterator[str]:
         yield f"fragmenter: is missing; similarity {name!r} compares text fragments"
     if "features" in encoder and not takes_features(config):
         yield (
-            f"proposer: encoder {config.encoder.spec.name!r} takes region features; name a proposer that gives them, "
-            "for example {name: region_features, path: ...} or {name: faster_rcnn, features: pooled}"
+            f"proposer: encoder {config.encoder.spec.name!r} takes region features; name a proposer that gives them "
+            "(heritage-align plugins list --kind proposer)"
         )
     if config.proposer is not None and "patches" in gives(config.proposer) and "patches" not in encoder:
         yield (

@@ -81,6 +81,7 @@ __all__ = [
     "gives",
     "hookimpl",
     "mean_of_groups",
+    "needs",
     "resolve_component",
     "takes_features",
     "write_atomically",
@@ -104,7 +105,7 @@ if TYPE_CHECKING:
     from heritage_align.fragment_groups import Groups, mean_of_groups
     from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
     from heritage_align.pipeline import build_component
-    from heritage_align.planning import gives, takes_features
+    from heritage_align.planning import gives, needs, takes_features
     from heritage_align.plugins import PluginInfo, Registry, default_registry
     from heritage_align.protocols import (
         API_VERSION,
@@ -157,7 +158,7 @@ _PLACES = {
     "heritage_align.fragment_groups": ("Groups", "mean_of_groups"),
     "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
     "heritage_align.pipeline": ("build_component",),
-    "heritage_align.planning": ("gives", "takes_features"),
+    "heritage_align.planning": ("gives", "needs", "takes_features"),
     "heritage_align.plugins": ("PluginInfo", "Registry", "default_registry"),
     "heritage_align.protocols": (
         "API_VERSION",

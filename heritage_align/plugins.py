@@ -1,7 +1,10 @@
-"""Discover plugins, quarantine the broken ones, and resolve a component's name to its class.
+"""Discover plugins, quarantine the broken ones, and resolve the name of a component or command to what it names.
 
 pluggy itself stops at the first bad entry point and leaves a plugin with an invalid hook registered; here every
-plugin is loaded, registered and asked for its components on its own, and rolled back if any of that fails.
+plugin is loaded, registered and asked for what it offers on its own, and rolled back if any of that fails.
+
+Nothing here imports pydantic or click before a component or command is asked for: ``heritage-align --help`` lists
+what plugins offer.
 
 Environment:
     HERITAGE_ALIGN_PLUGINS: comma-separated allow list of third-party plugins; empty for none.
@@ -12,6 +15,7 @@ Environment:
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -21,38 +25,25 @@ from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
 
 from heritage_align import __version__, hookspecs
-from heritage_align.component import ComponentConfig
+from heritage_align.commands import COMMANDS
 from heritage_align.errors import MissingDependency, PluginError, did_you_mean
-from heritage_align.hookspecs import KINDS, PROJECT, ComponentSpec, Kind
+from heritage_align.hookspecs import KINDS, PROJECT, ROLES, CommandSpec, ComponentSpec, Kind
 from heritage_align.protocols import API_VERSION, VersionedPlugin
 
-DEFAULT_PLUGINS = (
-    "cn_clip",
-    "contrastive",
-    "transformers",
-    "bert",
-    "grids",
-    "crops",
-    "faster_rcnn",
-    "region_features",
-    "augmented",
-    "alignment",
-    "cl2cm",
-    "sift",
-    "focal",
-    "fragments",
-    "similarities",
-    "exact_index",
-    "datasets",
-    "motifs",
-)
+if TYPE_CHECKING:
+    import click
+
+    from heritage_align.component import ComponentConfig
+
 BUILTIN = "heritage_align_plugins"
 State = Literal["ok", "broken", "incompatible", "disabled"]
+_Spec = TypeVar("_Spec", ComponentSpec, CommandSpec)
+_COMMAND_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
 @dataclass
@@ -68,6 +59,7 @@ class PluginInfo:
         trace: the full traceback, empty where it is ok.
         error: the original exception.
         components: what it registered.
+        commands: what it adds to the command line.
     """
 
     name: str
@@ -78,6 +70,7 @@ class PluginInfo:
     trace: str = ""
     error: BaseException | None = None
     components: tuple[ComponentSpec, ...] = ()
+    commands: tuple[CommandSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,10 +83,11 @@ class _Candidate:
 
 @dataclass
 class Registry:
-    """All components by kind and name, and the plugins that they come from."""
+    """All components by kind and name, all commands by name, and the plugins that they come from."""
 
     plugins: list[PluginInfo] = field(default_factory=list)
     _specs: dict[tuple[Kind, str], tuple[ComponentSpec, PluginInfo]] = field(default_factory=dict)
+    _commands: dict[str, tuple[CommandSpec, PluginInfo]] = field(default_factory=dict)
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(PROJECT))
 
     def __post_init__(self) -> None:
@@ -138,15 +132,53 @@ class Registry:
             message += f" Not loaded: {reasons} (heritage-align plugins list)."
         raise PluginError(message)
 
+    def of_role(self, kind: Kind, role: str) -> str:
+        """Return the name of the component that the core takes for a role (`ComponentSpec.role`).
+
+        Raises:
+            PluginError: no plugin that is loaded has one.
+        """
+        for (k, name), (spec, _) in self._specs.items():
+            if k == kind and spec.role == role:
+                return name
+        where = f"of kind {kind!r} and role {role!r}"
+        raise PluginError(f"no plugin that is loaded offers a component {where} (heritage-align plugins list)")
+
+    def commands(self) -> dict[str, CommandSpec]:
+        """Return the commands that plugins add, by name, sorted."""
+        return {name: self._commands[name][0] for name in sorted(self._commands)}
+
+    def command(self, name: str) -> click.Command:
+        """Import and return a command of a plugin.
+
+        Raises:
+            MissingDependency: a module of its `requires` is not installed.
+            PluginError: no plugin offers it, or its target does not import or is no click command; names the plugin.
+        """
+        import click
+
+        if name not in self._commands:
+            raise PluginError(f"no plugin offers a command {name!r}.{did_you_mean(name, list(self._commands))}")
+        spec, plugin = self._commands[name]
+        try:
+            found = self.target(spec)
+        except PluginError as error:
+            raise PluginError(f"plugin {plugin.name!r}: {error}") from error.__cause__
+        if not isinstance(found, click.Command):
+            raise PluginError(f"plugin {plugin.name!r}: command {name!r}: {spec.target!r} is no click command")
+        return found
+
     def config_model(self, spec: ComponentSpec) -> type[ComponentConfig]:
         """Import and return a component's configuration model."""
+        from heritage_align.component import ComponentConfig
+
         model = _import_target(spec, spec.config)
         if not (isinstance(model, type) and issubclass(model, ComponentConfig)):
             raise PluginError(f"{spec.kind} {spec.name!r}: config {spec.config!r} is not a ComponentConfig")
         return model
 
-    def target(self, spec: ComponentSpec) -> Callable[..., Any]:
-        """Import and return a component's class.
+    def target(self, spec: ComponentSpec | CommandSpec) -> Callable[..., Any]:
+        """Import and return a component's class, or what a command names (`command` checks that it is one).
 
         Raises:
             MissingDependency: a module of `spec.requires` is not installed.
@@ -168,12 +200,8 @@ class Registry:
         try:
             self.manager.register(module, name=info.name)
             self.manager.check_pending()  # a misspelt hook would otherwise register nothing and say nothing
-            caller = self.manager.subset_hook_caller(
-                "heritage_align_components",
-                [p for n, p in self.manager.list_name_plugin() if n != info.name and p is not None],
-            )
-            specs = [spec for listed in caller() for spec in listed]
-            info.components = tuple(_checked(specs))
+            info.components = _checked_components(self._offered(info, "heritage_align_components", ComponentSpec))
+            info.commands = _checked_commands(self._offered(info, "heritage_align_commands", CommandSpec))
             self._refuse_clashes(info)
         except (Exception, SystemExit) as error:  # whatever it raises, it must not take the others down
             if self.manager.has_plugin(info.name):
@@ -182,6 +210,8 @@ class Registry:
             return
         for spec in info.components:
             self._specs[spec.kind, spec.name] = (spec, info)
+        for command in info.commands:
+            self._commands[command.name] = (command, info)
 
     def quarantine(self, info: PluginInfo, state: State, error: BaseException) -> None:
         """Mark a plugin as unusable and say so once on stderr; re-raise where HERITAGE_ALIGN_STRICT=1."""
@@ -192,17 +222,28 @@ class Registry:
             raise PluginError(f"plugin {info.name!r} is {state}: {info.reason}") from error
         print(f"heritage-align: plugin {info.name!r} is {state}: {info.reason}", file=sys.stderr)
 
+    def _offered(self, info: PluginInfo, hook: str, kind: type[_Spec]) -> list[_Spec]:
+        """Return what a registered plugin's hook gives, and its alone."""
+        others = [p for n, p in self.manager.list_name_plugin() if n != info.name and p is not None]
+        specs = [spec for listed in self.manager.subset_hook_caller(hook, others)() for spec in listed]
+        for spec in specs:
+            if not isinstance(spec, kind):
+                raise PluginError(f"{hook} returned {spec!r}, expected {kind.__name__}")
+        return specs
+
     def _refuse_clashes(self, info: PluginInfo) -> None:
-        for spec in info.components:
-            if (spec.kind, spec.name) in self._specs:
-                other = self._specs[spec.kind, spec.name][1]
-                raise PluginError(
-                    f"{spec.kind} {spec.name!r} is already registered by plugin {other.name!r}; disable one of the "
-                    f"two with HERITAGE_ALIGN_DISABLE_PLUGINS"
-                )
+        taken: list[tuple[ComponentSpec | CommandSpec, PluginInfo]] = [
+            *((c, self._specs[c.kind, c.name][1]) for c in info.components if (c.kind, c.name) in self._specs),
+            *((c, self._commands[c.name][1]) for c in info.commands if c.name in self._commands),
+        ]
+        for spec, other in taken:
+            raise PluginError(
+                f"{spec.kind} {spec.name!r} is already registered by plugin {other.name!r}; disable one of the "
+                f"two with HERITAGE_ALIGN_DISABLE_PLUGINS"
+            )
 
 
-def missing_requirements(spec: ComponentSpec) -> list[str]:
+def missing_requirements(spec: ComponentSpec | CommandSpec) -> list[str]:
     """Return the modules of `spec.requires` that are not installed, without importing them."""
     return [name for name in spec.requires if not _installed(name)]
 
@@ -288,7 +329,7 @@ def _wanted_version(dist: Distribution | None) -> str:
 
 
 def _builtins() -> Iterable[_Candidate]:
-    for name in DEFAULT_PLUGINS:
+    for name in import_module(BUILTIN).PLUGINS:
         module = f"{BUILTIN}.{name}"
         yield _Candidate(name, module, lambda module=module: import_module(module))  # type: ignore[misc]
 
@@ -307,23 +348,38 @@ def _label(dist: Distribution) -> str:
     return f"{name} {version}" if name and version else "unnamed distribution"
 
 
-def _checked(specs: Sequence[ComponentSpec]) -> Sequence[ComponentSpec]:
+def _checked_components(specs: Sequence[ComponentSpec]) -> tuple[ComponentSpec, ...]:
     seen: set[tuple[str, str]] = set()
     for spec in specs:
-        if not isinstance(spec, ComponentSpec):
-            raise PluginError(f"heritage_align_components returned {spec!r}, expected ComponentSpec")
         if spec.kind not in KINDS:
             raise PluginError(f"component {spec.name!r}: unknown kind {spec.kind!r}.{did_you_mean(spec.kind, KINDS)}")
+        if spec.role and spec.role not in ROLES.get(spec.kind, ()):
+            raise PluginError(f"{spec.kind} {spec.name!r}: there is no role {spec.role!r} of this kind")
         for label, path in (("target", spec.target), ("config", spec.config)):
             if path.count(":") != 1:
                 raise PluginError(f"{spec.kind} {spec.name!r}: {label} {path!r} is not 'package.module:Name'")
         if (spec.kind, spec.name) in seen:
             raise PluginError(f"{spec.kind} {spec.name!r} is registered twice")
         seen.add((spec.kind, spec.name))
-    return specs
+    return tuple(specs)
 
 
-def _import_target(spec: ComponentSpec, path: str) -> Any:
+def _checked_commands(specs: Sequence[CommandSpec]) -> tuple[CommandSpec, ...]:
+    seen: set[str] = set()
+    for spec in specs:
+        if not _COMMAND_NAME.fullmatch(spec.name):
+            raise PluginError(f"command {spec.name!r}: expected small letters and digits in words joined by -")
+        if spec.name in COMMANDS:
+            raise PluginError(f"command {spec.name!r} is one of heritage-align's own; choose another name")
+        if spec.target.count(":") != 1:
+            raise PluginError(f"command {spec.name!r}: target {spec.target!r} is not 'package.module:name'")
+        if spec.name in seen:
+            raise PluginError(f"command {spec.name!r} is registered twice")
+        seen.add(spec.name)
+    return tuple(specs)
+
+
+def _import_target(spec: ComponentSpec | CommandSpec, path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)

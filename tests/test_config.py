@@ -64,7 +64,8 @@ class _Plugin:
     @hookimpl
     def heritage_align_components() -> list[ComponentSpec]:
         def spec(kind: Kind, name: str, model: str) -> ComponentSpec:
-            return ComponentSpec(kind, name, target=f"{__name__}:{model}", config=f"config_models:{model}")
+            role = "default" if kind == "index" else ""
+            return ComponentSpec(kind, name, f"{__name__}:{model}", f"config_models:{model}", role=role)
 
         return [
             spec("encoder", "eye", "PlainConfig"),
@@ -219,6 +220,11 @@ def test_missing_parts_are_named(registry: Registry) -> None:
         "similarity: is missing",
     }
     assert "version: is missing" in problems({}, registry)
+
+
+def test_without_an_index_of_role_default_one_must_be_named() -> None:
+    faults = problems(document(), Registry())
+    assert any(fault.startswith("index: is missing; no plugin that is loaded offers") for fault in faults)
 
 
 @pytest.mark.parametrize("version", [0, 2, "1.0", None])

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from heritage_align_plugins import PLUGINS
 
-from heritage_align.plugins import BUILTIN, DEFAULT_PLUGINS
+from heritage_align.plugins import BUILTIN
 from heritage_align.testing.checks.settings import HEAVY
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ def _imports(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("plugin", DEFAULT_PLUGINS)
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_a_thin_plugin_module_imports_what_describes_a_plugin_alone(plugin: str) -> None:
     thin = {m for m in _imports(ROOT / "plugins" / BUILTIN / plugin / "__init__.py") if not m.startswith("__future__")}
     assert thin

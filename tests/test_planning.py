@@ -82,7 +82,7 @@ class Plugin:
             spec("similarity", "strict", f"{regional} keep"),
             spec("similarity", "future", "image.global image.depth"),
             spec("similarity", "sum", model="Sum"),
-            spec("index", "exact"),
+            spec("index", "exact", role="default"),
             spec("dataset", "table"),
         ]
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+from heritage_align_plugins import PLUGINS
 
+import heritage_align.cli.plugins  # noqa: F401  (its name for the default registry is replaced below)
+from heritage_align.cli import cli
 from heritage_align.component import ComponentConfig
 from heritage_align.errors import ConfigError, MissingDependency, PluginError
 from heritage_align.hookspecs import ComponentSpec
-from heritage_align.plugins import DEFAULT_PLUGINS, Registry, default_registry, discover, missing_requirements
+from heritage_align.plugins import Registry, default_registry, discover, missing_requirements
 
 GOOD = """
     from heritage_align import ComponentSpec, hookimpl
@@ -43,7 +49,7 @@ def good(module: str, component: str, kind: str = "filter") -> str:
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install fake distributions into a folder on sys.path, with the built-ins switched off."""
-    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(DEFAULT_PLUGINS))
+    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(PLUGINS))
     for variable in ("HERITAGE_ALIGN_STRICT", "HERITAGE_ALIGN_PLUGINS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -65,8 +71,17 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
             del sys.modules[module]
 
 
+@contextmanager
+def commands_of(registry: Registry) -> Iterator[Callable[..., Result]]:
+    """Run commands in this process with a registry as the default one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("plugins", "cli.plugins"):
+            patch.setattr(f"heritage_align.{module}.default_registry", lambda: registry)
+        yield lambda *arguments: CliRunner().invoke(cli, arguments)
+
+
 def third_party(registry: Registry) -> dict[str, str]:
-    return {p.name: p.state for p in registry.plugins if p.name not in DEFAULT_PLUGINS}
+    return {p.name: p.state for p in registry.plugins if p.name not in PLUGINS}
 
 
 def test_an_installed_plugin_is_registered_and_imported_on_first_use(install: Install) -> None:
@@ -159,6 +174,26 @@ def test_a_hook_that_fails_takes_the_other_hooks_of_its_plugin_with_it(install: 
     assert registry.manager.hook.heritage_align_health_checks() == []
 
 
+def with_role(module: str, component: str, role: str, kind: str = "proposer") -> str:
+    return good(module, component, kind).replace('+ ":Config")', f'+ ":Config", role="{role}")')
+
+
+def test_the_first_component_of_a_role_is_taken(install: Install) -> None:
+    install("aaa", good("aaa", "wool", "proposer"))
+    install("bbb", with_role("bbb", "silk", "features"))
+    install("ccc", with_role("ccc", "linen", "features"))
+    registry = discover()
+    assert registry.of_role("proposer", "features") == "silk"
+    with pytest.raises(PluginError, match=r"offers a component of kind 'encoder' and role 'features'"):
+        registry.of_role("encoder", "features")
+
+
+def test_an_unknown_role_is_refused(install: Install) -> None:
+    install("aaa", with_role("aaa", "silk", "default"))
+    (plugin,) = (p for p in discover().plugins if p.name == "aaa")
+    assert plugin.reason == "PluginError: proposer 'silk': there is no role 'default' of this kind"
+
+
 def test_a_name_clash_quarantines_the_second_and_says_how_to_choose(install: Install) -> None:
     install("aaa", good("aaa", "silk"))
     install("bbb", good("bbb", "silk"))
@@ -210,6 +245,133 @@ def test_another_plugin_api_is_incompatible(install: Install) -> None:
         registry.spec("filter", "silk")
 
 
+COMMAND = """
+    from heritage_align import CommandSpec, hookimpl
+
+    @hookimpl
+    def heritage_align_commands():
+        return [CommandSpec("{name}", target="{module}_cmd:{attribute}", summary="Thread counts of {module}.")]
+"""
+
+
+def offer(install: Install, module: str, name: str, attribute: str = "command") -> None:
+    install(module, COMMAND.format(module=module, name=name, attribute=attribute))
+
+
+def test_a_command_is_listed_without_its_module_and_runs(install: Install, tmp_path: Path) -> None:
+    offer(install, "aaa", "thread-counts")
+    (tmp_path / "aaa_cmd.py").write_text(
+        "import click\n@click.group()\ndef command(): pass\n"
+        "@command.command()\n@click.argument('cloth')\ndef of(cloth): click.echo(f'{cloth}: 42')\n"
+    )
+    with commands_of(discover()) as call:
+        first = call("--help")
+        assert first.exit_code == 0
+        assert "thread-counts  Thread counts of aaa." in first.stdout
+        last = call("plugins", "list").stdout.splitlines()[-1]
+        assert last == f"  {'command.thread-counts':<30}Thread counts of aaa."
+        assert "aaa_cmd" not in sys.modules
+        assert call("thread-counts", "of", "silk").stdout == "silk: 42\n"
+        assert call("plugins", "check", "aaa").stdout.startswith("command.thread-counts: imports\n")
+        wrong = call("thread-count")
+        assert (wrong.exit_code, "Did you mean 'thread-counts'?" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (COMMAND.format(module="bad", name="search", attribute="x"), "'search' is one of heritage-align's own"),
+        (COMMAND.format(module="bad", name="--help", attribute="x"), "command '--help': expected small letters"),
+        (
+            COMMAND.format(module="bad", name="x", attribute="x").replace("bad_cmd:", "bad_cmd."),
+            "is not 'package.module",
+        ),
+        (
+            COMMAND.format(module="bad", name="taken", attribute="x"),
+            "command 'taken' is already registered by plugin 'aaa'",
+        ),
+        (
+            COMMAND.format(module="bad", name="x", attribute="x").replace("return [", "return 2 * ["),
+            "command 'x' is registered twice",
+        ),
+        ("from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_commands(): return 1 / 0", "ZeroDivision"),
+        (
+            "from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_commands(): return ['x']",
+            "heritage_align_commands returned 'x', expected CommandSpec",
+        ),
+        ("from heritage_align import hookimpl\n@hookimpl\ndef heritage_align_commands(cli): return []", "Argument(s)"),
+    ],
+    ids=["built-in", "name", "target", "clash", "twice", "hook-raises", "not-specs", "signature"],
+)
+def test_a_plugin_with_a_wrong_command_is_quarantined(
+    install: Install, capsys: pytest.CaptureFixture[str], source: str, reason: str
+) -> None:
+    offer(install, "aaa", "taken")
+    install("bad", source)
+    registry = discover()
+    assert third_party(registry) == {"aaa": "ok", "bad": "broken"}
+    assert list(registry.commands()) == ["taken"]
+    plugin = next(p for p in registry.plugins if p.name == "bad")
+    assert reason in plugin.trace
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    with commands_of(registry) as call:
+        assert f"bad (bad 1.0): broken: {plugin.reason}" in call("plugins", "list").stdout
+        doctor = [line for line in call("doctor").stdout.splitlines() if "plugin bad" in line]
+        assert doctor == [f"!!  {'plugin bad':<26}broken: {plugin.reason}"]
+        assert call("search", "--help").stdout.startswith("Usage: cli search"), "its own search is not touched"
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute", "reason"),
+    [
+        ("", "command", "cannot import 'bad_cmd:command': No module named 'bad_cmd'"),
+        ("raise RuntimeError('no luck')", "command", "cannot import 'bad_cmd:command': no luck"),
+        ("import sys; sys.exit('no luck')", "command", "cannot import 'bad_cmd:command': no luck"),
+        ("x = 1", "command", "cannot import 'bad_cmd:command': module 'bad_cmd' has no attribute 'command'"),
+        ("def command(): pass", "command", "'bad_cmd:command' is no click command"),
+    ],
+    ids=["no-module", "raises", "exit", "no-attribute", "no-command"],
+)
+def test_a_command_that_cannot_be_imported_is_named_and_alone_in_failing(
+    install: Install, tmp_path: Path, module: str, attribute: str, reason: str
+) -> None:
+    offer(install, "bad", "thread-counts", attribute)
+    if module:
+        (tmp_path / "bad_cmd.py").write_text(module)
+    message = f"plugin 'bad': command 'thread-counts': {reason}"
+    with commands_of(discover()) as call:
+        for line in (["thread-counts"], ["thread-counts", "--help"], ["plugins", "check", "bad"]):
+            done = call(*line)
+            assert (done.exit_code, done.stderr) == (2, f"error: {message}\n"), line
+        assert f"!!  {'command.thread-counts':<26}{message}" in call("doctor").stdout.splitlines()
+        assert "thread-counts" in call("--help").stdout
+        assert call("recipes", "list").exit_code == 0
+        completed = ShellComplete(cli, {}, "heritage-align", "_X").get_completions([], "")
+        assert {"search", "recipes"} <= {item.value for item in completed}
+
+
+def test_what_a_command_needs_is_said_with_the_way_to_get_it(install: Install) -> None:
+    source = COMMAND.format(module="aaa", name="looms", attribute="command")
+    install("aaa", source.replace("summary=", "requires=('no_such_library',), install='pip install it', summary="))
+    with commands_of(discover()) as call:
+        done = call("looms")
+        assert (done.exit_code, done.stderr) == (2, "error: command 'looms' needs no_such_library: pip install it\n")
+        assert f"--  {'command.looms':<26}needs no_such_library: pip install it" in call("doctor").stdout.splitlines()
+
+
+def test_in_strict_mode_a_broken_plugin_ends_the_first_page_in_one_line(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("bad", "raise RuntimeError('no luck')")
+    monkeypatch.setenv("HERITAGE_ALIGN_STRICT", "1")
+    default_registry.cache_clear()
+    done = CliRunner().invoke(cli, ["--help"])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == "Error: plugin 'bad' is broken: RuntimeError: no luck"
+    assert CliRunner().invoke(cli, ["search", "--help"]).exit_code == 0
+    default_registry.cache_clear()
+
+
 def test_missing_metadata_does_not_stop_discovery(install: Install, tmp_path: Path) -> None:
     install("fine", good("fine", "silk"))
     (tmp_path / "fine-1.0.dist-info" / "METADATA").unlink()
@@ -233,7 +395,7 @@ def test_allow_and_deny_lists(
 ) -> None:
     install("aaa", "raise RuntimeError('a disabled plugin is not imported')" if expected["aaa"] != "ok" else "")
     install("bbb", good("bbb", "wool"))
-    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join([*DEFAULT_PLUGINS, deny]))
+    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join([*PLUGINS, deny]))
     if allow is not None:
         monkeypatch.setenv("HERITAGE_ALIGN_PLUGINS", allow)
     assert third_party(discover()) == expected
@@ -243,12 +405,12 @@ def test_allow_and_deny_lists(
 def test_built_ins_can_be_switched_off_and_are_not_subject_to_the_allow_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    others = [name for name in DEFAULT_PLUGINS if name != "similarities"]
+    others = [name for name in PLUGINS if name != "similarities"]
     monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(others))
     monkeypatch.setenv("HERITAGE_ALIGN_PLUGINS", "")
     registry = discover()
     assert "scan" in registry.names("similarity")
-    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(DEFAULT_PLUGINS))
+    monkeypatch.setenv("HERITAGE_ALIGN_DISABLE_PLUGINS", ",".join(PLUGINS))
     registry = discover()
     assert registry.components() == []
     with pytest.raises(PluginError, match=r"similarities is disabled: named in HERITAGE_ALIGN_DISABLE_PLUGINS"):
@@ -337,7 +499,7 @@ def test_every_built_in_loads_in_strict_mode(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HERITAGE_ALIGN_STRICT", "1")
     monkeypatch.setenv("HERITAGE_ALIGN_PLUGINS", "")
     registry = discover()
-    assert [p.name for p in registry.plugins if p.state == "ok"] == list(DEFAULT_PLUGINS)
+    assert [p.name for p in registry.plugins if p.state == "ok"] == list(PLUGINS)
     for spec in registry.components():
         assert issubclass(registry.config_model(spec), ComponentConfig)
         assert spec.summary, f"{spec.kind}.{spec.name} has no summary for plugins list"

@@ -47,25 +47,20 @@ Tensor without_padding(Tensor padded, int64_t dim) {
   return torch::stable::contiguous(torch::stable::narrow(padded, 1, 0, dim));
 }
 
-std::tuple<Tensor, Tensor> focal_attention_backward(
-    Tensor grad, Tensor regions, Maybe region_scales, Tensor region_offsets, Tensor words, Maybe word_scales,
-    Tensor word_offsets, Maybe keep, Maybe image_factor, Maybe image_factor_offsets, Maybe text_factor,
-    Maybe text_factor_offsets, Maybe candidates, int64_t direction, int64_t rectifier, int64_t normalise, int64_t focal,
-    int64_t aggregate, double temperature, double lse_scale, int64_t /*max_regions*/, int64_t /*max_words*/) {
+std::tuple<Tensor, Tensor> focal_attention_backward(const Tensor& grad, const FocalArguments& a) {
   const Level& cpu = level();
-  const Rows images = rows_of(regions, region_scales, region_offsets);
-  const Rows texts = rows_of(words, word_scales, word_offsets);
-  const auto way = static_cast<Direction>(direction);
+  const Rows images = rows_of(a.regions, a.region_scales, a.region_offsets);
+  const Rows texts = rows_of(a.words, a.word_scales, a.word_offsets);
   std::optional<OwnedFactors> image_factors, text_factors;
-  if (way != Direction::i2t) image_factors.emplace(cpu, images, image_factor, image_factor_offsets);
-  if (way != Direction::t2i) text_factors.emplace(cpu, texts, text_factor, text_factor_offsets);
+  if (a.t2i()) image_factors.emplace(cpu, images, a.image_factor, a.image_factor_offsets);
+  if (a.i2t()) text_factors.emplace(cpu, texts, a.text_factor, a.text_factor_offsets);
   std::vector<uint8_t> kept;
-  if (keep.has_value() && way != Direction::i2t) kept = usable_keep(images, data_of<uint8_t>(keep));
+  if (a.keep.has_value() && a.t2i()) kept = usable_keep(images, data_of<uint8_t>(a.keep));
   const Memory word_lengths = lengths_of(cpu, texts), region_lengths = lengths_of(cpu, images);
   const FocalProblem problem{images,
                              texts,
-                             way,
-                             focal_settings(rectifier, normalise, focal, aggregate, temperature, lse_scale),
+                             a.direction(),
+                             a.settings(),
                              kept.empty() ? nullptr : kept.data(),
                              image_factors.has_value() ? image_factors->view() : Factors{},
                              text_factors.has_value() ? text_factors->view() : Factors{},
@@ -76,11 +71,11 @@ std::tuple<Tensor, Tensor> focal_attention_backward(
     Tensor rows = new_floats(like, {like.size(0), ld});
     return torch::stable::zero_(rows);
   };
-  const Tensor region_gradient = zeros(regions), word_gradient = zeros(words);
+  const Tensor region_gradient = zeros(a.regions), word_gradient = zeros(a.words);
   float* of_regions = static_cast<float*>(region_gradient.mutable_data_ptr());
   float* of_words = static_cast<float*>(word_gradient.mutable_data_ptr());
   const size_t scratch_bytes = cpu.gradient_scratch_bytes(longest_of(images), longest_of(texts), images.dim);
-  const auto all = pairs_with_gradient(images, texts, static_cast<const float*>(grad.const_data_ptr()), candidates);
+  const auto all = pairs_with_gradient(images, texts, static_cast<const float*>(grad.const_data_ptr()), a.candidates);
   const auto record_size = [&](const PairGradient& pair) {
     const int64_t n = texts.length(pair.text);
     return (images.length(pair.image) + n) * padded(n);
@@ -99,7 +94,7 @@ std::tuple<Tensor, Tensor> focal_attention_backward(
     }
     const std::vector<PairGradient> by_text = pairs;
     std::stable_sort(pairs.begin(), pairs.end(),
-                     [](const PairGradient& a, const PairGradient& b) { return a.image < b.image; });
+                     [](const PairGradient& one, const PairGradient& other) { return one.image < other.image; });
     for_each_item(pairs, scratch_bytes, [](const PairGradient& pair) { return pair.image; },
                   [&](const PairGradient* mine, int64_t count, char* scratch) {
                     const int64_t row = images.offsets[mine->image];
@@ -120,5 +115,5 @@ std::tuple<Tensor, Tensor> focal_attention_backward(
 }  // namespace heritage_align
 
 STABLE_TORCH_LIBRARY_IMPL(heritage_align, CPU, m) {
-  m.impl("focal_attention_backward", TORCH_BOX(&heritage_align::focal_attention_backward));
+  m.impl("focal_attention_backward", TORCH_BOX(&heritage_align::FocalOp::backward<&heritage_align::focal_attention_backward>));
 }

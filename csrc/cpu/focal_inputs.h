@@ -1,6 +1,7 @@
 // What the ops of focal attention, forward and backward, find out about their inputs before any pair.
 #pragma once
 
+#include "../focal_arguments.h"
 #include "tiling.h"
 
 namespace heritage_align {

@@ -32,8 +32,8 @@ Tensor pool_scores(const Level& cpu, const PatchProblem& problem, const Rows& te
 }
 
 Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor patch_offsets, Maybe weights,
-                      Maybe global_features, Maybe candidates, Maybe /*pair_order*/, Maybe /*pair_starts*/,
-                      int64_t pooling, double temperature, double global_mix, int64_t /*max_patches*/) {
+                      Maybe global_features, Maybe candidates, int64_t pooling, double temperature, double global_mix,
+                      int64_t /*max_patches*/) {
   std::vector<int64_t> query_offsets, image_offsets;
   const Rows texts = single_rows(queries, query_offsets);
   const PatchSettings settings{static_cast<Pooling>(pooling), static_cast<float>(1.0 / temperature),
@@ -45,8 +45,8 @@ Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor
 }
 
 Tensor maxsim(Tensor queries, Maybe query_scales, Tensor query_offsets, Tensor documents, Maybe document_scales,
-              Tensor document_offsets, Maybe candidates, Maybe /*pair_order*/, Maybe /*pair_starts*/,
-              Maybe /*bin_order*/, Maybe /*bin_starts*/, int64_t /*max_query*/, int64_t /*max_document*/) {
+              Tensor document_offsets, Maybe candidates, Maybe /*bin_order*/, Maybe /*bin_starts*/,
+              int64_t /*max_query*/, int64_t /*max_document*/) {
   const Rows texts = rows_of(queries, query_scales, query_offsets);
   const PatchProblem problem{rows_of(documents, document_scales, document_offsets),
                              PatchSettings{Pooling::max, 1.0f, 0.0f}, nullptr, true};

@@ -42,59 +42,54 @@ void launch(const Device& device, FocalParameters p, const Tensor& like, int64_t
 
 }  // namespace
 
-Tensor focal_attention(Tensor regions, Maybe region_scales, Tensor region_offsets, Tensor words, Maybe word_scales,
-                       Tensor word_offsets, Maybe keep, Maybe image_factor, Maybe image_factor_offsets,
-                       Maybe text_factor, Maybe text_factor_offsets, Maybe candidates, Maybe pair_order,
-                       Maybe pair_starts, Maybe bin_order, Maybe bin_starts, int64_t direction, int64_t rectifier,
-                       int64_t normalise, int64_t focal, int64_t aggregate, double temperature, double lse_scale,
-                       int64_t max_regions, int64_t max_words) {
-  const Device device(regions);
+Tensor focal_attention(const FocalArguments& a, const Maybe& bin_order, const Maybe& bin_starts) {
+  const Device device(a.regions);
+  const Tensor &regions = a.regions, &words = a.words;
   FocalParameters p{};
-  p.settings = focal_settings(rectifier, normalise, focal, aggregate, temperature, lse_scale);
-  p.direction = static_cast<Direction>(direction);
-  const bool t2i = p.direction != Direction::i2t, i2t = p.direction != Direction::t2i;
-  STD_TORCH_CHECK(!t2i || image_factor.has_value(), "t2i needs image_factor");
-  STD_TORCH_CHECK(!i2t || text_factor.has_value(), "i2t needs text_factor");
+  p.settings = a.settings();
+  p.direction = a.direction();
+  STD_TORCH_CHECK(!a.t2i() || a.image_factor.has_value(), "t2i needs image_factor");
+  STD_TORCH_CHECK(!a.i2t() || a.text_factor.has_value(), "i2t needs text_factor");
   Maybe word_memory, word_lengths, region_lengths;
-  p.regions = rows_of(regions, region_scales, region_offsets);
-  p.words = words_for(device, p.regions.storage, words, rows_of(words, word_scales, word_offsets), word_memory);
-  p.keep = data_of<uint8_t>(keep);
-  p.image_factors = {data_of<float>(image_factor), data_of<int64_t>(image_factor_offsets)};
-  p.text_factors = {data_of<float>(text_factor), data_of<int64_t>(text_factor_offsets)};
-  p.max_words = max_words;
-  Tensor scores = room_for_scores(regions, p.regions.items, p.words.items, candidates);
+  p.regions = rows_of(regions, a.region_scales, a.region_offsets);
+  p.words = words_for(device, p.regions.storage, words, rows_of(words, a.word_scales, a.word_offsets), word_memory);
+  p.keep = data_of<uint8_t>(a.keep);
+  p.image_factors = {data_of<float>(a.image_factor), data_of<int64_t>(a.image_factor_offsets)};
+  p.text_factors = {data_of<float>(a.text_factor), data_of<int64_t>(a.text_factor_offsets)};
+  p.max_words = a.max_words;
+  Tensor scores = room_for_scores(regions, p.regions.items, p.words.items, a.candidates);
   p.scores = static_cast<float*>(scores.mutable_data_ptr());
-  if (candidates.has_value() && hopper::score_focal_pairs(device, p, *candidates, words, max_regions)) return scores;
+  if (a.candidates.has_value() && hopper::score_focal_pairs(device, p, *a.candidates, words, a.max_regions))
+    return scores;
 
   fill_scores(device, scores);
   Maybe order_memory;
-  const PairOrder order =
-      order_if_worth_it(device, candidates, pair_order, pair_starts, p.regions.items, nullptr, order_memory);
-  p.tasks = plan_tasks(p.regions.items, p.words.items, candidates, order, bin_order, bin_starts, max_regions,
-                       max_words);
+  const PairOrder order = order_if_worth_it(device, a.candidates, p.regions.items, nullptr, order_memory);
+  p.tasks = plan_tasks(p.regions.items, p.words.items, a.candidates, order, bin_order, bin_starts, a.max_regions,
+                       a.max_words);
   // Candidates may touch a small part of a large store: then every block measures the regions that it reads anyway.
-  if (i2t && !candidates.has_value()) region_lengths = lengths_of(device, regions, p.regions);
+  if (a.i2t() && !a.candidates.has_value()) region_lengths = lengths_of(device, regions, p.regions);
   p.region_lengths = data_of<float>(region_lengths);
-  if (hopper::fits_focal(device, p, regions, max_regions, max_words) &&
-      hopper::score_focal(device, p, regions, words, max_regions, max_words))
+  if (hopper::fits_focal(device, p, regions, a.max_regions, a.max_words) &&
+      hopper::score_focal(device, p, regions, words, a.max_regions, a.max_words))
     return scores;
-  if (t2i) word_lengths = lengths_of(device, words, p.words);
+  if (a.t2i()) word_lengths = lengths_of(device, words, p.words);
   p.word_lengths = data_of<float>(word_lengths);
   switch (p.regions.storage) {
     case Storage::f32:
-      launch<FloatProduct>(device, p, regions, max_regions);
+      launch<FloatProduct>(device, p, regions, a.max_regions);
       break;
     case Storage::f16:
-      launch<HalfProduct>(device, p, regions, max_regions);
+      launch<HalfProduct>(device, p, regions, a.max_regions);
       break;
     case Storage::bf16:
-      launch<BrainProduct>(device, p, regions, max_regions);
+      launch<BrainProduct>(device, p, regions, a.max_regions);
       break;
     case Storage::i8:
       if (p.words.storage == Storage::i8) {
-        launch<Int8Product>(device, p, regions, max_regions);
+        launch<Int8Product>(device, p, regions, a.max_regions);
       } else {
-        launch<MixedProduct>(device, p, regions, max_regions);
+        launch<MixedProduct>(device, p, regions, a.max_regions);
       }
       break;
   }

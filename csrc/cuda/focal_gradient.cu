@@ -38,23 +38,21 @@ void spread(const Device& device, const FocalGradientParameters& p, Tensor& out,
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> focal_attention_backward(
-    Tensor grad, Tensor regions, Maybe region_scales, Tensor region_offsets, Tensor words, Maybe word_scales,
-    Tensor word_offsets, Maybe keep, Maybe image_factor, Maybe image_factor_offsets, Maybe text_factor,
-    Maybe text_factor_offsets, Maybe candidates, int64_t direction, int64_t rectifier, int64_t normalise, int64_t focal,
-    int64_t aggregate, double temperature, double lse_scale, int64_t max_regions, int64_t max_words) {
-  const Device device(regions);
+std::tuple<Tensor, Tensor> focal_attention_backward(const Tensor& grad, const FocalArguments& a) {
+  const Device device(a.regions);
+  const Tensor &regions = a.regions, &words = a.words;
+  const int64_t max_regions = a.max_regions, max_words = a.max_words;
   FocalGradientParameters p{};
-  p.settings = focal_settings(rectifier, normalise, focal, aggregate, temperature, lse_scale);
-  p.direction = static_cast<Direction>(direction);
-  const bool t2i = p.direction != Direction::i2t, i2t = p.direction != Direction::t2i;
-  STD_TORCH_CHECK(!t2i || image_factor.has_value(), "t2i needs image_factor");
-  STD_TORCH_CHECK(!i2t || text_factor.has_value(), "i2t needs text_factor");
-  p.regions = rows_of(regions, region_scales, region_offsets);
-  p.words = rows_of(words, word_scales, word_offsets);
-  p.keep = data_of<uint8_t>(keep);
-  p.image_factors = {data_of<float>(image_factor), data_of<int64_t>(image_factor_offsets)};
-  p.text_factors = {data_of<float>(text_factor), data_of<int64_t>(text_factor_offsets)};
+  p.settings = a.settings();
+  p.direction = a.direction();
+  const bool t2i = a.t2i(), i2t = a.i2t();
+  STD_TORCH_CHECK(!t2i || a.image_factor.has_value(), "t2i needs image_factor");
+  STD_TORCH_CHECK(!i2t || a.text_factor.has_value(), "i2t needs text_factor");
+  p.regions = rows_of(regions, a.region_scales, a.region_offsets);
+  p.words = rows_of(words, a.word_scales, a.word_offsets);
+  p.keep = data_of<uint8_t>(a.keep);
+  p.image_factors = {data_of<float>(a.image_factor), data_of<int64_t>(a.image_factor_offsets)};
+  p.text_factors = {data_of<float>(a.text_factor), data_of<int64_t>(a.text_factor_offsets)};
   p.n_texts = p.words.items;
   p.max_regions = max_regions;
   p.max_words = max_words;
@@ -74,11 +72,11 @@ std::tuple<Tensor, Tensor> focal_attention_backward(
   p.word_lengths = data_of<float>(word_lengths);
   p.region_lengths = data_of<float>(region_lengths);
   p.slopes = static_cast<const float*>(grad.const_data_ptr());
-  if (candidates.has_value()) {
+  if (a.candidates.has_value()) {
     float* slopes = room.floats(n_images * p.n_texts);
     device.clear(slopes, sizeof(float) * n_images * p.n_texts);
     device.launch(listed_slopes_kernel, (p.n_texts + kListThreads - 1) / kListThreads, kListThreads, 0,
-                  ListedSlopes{data_of<int64_t>(candidates), p.slopes, p.n_texts, candidates->size(1), n_images,
+                  ListedSlopes{data_of<int64_t>(a.candidates), p.slopes, p.n_texts, a.candidates->size(1), n_images,
                                slopes});
     p.slopes = slopes;
   }

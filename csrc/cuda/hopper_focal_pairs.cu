@@ -361,8 +361,7 @@ bool score_focal_pairs(const Device& device, const FocalParameters& p, const Ten
   Maybe order_memory, length_memory, word_memory;
   parameters.asked = {static_cast<const int64_t*>(candidates.const_data_ptr()), candidates.size(1),
                       candidates.size(0) * candidates.size(1),
-                      order_if_worth_it(device, candidates, std::nullopt, std::nullopt, r.items, p.scores,
-                                        order_memory)};
+                      order_if_worth_it(device, candidates, r.items, p.scores, order_memory)};
   parameters.tasks = parameters.asked.by_image.order == nullptr ? parameters.asked.pairs
                                                                 : std::min(parameters.asked.pairs, r.items);
   if (!one_text && p.direction != Direction::i2t) {

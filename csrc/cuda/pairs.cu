@@ -51,7 +51,7 @@ __device__ __forceinline__ int64_t sum_before(int64_t x, int64_t* scratch, int64
   return sum;
 }
 
-// One block: with as many pairs as a quarter of the images (order_is_worth_it) this is small beside reading them.
+// One block: with as many pairs as a quarter of the images (order_if_worth_it) this is small beside reading them.
 __global__ void __launch_bounds__(kScanThreads) scan_pairs_kernel(PairParameters p) {
   HA_SHARED_MEMORY(shared);
   auto* scratch = reinterpret_cast<int64_t*>(shared);

@@ -66,8 +66,7 @@ bool rerank(const Device& device, RerankParameters p, const Tensor& candidates) 
   Maybe memory;
   p.asked = {static_cast<const int64_t*>(candidates.const_data_ptr()), candidates.size(1),
              candidates.size(0) * candidates.size(1),
-             // An order from outside says nothing of pairs without an image, whose scores must be written.
-             order_if_worth_it(device, candidates, std::nullopt, std::nullopt, p.patches.items, p.scores, memory)};
+             order_if_worth_it(device, candidates, p.patches.items, p.scores, memory)};
   p.columns_of_text = p.queries.storage == operand_of(p.patches.storage) ? 1 : 2;
   switch (p.patches.storage) {
     case Storage::f16:
@@ -90,8 +89,8 @@ bool few_texts_an_image(const Tasks& tasks, int64_t pairs, int64_t n_images) {
 }  // namespace
 
 Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor patch_offsets, Maybe weights,
-                      Maybe global_features, Maybe candidates, Maybe pair_order, Maybe pair_starts, int64_t pooling,
-                      double temperature, double global_mix, int64_t max_patches) {
+                      Maybe global_features, Maybe candidates, int64_t pooling, double temperature, double global_mix,
+                      int64_t max_patches) {
   const Device device(patches);
   const Rows rows = rows_of(patches, patch_scales, patch_offsets);
   const Rows texts = rows_of(queries, std::nullopt, std::nullopt);
@@ -107,8 +106,7 @@ Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor
 
   fill_scores(device, scores);
   Maybe order_memory;
-  const PairOrder order =
-      order_if_worth_it(device, candidates, pair_order, pair_starts, rows.items, nullptr, order_memory);
+  const PairOrder order = order_if_worth_it(device, candidates, rows.items, nullptr, order_memory);
   const int64_t pairs = candidates.has_value() ? candidates->size(0) * candidates->size(1) : 0;
   const auto score = [&](const Tensor& store, const Rows& of_images, int64_t longest, const PatchSettings& how,
                          bool mix, const float* patch_weights) {
@@ -139,8 +137,8 @@ Tensor patch_weighted(Tensor queries, Tensor patches, Maybe patch_scales, Tensor
 }
 
 Tensor maxsim(Tensor queries, Maybe query_scales, Tensor query_offsets, Tensor documents, Maybe document_scales,
-              Tensor document_offsets, Maybe candidates, Maybe pair_order, Maybe pair_starts, Maybe bin_order,
-              Maybe bin_starts, int64_t max_query, int64_t max_document) {
+              Tensor document_offsets, Maybe candidates, Maybe bin_order, Maybe bin_starts, int64_t max_query,
+              int64_t max_document) {
   const Device device(documents);
   const Rows rows = rows_of(documents, document_scales, document_offsets);
   Maybe memory;
@@ -149,8 +147,7 @@ Tensor maxsim(Tensor queries, Maybe query_scales, Tensor query_offsets, Tensor d
   Tensor scores = room_for_scores(documents, rows.items, texts.items, candidates);
   fill_scores(device, scores);
   Maybe order_memory;
-  const PairOrder order =
-      order_if_worth_it(device, candidates, pair_order, pair_starts, rows.items, nullptr, order_memory);
+  const PairOrder order = order_if_worth_it(device, candidates, rows.items, nullptr, order_memory);
   const Tasks tasks = plan_tasks(rows.items, texts.items, candidates, order, bin_order, bin_starts, max_document,
                                  max_query);
   launch_tiles(device,

@@ -4,8 +4,9 @@
 #include "ops.h"
 
 STABLE_TORCH_LIBRARY_IMPL(heritage_align, CUDA, m) {
-  m.impl("focal_attention", TORCH_BOX(&heritage_align::cuda::focal_attention));
-  m.impl("focal_attention_backward", TORCH_BOX(&heritage_align::cuda::focal_attention_backward));
+  m.impl("focal_attention", TORCH_BOX(&heritage_align::FocalOp::forward<&heritage_align::cuda::focal_attention>));
+  m.impl("focal_attention_backward",
+         TORCH_BOX(&heritage_align::FocalOp::backward<&heritage_align::cuda::focal_attention_backward>));
   m.impl("patch_weighted", TORCH_BOX(&heritage_align::cuda::patch_weighted));
   m.impl("maxsim", TORCH_BOX(&heritage_align::cuda::maxsim));
   m.impl("fold_patches", TORCH_BOX(&heritage_align::cuda::fold_patches));

@@ -93,21 +93,13 @@ void fill_scores(const Device& device, Tensor& scores);
 // Candidates image by image; `memory` keeps the order alive. With `scores`, pairs of no image get -inf there.
 PairOrder order_pairs(const Device& device, const Tensor& candidates, int64_t n_images, float* scores, Maybe& memory);
 
-// Whether images are shared by enough pairs that ordering them pays. A single text asks for each image once.
-inline bool order_is_worth_it(const Tensor& candidates, int64_t n_images) {
-  return candidates.size(0) > 1 && 4 * candidates.size(0) * candidates.size(1) >= n_images;
-}
-
-// An order that the caller made before, else one made now, else (single texts, few pairs) none.
-inline PairOrder order_if_worth_it(const Device& device, const Maybe& candidates, const Maybe& pair_order,
-                                   const Maybe& pair_starts, int64_t n_images, float* scores, Maybe& memory) {
+// The same where images are shared by enough pairs that it pays, else none. A single text asks for each image once.
+inline PairOrder order_if_worth_it(const Device& device, const Maybe& candidates, int64_t n_images, float* scores,
+                                   Maybe& memory) {
   if (!candidates.has_value()) return {};
-  if (pair_order.has_value()) {
-    STD_TORCH_CHECK(pair_starts.has_value(), "pair_order needs pair_starts");
-    return {data_of<int64_t>(pair_order), data_of<int64_t>(pair_starts), nullptr, nullptr};
-  }
-  return order_is_worth_it(*candidates, n_images) ? order_pairs(device, *candidates, n_images, scores, memory)
-                                                  : PairOrder{};
+  const int64_t texts = candidates->size(0), pairs = texts * candidates->size(1);
+  if (texts <= 1 || 4 * pairs < n_images) return {};
+  return order_pairs(device, *candidates, n_images, scores, memory);
 }
 
 // Items of at most `longest` rows that fit `room` rows.

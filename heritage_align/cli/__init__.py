@@ -1,4 +1,10 @@
-"""The command line. ``--help`` imports click and nothing else of weight; a command's module loads when it runs."""
+"""The command line. ``--help`` imports click and nothing else of weight; a command's module loads when it runs.
+
+>>> from click.testing import CliRunner
+>>> from heritage_align.cli import cli
+>>> CliRunner().invoke(cli, ["recipes", "--help"]).exit_code
+0
+"""
 
 from __future__ import annotations
 
@@ -11,45 +17,50 @@ from typing import Any
 import click
 
 from heritage_align import __version__
+from heritage_align.commands import COMMANDS
 
-COMMANDS = {
-    "demo": "Run the whole story on the built-in motif collection.",
-    "recipes": "Named systems as configs to start from.",
-    "config": "Check a config, fill in its defaults, print its schema.",
-    "plugins": "List, show, check and create plugins.",
-    "index": "Encode a collection into a store; verify and merge stores.",
-    "search": "Answer text or image queries from a store.",
-    "rerank": "Rescore a TREC run with the config's similarity.",
-    "train": "Fit a system to a collection: checkpoints, resume, early stopping.",
-    "evaluate": "Recall of a system on a data set, in the papers' form.",
-    "golden": "Retrieval between annotated regions and their phrases.",
-    "explain": "Show which region of an image answered which phrase.",
-    "bench": "Time the kernels against their peers on this machine.",
-    "doctor": "Say what is installed, built and found, and how to get the rest.",
-}
+__all__ = ["cli"]
 
 
 class _LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one only when it is called."""
+    """A group that knows its commands by name and imports one only when it is called.
+
+    Plugins are looked at for the whole program's help and for a name that is not a built-in command's, so that no
+    plugin stands in the way of these.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *_of_plugins(ctx)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name in COMMANDS:
+            command: click.Command = import_module(f"heritage_align.cli.{name}").command
+            return command
+        from heritage_align.errors import HeritageAlignError
+        from heritage_align.plugins import default_registry
+
+        if name not in _of_plugins(ctx):
             return None
-        command: click.Command = import_module(f"heritage_align.cli.{name}").command
-        return command
+        try:
+            return default_registry().command(name)
+        except HeritageAlignError:
+            if ctx.resilient_parsing:  # the shell completes a line: the other commands are still offered
+                return None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in (("Commands", COMMANDS), ("Commands of plugins", _of_plugins(ctx))):
+            if commands:
+                with formatter.section(title):
+                    formatter.write_dl(list(commands.items()))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS:
             from heritage_align.errors import did_you_mean
 
-            ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], list(COMMANDS))}")
+            known = self.list_commands(ctx)
+            if args[0] not in known:
+                ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -72,6 +83,17 @@ class _LazyGroup(click.Group):
             click.echo("\ninterrupted", err=True)
             raise click.exceptions.Exit(130) from None  # 128 + SIGINT, as shells count it
         raise click.exceptions.Exit(2)
+
+
+def _of_plugins(ctx: click.Context) -> dict[str, str]:
+    """Return the commands that plugins add, with their one line; in strict mode a broken plugin ends the program."""
+    from heritage_align.errors import PluginError
+    from heritage_align.plugins import default_registry
+
+    try:
+        return {name: spec.summary for name, spec in default_registry().commands().items()}
+    except PluginError as error:
+        ctx.fail(str(error))
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

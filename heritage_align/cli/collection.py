@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from heritage_align.cli.options import read_document
-from heritage_align.config import Config, load_config
+from heritage_align.config import Config, load_config, resolve_component
 from heritage_align.data.discover import Discovered, discover
 from heritage_align.data.region_features import feature_dim, read_region_features
-from heritage_align.errors import ConfigError, DataError
-
-PRECOMPUTED = "region_features"
-"""Name of the proposer that reads region features, and of the encoder that takes them as they are."""
+from heritage_align.errors import ConfigError, DataError, HeritageAlignError
+from heritage_align.plugins import default_registry
+from heritage_align.recipes import read_document
 
 
 def evaluation(document: dict[str, Any], data: str | None, features: str | None) -> None:
@@ -29,10 +27,10 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
     if data is None:
         return
     if found is None:
-        document["data"] = {"name": "folder", "folder": data}
+        document["data"] = {"name": default_registry().of_role("dataset", "pictures"), "folder": data}
     else:
         part = "test" if "test" in found.splits else None
-        document["data"] = found.dataset(part, require_pictures=not _reads_features(document))
+        document["data"] = _table(found, part, not _reads_features(document))
 
 
 def read_training_config(
@@ -72,8 +70,9 @@ def read_training_config(
         _place_folds(document, trainer, whole, fold)
     if features is not None:
         document["proposer"] = _reader(document, features)
-        _count_keypoints_once(document, Path(features))
-        document["encoder"] = {"name": PRECOMPUTED, "dim": feature_dim(Path(features))}
+        _leave_to_the_reader(document, Path(features))
+        encoder = default_registry().of_role("encoder", "features")
+        document["encoder"] = {"name": encoder, "dim": feature_dim(Path(features))}
         document.pop("text_encoder", None)
     return load_config(document, overrides, label=source)
 
@@ -82,22 +81,27 @@ def _place(
     document: dict[str, Any], trainer: dict[str, Any], found: Discovered, require: bool, fold: str | None
 ) -> None:
     if fold is not None:
-        _place_folds(document, trainer, found.dataset(None, require), fold)
+        _place_folds(document, trainer, _table(found, None, require), fold)
         return
     if found.splits and "train" not in found.splits:
         raise DataError(f"{found.table}: has splits {', '.join(found.splits.values())}, and no train")
-    trainer["data"] = found.dataset("train", require)
+    trainer["data"] = _table(found, "train", require)
     trainer.pop("validation", None)
     if "val" in found.splits:
-        trainer["validation"] = found.dataset("val", require)
-    document["data"] = found.dataset("test" if "test" in found.splits else "train", require)
+        trainer["validation"] = _table(found, "val", require)
+    document["data"] = _table(found, "test" if "test" in found.splits else "train", require)
+
+
+def _table(found: Discovered, part: str | None, require_pictures: bool) -> dict[str, Any]:
+    return {"name": default_registry().of_role("dataset", "pairs"), **found.settings(part, require_pictures)}
 
 
 def _place_folds(document: dict[str, Any], trainer: dict[str, Any], whole: dict[str, Any], fold: str) -> None:
     number, separator, folds = fold.partition("/")
     if not separator or not number.isdecimal() or not folds.isdecimal() or not 1 <= int(number) <= int(folds):
         raise ConfigError([f"--fold: expected I/K with 1 <= I <= K, for example 1/4; got {fold!r}"], "train")
-    common = {"name": "fold", "of": whole, "folds": int(folds), "fold": int(number)}
+    name = default_registry().of_role("dataset", "part")
+    common = {"name": name, "of": whole, "folds": int(folds), "fold": int(number)}
     trainer["data"] = {**common, "part": "train"}
     trainer["validation"] = {**common, "part": "val"}
     document["data"] = {**common, "part": "test"}
@@ -117,20 +121,38 @@ def _of_every_part(overrides: tuple[str, ...], trainer: dict[str, Any]) -> tuple
     return tuple(every)
 
 
-def _count_keypoints_once(document: dict[str, Any], features: Path) -> None:
-    """Let the reader mask regions where the file has their SIFT keypoints: then no picture has to be opened."""
-    sift = [step for step in document.get("filters") or () if isinstance(step, dict) and step.get("name") == "sift"]
-    if sift and read_region_features(features).keypoints is not None:
-        document["filters"] = [step for step in document["filters"] if step not in sift]
-        document["proposer"]["min_keypoints"] = sift[0].get("min_keypoints", 2)
+def _leave_to_the_reader(document: dict[str, Any], features: Path) -> None:
+    """Drop filters whose work the file has done already (`Facts.stored`): then no picture has to be opened."""
+    kept = []
+    for step in document.get("filters") or ():
+        stored = [(array, instead) for array, instead in _stored(step).items()]
+        found = stored and read_region_features(features)
+        if found and all(getattr(found, array) is not None for array, _ in stored):
+            for _, instead in stored:
+                document["proposer"].update(instead)
+        else:
+            kept.append(step)
+    if "filters" in document:
+        document["filters"] = kept
+
+
+def _stored(step: Any) -> dict[Literal["keypoints"], dict[str, Any]]:
+    if not isinstance(step, dict):
+        return {}
+    try:
+        return resolve_component("filter", step, default_registry()).settings.facts().stored
+    except (HeritageAlignError, ValueError):  # its faults are said with those of the whole configuration
+        return {}
 
 
 def _reads_features(document: dict[str, Any]) -> bool:
     proposer = document.get("proposer")
-    return isinstance(proposer, dict) and proposer.get("name") == PRECOMPUTED
+    readers = [spec.name for spec in default_registry().components("proposer") if spec.role == "features"]
+    return isinstance(proposer, dict) and proposer.get("name") in readers
 
 
 def _reader(document: dict[str, Any], features: str) -> dict[str, Any]:
     """Return the proposer that reads `features`, with the settings that the configuration has for it already."""
-    own = document["proposer"] if _reads_features(document) else {}
-    return {**own, "name": PRECOMPUTED, "path": features}
+    if _reads_features(document):
+        return {**document["proposer"], "path": features}
+    return {"name": default_registry().of_role("proposer", "features"), "path": features}

@@ -34,9 +34,10 @@ def command(out: Path, artworks: int) -> None:
     Example: heritage-align demo --out demo-output
     """
     from heritage_align.evaluation.comparison import compare_systems
-    from heritage_align.evaluation.results import print_comparison, write_results
+    from heritage_align.evaluation.results import print_comparison
     from heritage_align.pipeline import build_dataset
     from heritage_align.recipes import load_recipe
+    from heritage_align.report.results import write_results
 
     start = time.perf_counter()
     configs = [load_recipe(name, [f"data.artworks={artworks}"]) for name in SYSTEMS]

@@ -74,8 +74,9 @@ def command(
     """
     from heritage_align.evaluation.comparison import compare_systems
     from heritage_align.evaluation.predictions import check_predictable, split_of, write_predictions
-    from heritage_align.evaluation.results import metrics_of, print_comparison, write_results
+    from heritage_align.evaluation.results import metrics_of, print_comparison
     from heritage_align.pipeline import build_dataset
+    from heritage_align.report.results import write_results
 
     at = cut_offs(ks)
     resolved = [read_config(name, overrides, data, features) for name in configs]

@@ -1,4 +1,18 @@
-"""Options and helpers that several commands share."""
+"""Options and helpers that several commands share; those that are listed serve commands of plugins too.
+
+>>> import click
+>>> from click.testing import CliRunner
+>>> from heritage_align.cli.options import config_argument, print_json, read_config
+>>> @click.command()
+... @config_argument
+... def command(config):
+...     print_json({"similarity": read_config(config, ()).similarity.spec.name})
+>>> print(CliRunner().invoke(command, ["scan"]).output)
+{
+  "similarity": "scan"
+}
+<BLANKLINE>
+"""
 
 from __future__ import annotations
 
@@ -13,6 +27,8 @@ import click
 if TYPE_CHECKING:
     from heritage_align.config import Config
 
+__all__ = ["config_argument", "json_option", "print_json", "read_config", "set_option"]
+
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -24,9 +40,11 @@ def not_blank(_context: click.Context, parameter: click.Parameter, value: str | 
 
 
 config_argument = click.argument("config", metavar="CONFIG")
+"""Argument ``config``: a YAML file or the name of a recipe, for `read_config`."""
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. similarity.temperature=9."
 )
+"""Option ``--set KEY=VALUE``, any number of times, as ``overrides`` for `read_config`."""
 data_option = click.option(
     "--data",
     metavar="PATH",
@@ -42,6 +60,7 @@ features_option = click.option(
 )
 ks_option = click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
+"""Option ``--json``, as ``as_json``."""
 
 
 def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,29 +79,12 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, 
     """
     from heritage_align.cli import collection
     from heritage_align.config import load_config
+    from heritage_align.recipes import read_document
 
     source, document = read_document(name)
     if data is not None or features is not None:
         collection.evaluation(document, data, features)
     return load_config(document, overrides, label=source)
-
-
-def read_document(name: str) -> tuple[str, dict[str, Any]]:
-    """Read a config file or recipe as a plain document; returns what errors call it, and the document."""
-    from heritage_align.document import parse_yaml, read_yaml
-    from heritage_align.errors import ConfigError, did_you_mean
-    from heritage_align.recipes import recipe_names, recipe_text
-
-    if os.path.isfile(name):
-        source, document = name, read_yaml(Path(name))
-    elif name in recipe_names():
-        source, document = f"recipe {name}", parse_yaml(recipe_text(name), f"recipe {name}")
-    elif os.path.isdir(name):
-        raise ConfigError(["is a folder; a config is a YAML file or the name of a recipe"], name)
-    else:
-        hint = did_you_mean(name, recipe_names()) or " The recipes: heritage-align recipes list"
-        raise ConfigError([f"there is no such file and no recipe of that name.{hint}"], name or "CONFIG")
-    return source, document
 
 
 def check_folder(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import click
 
 from heritage_align.cli.options import json_option, print_json
 from heritage_align.errors import PluginError, did_you_mean
-from heritage_align.hookspecs import KINDS
+from heritage_align.hookspecs import KINDS, CommandSpec, ComponentSpec
 from heritage_align.plugins import PluginInfo, default_registry, missing_requirements
 
 
@@ -24,7 +24,7 @@ def command() -> None:
 @click.option("--kind", type=click.Choice(KINDS), help="Only components of this kind.")
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """List plugins, their state and their components.
+    """List plugins, their state, their components and their commands.
 
     Example: heritage-align plugins list --kind encoder
     """
@@ -37,7 +37,8 @@ def list_(kind: str | None, as_json: bool) -> None:
         if kind and not components and plugin.state == "ok":
             continue
         click.echo(f"{plugin.name} ({plugin.dist}): {plugin.state}{': ' + plugin.reason if plugin.reason else ''}")
-        for spec in components:
+        offered: list[ComponentSpec | CommandSpec] = [*components, *(() if kind else plugin.commands)]
+        for spec in offered:
             missing = missing_requirements(spec)
             note = f"  [needs {', '.join(missing)}: {spec.install}]" if missing else ""
             click.echo(f"  {spec.kind + '.' + spec.name:<30}{spec.summary}{note}")
@@ -47,7 +48,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show one plugin, its components and their settings.
+    """Show one plugin, its components with their settings, and its commands.
 
     Of a broken one the traceback is shown.
 
@@ -69,6 +70,8 @@ def show(name: str, as_json: bool) -> None:
         for key, info in registry.config_model(spec).model_fields.items():
             default = "required" if info.is_required() else f"default {info.default!r}"
             click.echo(f"  {key:<18}{info.description or ''} ({default})")
+    for added in plugin.commands if plugin.state == "ok" else ():
+        click.echo(f"\ncommand.{added.name}: {added.summary}")
 
 
 @command.command()
@@ -76,7 +79,7 @@ def show(name: str, as_json: bool) -> None:
 def check(name: str) -> None:
     """Import all that a plugin registers.
 
-    Exit status 2 if a component or its settings cannot be imported.
+    Exit status 2 if a component, its settings or a command cannot be imported.
 
     Example: heritage-align plugins check sift
     """
@@ -88,6 +91,9 @@ def check(name: str) -> None:
         registry.config_model(spec)
         registry.target(spec)
         click.echo(f"{spec.kind}.{spec.name}: imports")
+    for command in plugin.commands:
+        registry.command(command.name)
+        click.echo(f"command.{command.name}: imports")
     click.echo("behaviour: see heritage_align.testing (run it in the plugin's own tests)")
 
 
@@ -131,5 +137,9 @@ def _record(plugin: PluginInfo) -> dict[str, object]:
                 "missing": missing_requirements(spec),
             }
             for spec in plugin.components
+        ],
+        "commands": [
+            {"name": spec.name, "summary": spec.summary, "missing": missing_requirements(spec)}
+            for spec in plugin.commands
         ],
     }

@@ -1,6 +1,8 @@
-"""Boxes as arrays ``(..., 4)``, xyxy: their areas, and what they have in common."""
+"""Boxes, xyxy: their areas, what they have in common, and the pixels that are cut out."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,3 +22,10 @@ def common_areas(windows: Boxes, boxes: Boxes) -> Boxes:
     low = np.maximum(windows[:, None, :2], boxes[None, :, :2])
     high = np.minimum(windows[:, None, 2:], boxes[None, :, 2:])
     return areas(np.concatenate([low, high], axis=-1))
+
+
+def pixel_box(box: Sequence[float]) -> tuple[int, int, int, int]:
+    """Return the whole pixels that a region ``(x0, y0, x1, y1)`` is cropped to, at least one."""
+    x0, y0, x1, y1 = box
+    left, top = int(x0), int(y0)
+    return left, top, max(left + 1, round(x1)), max(top + 1, round(y1))

@@ -32,7 +32,7 @@ class Discovered:
 
     Attributes:
         table: the file of pictures and texts.
-        columns: settings of data set `table` for columns that are not called by their default names.
+        columns: settings of the data set that reads the table, for columns that are not called by their default names.
         splits: part (``train``, ``val``, ``test``) -> the word by which the table calls it; {} without such a column.
         features: the file of region features beside the table; None for none or several.
     """
@@ -42,9 +42,9 @@ class Discovered:
     splits: Mapping[str, str] = field(default_factory=dict)
     features: Path | None = None
 
-    def dataset(self, part: str | None = None, require_pictures: bool = True) -> dict[str, Any]:
-        """Return the settings of data set `table` for a part, or for all rows where the table has no splits."""
-        document: dict[str, Any] = {"name": "table", "file": str(self.table), **self.columns}
+    def settings(self, part: str | None = None, require_pictures: bool = True) -> dict[str, Any]:
+        """Return the settings of a data set of role ``pairs`` for a part, or all rows where the table has no splits."""
+        document: dict[str, Any] = {"file": str(self.table), **self.columns}
         if part is not None and self.splits:
             document["split"] = self.splits[part]
         if not require_pictures:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL.Image import Image
 
 from heritage_align.data.augment import Augmentation, augment_image
-from heritage_align.encoding.boxes import pixel_box
+from heritage_align.data.boxes import pixel_box
 from heritage_align.errors import DataError
 from heritage_align.types import FloatArray, Regions
 

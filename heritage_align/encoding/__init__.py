@@ -10,8 +10,8 @@
 [(2, 128), (1, 128)]
 """
 
+from heritage_align.data.boxes import pixel_box
 from heritage_align.encoding.annotated import boxes_by_picture, describe_boxes, encode_box_crops, in_annotation_order
-from heritage_align.encoding.boxes import pixel_box
 from heritage_align.encoding.resampling import Resampler
 from heritage_align.encoding.sources import ImageSource
 from heritage_align.encoding.stage import ImageStage

@@ -15,8 +15,8 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+from heritage_align.data.boxes import pixel_box
 from heritage_align.data.pixels import DecodedPicture, load_pixels
-from heritage_align.encoding.boxes import pixel_box
 from heritage_align.encoding.resampling import Resampler
 from heritage_align.encoding.sources import ImageSource
 from heritage_align.encoding.uploads import Uploads

@@ -35,10 +35,8 @@ __all__ = [
     "encode_golden",
     "evaluate_fragments",
     "evaluate_golden",
-    "evaluate_runs",
     "evaluate_scores",
     "evaluate_system",
-    "paired_bootstrap",
     "paired_randomisation",
     "pool_folds",
     "pool_golden",
@@ -55,9 +53,9 @@ if TYPE_CHECKING:
     from heritage_align.evaluation.fragments import FragmentEvaluation, evaluate_fragments
     from heritage_align.evaluation.golden import GoldenSet, pool_golden
     from heritage_align.evaluation.golden_encoding import EncodedGolden, encode_golden, evaluate_golden
-    from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult, evaluate_runs, evaluate_scores
+    from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult, evaluate_scores
     from heritage_align.evaluation.paper_tables import PaperTable, bleu_paper_table, recall_paper_table
-    from heritage_align.evaluation.significance import PairedTest, paired_bootstrap, paired_randomisation
+    from heritage_align.evaluation.significance import PairedTest, paired_randomisation
     from heritage_align.evaluation.systems import encode_dataset, evaluate_system
 
 _PLACES = {
@@ -74,9 +72,9 @@ _PLACES = {
     "heritage_align.evaluation.fragments": ("FragmentEvaluation", "evaluate_fragments"),
     "heritage_align.evaluation.golden": ("GoldenSet", "pool_golden"),
     "heritage_align.evaluation.golden_encoding": ("EncodedGolden", "encode_golden", "evaluate_golden"),
-    "heritage_align.evaluation.metrics": ("EvaluationResult", "RetrievalResult", "evaluate_runs", "evaluate_scores"),
+    "heritage_align.evaluation.metrics": ("EvaluationResult", "RetrievalResult", "evaluate_scores"),
     "heritage_align.evaluation.paper_tables": ("PaperTable", "bleu_paper_table", "recall_paper_table"),
-    "heritage_align.evaluation.significance": ("PairedTest", "paired_bootstrap", "paired_randomisation"),
+    "heritage_align.evaluation.significance": ("PairedTest", "paired_randomisation"),
     "heritage_align.evaluation.systems": ("encode_dataset", "evaluate_system"),
 }
 

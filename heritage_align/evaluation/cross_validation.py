@@ -105,7 +105,7 @@ def compare_folds(
         a: one system's results, one a fold.
         b: the other's, on the same folds.
         groups: query -> artwork (`GoldenSet.groups`); a query without an entry is its own.
-        settings: for the test: test, resamples, seed.
+        settings: of the test: resamples, seed.
 
     Returns:
         ``{"t2i": {"R@1": PairedTest, ..., "mean_recall": PairedTest}, ...}``, percentage points, b minus a.

@@ -34,7 +34,6 @@ def artwork_folds(
     *,
     seed: int = 0,
     validation: float = 0.1,
-    min_artworks: int = 1,
 ) -> list[CrossValidationFold]:
     """Split pictures by artwork into `k` folds with about equal numbers of pictures.
 
@@ -48,7 +47,6 @@ def artwork_folds(
         seed: of the order of artworks.
         validation: share of the pictures outside the test part that becomes the validation part, in [0, 1); at least
             one artwork where it is above 0.
-        min_artworks: fewest artworks that a test part may have.
 
     Raises:
         DataError: k or the share is out of range, an id occurs twice, or there are too few artworks.
@@ -60,22 +58,12 @@ def artwork_folds(
         raise DataError(f"k: cross-validation needs at least 2 folds, got {k}")
     if not 0 <= validation < 1:
         raise DataError(f"validation: expected a share in [0, 1), got {validation}")
-    if min_artworks < 1:
-        raise DataError(f"min_artworks: expected at least 1, got {min_artworks}")
     sizes: dict[str, int] = {}
     for artwork in artwork_of.values():
         sizes[artwork] = sizes.get(artwork, 0) + 1
-    if len(sizes) < k * min_artworks:
-        raise DataError(
-            f"{k} folds of at least {min_artworks} artworks need {k * min_artworks}, there are {len(sizes)} "
-            f"({len(artwork_of)} pictures)"
-        )
+    if len(sizes) < k:
+        raise DataError(f"{k} folds need {k} artworks, there are {len(sizes)} ({len(artwork_of)} pictures)")
     tests = _spread(sizes, k, seed)
-    if fewest := [number for number, test in enumerate(tests) if len(test) < min_artworks]:
-        raise DataError(
-            f"fold {fewest[0]} has {len(tests[fewest[0]])} artworks, fewer than {min_artworks}: a few artworks hold "
-            f"most of the {len(artwork_of)} pictures"
-        )
     folds = []
     for number, test in enumerate(tests):
         rest = {artwork: size for artwork, size in sizes.items() if artwork not in test}

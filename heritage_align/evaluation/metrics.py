@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from heritage_align.evaluation.ranks import Ranks, Scores, ranks_from_run, ranks_from_scores
-from heritage_align.types import Run, TextItem
+from heritage_align.evaluation.ranks import Ranks, Scores, ranks_from_scores
+from heritage_align.types import TextItem
 
 KS = (1, 5, 10)
 
@@ -159,41 +159,6 @@ def evaluate_scores(
         first=np.concatenate([i2t.first, np.full(len(lost), np.inf)]),
     )
     return EvaluationResult(system, _direction(t2i, ks), _direction(i2t, ks))
-
-
-def evaluate_runs(
-    texts: Sequence[TextItem],
-    *,
-    t2i: Run | None = None,
-    i2t: Run | None = None,
-    ks: Sequence[int] = KS,
-    system: str | None = None,
-) -> EvaluationResult:
-    """Evaluate ranked lists, which may end at any rank: queries without a right answer in theirs are misses.
-
-    Args:
-        texts: the data set's texts; they say what is right in both directions.
-        t2i: for text ids, image ids.
-        i2t: for image ids, text ids.
-        ks: the cut-offs. One beyond a list's end counts what the list has.
-        system: the name of the row; by default the run's tag.
-
-    Raises:
-        ValueError: a query that is not in the data set, repeated queries or answers, or no run at all.
-    """
-    run = t2i or i2t
-    if run is None:
-        raise ValueError("at least one run is needed, t2i or i2t")
-    results: dict[str, RetrievalResult | None] = {"t2i": None, "i2t": None}
-    if t2i is not None:
-        results["t2i"] = _direction(ranks_from_run(t2i, {t.id: frozenset(t.image_ids) for t in texts}), ks)
-    if i2t is not None:
-        captions: dict[str, set[str]] = {query: set() for query in i2t.query_ids}
-        for item in texts:
-            for image_id in item.image_ids:
-                captions.setdefault(image_id, set()).add(item.id)
-        results["i2t"] = _direction(ranks_from_run(i2t, {i: frozenset(c) for i, c in captions.items()}), ks)
-    return EvaluationResult(system or run.tag, **results)
 
 
 def _direction(ranks: Ranks, ks: Sequence[int]) -> RetrievalResult:

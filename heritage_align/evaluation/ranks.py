@@ -1,6 +1,6 @@
 """The rank of the first right answer to every query: all that recall and rank statistics need.
 
-**Ties.** Equal scores keep the order of the candidates (the rows of the score matrix, the lines of a run). A
+**Ties.** Equal scores keep the order of the candidates (the rows of the score matrix). A
 right answer therefore profits from a tie with a wrong one exactly when it stands before it, which a candidate
 order that does not know the answers (file order, id order) cannot arrange: a constant score gets the recall
 of chance. Implementations that count only strictly better candidates would give it 100 %. How many queries
@@ -9,7 +9,7 @@ depend on the rule is counted (`Ranks.tied`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +19,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from heritage_align.types import Run
 
 Scores: TypeAlias = "npt.NDArray[np.floating[Any]] | Tensor"
 BLOCK_BYTES = 32 * 2**20
@@ -32,8 +31,8 @@ class Ranks:
 
     Attributes:
         query_ids: queries that have a right answer, ``n_queries``.
-        first: ``(n_queries,)`` float64, the rank from 1 of the first right answer; inf where a ranked list
-            ends before it or no right answer is among the candidates.
+        first: ``(n_queries,)`` float64, the rank from 1 of the first right answer; inf where no right answer
+            is among the candidates.
         tied: queries in which a wrong candidate has the score of the best right one, so that the rank is a
             matter of the candidates' order.
         skipped: queries left out because nothing is a right answer to them.
@@ -101,40 +100,6 @@ def ranks_from_scores(scores: Scores, answers: Sequence[Sequence[int]], query_id
         tied=tied,
         skipped=int(n_queries - np.count_nonzero(judged)),
     )
-
-
-def ranks_from_run(run: Run, answers: Mapping[str, frozenset[str]]) -> Ranks:
-    """Find the first right answer in every ranked list.
-
-    Args:
-        run: lists, best first; their order is taken as it is.
-        answers: query id -> ids of its right answers. A query that the run does not answer counts as missed,
-            as leaving the difficult ones out would raise the score; one with no right answer is left out.
-
-    Raises:
-        ValueError: the run has a query that `answers` does not know, a query twice, or an id twice in a list.
-    """
-    lists = dict(zip(run.query_ids, run.ids))
-    if len(lists) != len(run.query_ids):
-        raise ValueError("run: a query occurs twice")
-    unknown = [query for query in lists if query not in answers]
-    if unknown:
-        raise ValueError(f"run: {len(unknown)} of its queries are not in the data set, the first is {unknown[0]!r}")
-    tied = 0
-    judged = [query for query, right in answers.items() if right]
-    first = np.full(len(judged), np.inf)
-    scores = dict(zip(run.query_ids, run.scores))
-    for row, query in enumerate(judged):
-        ranked = lists.get(query, [])
-        if len(set(ranked)) != len(ranked):
-            raise ValueError(f"run: query {query!r} has an answer twice")
-        for position, answer in enumerate(ranked):
-            if answer in answers[query]:
-                first[row] = position + 1
-                best = scores[query][position]
-                tied += any(s == best and i not in answers[query] for i, s in zip(ranked, scores[query]))
-                break
-    return Ranks(tuple(judged), first, tied, len(answers) - len(judged))
 
 
 def _as_numpy(block: Scores) -> npt.NDArray[np.floating[Any]]:

@@ -16,6 +16,7 @@ import numpy as np
 from heritage_align.config import Config
 from heritage_align.errors import DataError
 from heritage_align.evaluation.comparison import Started, caption_groups, evaluate_each
+from heritage_align.evaluation.facts import run_facts
 from heritage_align.evaluation.metrics import EvaluationResult
 from heritage_align.evaluation.results import paired_record, tested
 from heritage_align.evaluation.significance import PairedTest, compare_means
@@ -23,7 +24,6 @@ from heritage_align.evaluation.table import RecallTable, recall_table
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import plan
 from heritage_align.protocols import Dataset
-from heritage_align.report.assemble import run_facts
 from heritage_align.types import TextFeatures
 
 

@@ -1,23 +1,17 @@
-"""Is one system better than another, or were it the queries? Paired tests over queries.
+"""Is one system better than another, or were it the queries? A paired test over queries.
 
-Both systems answer the same queries, so the tests look at the difference per query. The papers of the field
-compare recalls by eye; with 1,145 queries one standard error of R@1 near 25 % is 1.3 points.
+Both systems answer the same queries, so the test looks at the difference per query. The papers of the field compare
+recalls by eye; with 1,145 queries one standard error of R@1 near 25 % is 1.3 points.
 
-- Randomisation (Fisher; Smucker, Allan and Carterette 2007): were the systems exchangeable, each difference
-could as
-  well have the other sign. p is the share of sign patterns with a mean difference at least as large, either
-  way.
-- Bootstrap (Efron and Tibshirani 1993, section 16.4): queries are drawn again with replacement; the interval
-holds
-  the central part of the resampled means, p comes from the resampled means shifted to a true difference of 0.
+Randomisation (Fisher; Smucker, Allan and Carterette 2007): were the systems exchangeable, each difference could as well
+have the other sign. p is the share of sign patterns with a mean difference at least as large, either way.
 
-Captions of one image are no independent queries: name their images as `groups` and whole groups are flipped
-or drawn.
+Captions of one image are no independent queries: name their images as `groups` and whole groups are flipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,17 +33,12 @@ class PairedTest:
     Attributes:
         difference: mean of b minus mean of a, in the values' unit.
         p_value: two-sided, in (0, 1]; never 0 from random resamples, whose number limits what can be said.
-        low: lower end of the confidence interval of `difference`; None for the randomisation test, which has
-            none.
-        high: its upper end.
-        n: units that were drawn or flipped: groups, or queries where there are none.
-        method: ``"bootstrap"``, ``"randomisation"``, or ``"randomisation (exact)"``.
+        n: units that were flipped: groups, or queries where there are none.
+        method: ``"randomisation"`` or ``"randomisation (exact)"``.
     """
 
     difference: float
     p_value: float
-    low: float | None
-    high: float | None
     n: int
     method: str
 
@@ -88,50 +77,7 @@ def paired_randomisation(
         # The observed pattern is one of those that could have come (Phipson and Smyth 2010).
         p_value = (extreme + 1) / (resamples + 1)
     method = "randomisation (exact)" if exact else "randomisation"
-    return PairedTest(float(total / sizes.sum()), p_value, None, None, len(sums), method)
-
-
-def paired_bootstrap(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    *,
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> PairedTest:
-    """Percentile interval and shifted-bootstrap p-value of the mean difference.
-
-    Args:
-        a: ``(n_queries,)`` values of one system.
-        b: ``(n_queries,)`` values of the other for the same queries in the same order.
-        groups: ``n_queries`` labels of queries that belong together.
-        resamples: draws.
-        seed: of the random numbers.
-        confidence: of the interval, between 0 and 1.
-
-    Raises:
-        ValueError: lengths that differ, no queries, values that are not finite, no resamples, or a
-            `confidence` outside (0, 1).
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
-    sums, sizes = _group(*_checked(a, b, resamples), groups)
-    difference = float(sums.sum() / sizes.sum())
-    rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-            for drawn in (rng.integers(0, len(sums), (count, len(sums))) for count in _blocks(resamples, len(sums)))
-        ]
-    )
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    limit = abs(difference) - _TOLERANCE * np.abs(sums).sum() / sizes.sum()
-    extreme = np.count_nonzero(np.abs(means - difference) >= limit)
-    return PairedTest(
-        difference, float((extreme + 1) / (resamples + 1)), float(low), float(high), len(sums), "bootstrap"
-    )
+    return PairedTest(float(total / sizes.sum()), p_value, len(sums), method)
 
 
 def compare(
@@ -139,7 +85,6 @@ def compare(
     b: EvaluationResult,
     *,
     groups: Mapping[str, Hashable] | None = None,
-    test: Callable[..., PairedTest] = paired_randomisation,
     **settings: Any,
 ) -> dict[str, dict[str, PairedTest]]:
     """Test every recall of two systems, and its mean, in the directions that both have.
@@ -149,8 +94,7 @@ def compare(
         b: the other, on the same queries.
         groups: query id -> group (`Dataset` texts of one image belong together); a query without one is its
             own.
-        test: `paired_randomisation` or `paired_bootstrap`.
-        settings: for the test: resamples, seed, confidence.
+        settings: of `paired_randomisation`: resamples, seed.
 
     Returns:
         ``{"t2i": {"R@1": PairedTest, ..., "mean_recall": PairedTest}, ...}``, differences in percentage
@@ -159,7 +103,7 @@ def compare(
     Raises:
         ValueError: no common direction, other queries, or other cut-offs.
     """
-    return compare_means([a], [b], groups=groups, test=test, **settings)
+    return compare_means([a], [b], groups=groups, **settings)
 
 
 def compare_means(
@@ -167,7 +111,6 @@ def compare_means(
     b: Sequence[EvaluationResult],
     *,
     groups: Mapping[str, Hashable] | None = None,
-    test: Callable[..., PairedTest] = paired_randomisation,
     **settings: Any,
 ) -> dict[str, dict[str, PairedTest]]:
     """Test two systems that were repeated, on every query's share of hits over the repeats.
@@ -179,8 +122,7 @@ def compare_means(
         a: repeats of one system, at least one.
         b: repeats of the other on the same queries; as many or fewer or more.
         groups: query id -> group, as in `compare`.
-        test: `paired_randomisation` or `paired_bootstrap`.
-        settings: for the test: resamples, seed, confidence.
+        settings: of `paired_randomisation`: resamples, seed.
 
     Returns:
         What `compare` returns; differences are between means over repeats.
@@ -206,7 +148,7 @@ def compare_means(
         queries = one.ranks.query_ids
         labels = None if groups is None else [groups.get(query, (query,)) for query in queries]
         first, second = (_mean_percentages([r.directions[name] for r in repeats], queries) for repeats in (a, b))
-        results[name] = {key: test(first[key], second[key], groups=labels, **settings) for key in first}
+        results[name] = {key: paired_randomisation(first[key], second[key], groups=labels, **settings) for key in first}
     return results
 
 

@@ -65,20 +65,3 @@ def of_candidates(scores: Tensor, candidates: Tensor) -> Tensor:
     """Pick ``(n_texts, k)`` out of the scores of all pairs ``(n_images, n_texts)``; -inf where no such image is."""
     exists = (candidates >= 0) & (candidates < scores.shape[0])
     return scores.T.gather(1, torch.where(exists, candidates, 0)).masked_fill(~exists, -torch.inf)
-
-
-def pairs_by_image(candidates: Tensor, n_images: int) -> tuple[Tensor, Tensor]:
-    """Sort the candidate pairs image-major: an order that a caller may hand to the compiled ops.
-
-    The CUDA ops make one themselves where none is given (csrc/cuda/pairs.cu); this one runs anywhere, on the device of
-    ``candidates`` and without waiting for it.
-
-    Returns:
-        ``order (n_texts * k,)`` int64: positions in ``candidates.flatten()``, those of -1 last; and
-        ``starts (n_images + 1,)`` int64: the pairs of image ``i`` are ``order[starts[i]:starts[i + 1]]``.
-    """
-    flat = candidates.flatten()
-    keys = torch.where(flat < 0, n_images, flat)
-    ordered, order = keys.sort(stable=True)
-    starts = torch.searchsorted(ordered, torch.arange(n_images + 1, device=flat.device))
-    return order, starts

@@ -9,6 +9,7 @@ from . import checks, codes, inputs, reference
 from .backend import pick, run
 from .candidates import ask_for_most, check_candidates, of_candidates
 from .factor import triangular_factor
+from .focal_arguments import FocalArguments
 from .planner import text_bins
 from .ragged import Ragged
 
@@ -120,25 +121,25 @@ def focal_attention_score(
     scores = run(
         torch.ops.heritage_align.focal_attention.default,
         (images.values, texts.values),
-        inputs.rows(images.values),
-        images.scales,
-        images.offsets,
-        inputs.rows(texts.values),
-        texts.scales,
-        texts.offsets,
-        None if keep is None else keep.contiguous(),
-        image_factor,
-        None if image_factor is None else images.factor_offsets,
-        text_factor,
-        None if text_factor is None else texts.factor_offsets,
-        listed,
-        None,  # the kernels order the pairs themselves
-        None,
+        *FocalArguments(
+            inputs.rows(images.values),
+            images.scales,
+            images.offsets,
+            inputs.rows(texts.values),
+            texts.scales,
+            texts.offsets,
+            None if keep is None else keep.contiguous(),
+            image_factor,
+            None if image_factor is None else images.factor_offsets,
+            text_factor,
+            None if text_factor is None else texts.factor_offsets,
+            listed,
+            *settings,
+            temperature,
+            lse_scale,
+            images.max_length if on_gpu else -1,
+            texts.max_length if on_gpu else -1,
+        ),
         *bins,
-        *settings,
-        temperature,
-        lse_scale,
-        images.max_length if on_gpu else -1,
-        texts.max_length if on_gpu else -1,
     )
     return of_candidates(scores, candidates) if most and candidates is not None else scores

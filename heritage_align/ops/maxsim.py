@@ -65,8 +65,6 @@ def maxsim_score(
         documents.scales,
         documents.offsets,
         listed,
-        None,  # the kernels order the pairs themselves
-        None,
         *bins,
         queries.max_length if on_gpu else -1,
         documents.max_length if on_gpu else -1,

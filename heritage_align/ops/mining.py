@@ -10,8 +10,10 @@ from torch import Tensor
 from . import checks, codes, inputs
 from .backend import pick
 from .factor import triangular_factor
+from .focal_arguments import FocalArguments
 from .focal_attention import focal_attention_score
 from .ragged import Ragged
+from .registration import recall, remember
 
 
 def hardest_negative_hinge(scores: Tensor, *, margin: float = 0.2) -> Tensor:
@@ -115,25 +117,30 @@ def mining_scores(
             **settings,
         )
     return _WithGradient.apply(
-        images.values,
-        texts.values,
         scores,
-        images.offsets,
-        texts.offsets,
-        None if keep is None else keep.contiguous(),
-        image_factor,
-        None if image_factor is None else images.factor_offsets,
-        text_factor,
-        None if text_factor is None else texts.factor_offsets,
-        codes.DIRECTIONS[direction],
-        codes.RECTIFIERS[rectifier],
-        codes.NORMALISERS[normalise],
-        codes.FOCALS[focal],
-        codes.AGGREGATES[aggregate],
-        float(temperature),
-        float(lse_scale),
-        images.max_length if on_gpu else -1,
-        texts.max_length if on_gpu else -1,
+        *FocalArguments(
+            images.values,
+            None,
+            images.offsets,
+            texts.values,
+            None,
+            texts.offsets,
+            None if keep is None else keep.contiguous(),
+            image_factor,
+            None if image_factor is None else images.factor_offsets,
+            text_factor,
+            None if text_factor is None else texts.factor_offsets,
+            None,
+            codes.DIRECTIONS[direction],
+            codes.RECTIFIERS[rectifier],
+            codes.NORMALISERS[normalise],
+            codes.FOCALS[focal],
+            codes.AGGREGATES[aggregate],
+            float(temperature),
+            float(lse_scale),
+            images.max_length if on_gpu else -1,
+            texts.max_length if on_gpu else -1,
+        ),
     )
 
 
@@ -141,21 +148,13 @@ class _WithGradient(torch.autograd.Function):
     """Scores as they are given, with the gradient that focal attention of these rows has."""
 
     @staticmethod
-    def forward(ctx: Any, regions: Tensor, words: Tensor, scores: Tensor, *rest: Any) -> Tensor:
-        tensors, ctx.numbers = rest[:7], rest[7:]
-        ctx.save_for_backward(regions, words, *tensors)
+    def forward(ctx: Any, scores: Tensor, *arguments: Any) -> Tensor:
+        remember(ctx, arguments, scores)
         return scores.view_as(scores)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        regions, words, region_offsets, word_offsets, keep, *factors = ctx.saved_tensors
-        of_regions, of_words = torch.ops.heritage_align.focal_attention_backward(
-            grad.contiguous(),
-            *(inputs.rows(regions), None, region_offsets),
-            *(inputs.rows(words), None, word_offsets),
-            keep,
-            *factors,
-            None,
-            *ctx.numbers,
-        )
-        return of_regions, of_words, *(None for _ in range(1 + 7 + len(ctx.numbers)))
+        args = FocalArguments(*recall(ctx))
+        args = args._replace(regions=inputs.rows(args.regions), words=inputs.rows(args.words))
+        of_regions, of_words = torch.ops.heritage_align.focal_attention_backward(grad.contiguous(), *args)
+        return None, *FocalArguments.gradients(of_regions, of_words)

@@ -102,8 +102,6 @@ def patch_weighted_score(
         None if weights is None else weights.float().contiguous(),
         global_features.contiguous() if global_features is not None and global_mix != 0.0 else None,
         candidates,
-        None,  # the kernels order the pairs themselves
-        None,
         pooling_code,
         temperature,
         global_mix,

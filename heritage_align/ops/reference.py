@@ -26,18 +26,6 @@ STACK_ELEMENTS = 1 << 24  # at most this many numbers in one stack of regions (6
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Fallbacks(NamedTuple):
-    """How often a rule of ours stood in for a 0/0 of the published code.
-
-    Attributes:
-        focal_skipped: queries (words in t2i, regions in i2t, one count a pair) of which the focal filter left nothing.
-        keep_ignored: images of which ``keep`` removed every region.
-    """
-
-    focal_skipped: int
-    keep_ignored: int
-
-
 def _without_autocast(function: _F) -> _F:
     """Scores are float32 whatever autocast says: a bfloat16 product here would be no oracle."""
 
@@ -101,7 +89,7 @@ def attend_one_way(
     temperature: float,
     focal: str | None,
     keep: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Cosine of every query with the context vector that it attends to (SCAN, Lee et al. 2018, eqs 1-4).
 
     Args:
@@ -111,7 +99,7 @@ def attend_one_way(
         keep: ``(..., n_contexts)`` bool; False gives a context no weight. At least one per item must be True.
 
     Returns:
-        The cosines ``(..., n_queries)``, and a bool ``(..., n_queries)``: where the focal step was skipped.
+        The cosines ``(..., n_queries)``.
     """
     cosines = contexts @ queries.transpose(-1, -2)
     axis = normalised(rectified(cosines, rectifier), normalise, exact_ties=focal is not None)
@@ -119,15 +107,13 @@ def attend_one_way(
     if keep is not None:
         logits = logits.masked_fill(~keep.unsqueeze(-2), float("-inf"))
     attention = logits.softmax(dim=-1)
-    skipped = torch.zeros(attention.shape[:-1], dtype=torch.bool, device=attention.device)
     if focal is not None:
         kept = focal_filter(attention.detach(), focal, temperature)
-        skipped = ~kept.any(dim=-1)
-        attention = attention * (kept | skipped.unsqueeze(-1))
+        attention = attention * (kept | ~kept.any(dim=-1, keepdim=True))  # a query that keeps nothing skips the step
         attention = attention / attention.sum(dim=-1, keepdim=True)
     attended = attention @ contexts
     lengths = torch.linalg.vector_norm(attended, dim=-1) * torch.linalg.vector_norm(queries, dim=-1)
-    return (attended * queries).sum(-1) / lengths.clamp_min(EPS), skipped
+    return (attended * queries).sum(-1) / lengths.clamp_min(EPS)
 
 
 def aggregated(cosines: Tensor, aggregate: str, lse_scale: float) -> Tensor:
@@ -139,13 +125,8 @@ def aggregated(cosines: Tensor, aggregate: str, lse_scale: float) -> Tensor:
     return cosines.mean(dim=-1) if aggregate == "mean" else cosines.sum(dim=-1)
 
 
-def focal_attention_score(images: Ragged, texts: Ragged, **settings: Any) -> Tensor:
-    """The scores of :func:`heritage_align.ops.focal_attention_score`, in the compute dtype."""
-    return focal_attention_with_fallbacks(images, texts, **settings)[0]
-
-
 @_without_autocast
-def focal_attention_with_fallbacks(
+def focal_attention_score(
     images: Ragged,
     texts: Ragged,
     *,
@@ -158,41 +139,36 @@ def focal_attention_with_fallbacks(
     aggregate: str = "lse",
     lse_scale: float = 6.0,
     candidates: Tensor | None = None,
-) -> tuple[Tensor, Fallbacks]:
-    """Scores, and how often a fall-back was taken; arguments as in :func:`heritage_align.ops.focal_attention_score`."""
+) -> Tensor:
+    """The scores of :func:`heritage_align.ops.focal_attention_score`, in the compute dtype."""
     regions, words = compute_values(images), compute_values(texts)
     settings = {"rectifier": rectifier, "normalise": normalise, "temperature": temperature, "focal": focal}
-    keep, ignored = usable_keep(images, keep)
-    focal_skipped = 0
+    keep = usable_keep(images, keep)
     scores = _nothing_yet(regions, images, texts, candidates)
     for stack in _stacks(images, texts, candidates):
         region, word = regions[stack.regions], words[stack.words]
         score = torch.zeros(len(region), dtype=regions.dtype, device=regions.device)
         if direction in ("t2i", "both"):
             kept = None if keep is None else keep[stack.regions]
-            cosines, skipped = attend_one_way(word, region, keep=kept, **settings)  # type: ignore[arg-type]
+            cosines = attend_one_way(word, region, keep=kept, **settings)  # type: ignore[arg-type]
             score = score + aggregated(cosines, aggregate, lse_scale)
-            focal_skipped += int(skipped.sum())
         if direction in ("i2t", "both"):
-            cosines, skipped = attend_one_way(region, word, keep=None, **settings)  # type: ignore[arg-type]
+            cosines = attend_one_way(region, word, keep=None, **settings)  # type: ignore[arg-type]
             score = score + aggregated(cosines, aggregate, lse_scale)
-            focal_skipped += int(skipped.sum())
         scores[stack.place] = score
-    return scores, Fallbacks(focal_skipped, ignored)
+    return scores
 
 
-def usable_keep(images: Ragged, keep: Tensor | None) -> tuple[Tensor | None, int]:
-    """``keep`` with every region of an image back in where it removed all of them, and how many images that was."""
+def usable_keep(images: Ragged, keep: Tensor | None) -> Tensor | None:
+    """``keep`` with every region of an image back in where it removed all of them."""
     if keep is None:
-        return None, 0
+        return None
     keep = keep.clone()
-    ignored = 0
     bounds = images.host_offsets.tolist()
     for start, stop in pairwise(bounds):
         if stop > start and not bool(keep[start:stop].any()):
             keep[start:stop] = True
-            ignored += 1
-    return keep, ignored
+    return keep
 
 
 @_without_autocast

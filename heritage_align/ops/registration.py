@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from . import codes, reference
+from .focal_arguments import FocalArguments
 from .ragged import Ragged
 
+_FOCAL = {name: place for place, name in enumerate(FocalArguments._fields)}
 _SCORES = {  # op: (its images' offsets, its texts' offsets or rows, are the texts ragged, its candidates)
-    "focal_attention": (2, 5, True, 11),
+    "focal_attention": (_FOCAL["region_offsets"], _FOCAL["word_offsets"], True, _FOCAL["candidates"]),
     "patch_weighted": (3, 0, False, 6),
     "maxsim": (5, 2, True, 6),
 }
@@ -51,7 +53,7 @@ def register_all() -> None:
         torch.library.register_fake(f"heritage_align::{name}", globals()[f"_{name}_shape"])
     for name in ("focal_attention", "patch_weighted", "maxsim", "fold_patches"):
         torch.library.register_autograd(
-            f"heritage_align::{name}", globals()[f"_{name}_gradient"], setup_context=_remember
+            f"heritage_align::{name}", globals()[f"_{name}_gradient"], setup_context=remember
         )
     for name in (*_SCORES, "fold_patches", "triangular_factor"):
         torch.library.register_vmap(f"heritage_align::{name}", _refuse(name))
@@ -83,13 +85,15 @@ def _factor_shape(values: Tensor, _scales: Any, _offsets: Any, _starts: Any, pac
     return values.new_empty((packed_size,), dtype=torch.float32)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 (torch passes it by name)
+def remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 (torch passes it by name)
+    """Keep an op's inputs for its backward."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     ctx.layout = [None if isinstance(value, Tensor) else (value,) for value in inputs]
     ctx.save_for_backward(*tensors)
 
 
-def _recall(ctx: Any) -> list[Any]:
+def recall(ctx: Any) -> list[Any]:
+    """Return what `remember` kept."""
     saved = iter(ctx.saved_tensors)
     return [next(saved) if slot is None else slot[0] for slot in ctx.layout]
 
@@ -100,27 +104,27 @@ def _only(ctx: Any, gradients: dict[int, Tensor]) -> tuple[Tensor | None, ...]:
 
 
 def _focal_attention_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    args = _recall(ctx)
-    op = torch.ops.heritage_align.focal_attention_backward
-    regions, words = op(grad.contiguous(), *args[:12], *args[16:])
-    return _only(ctx, {0: regions.to(args[0].dtype), 3: words.to(args[3].dtype)})
+    args = FocalArguments(*recall(ctx)[: len(_FOCAL)])
+    regions, words = torch.ops.heritage_align.focal_attention_backward(grad.contiguous(), *args)
+    found = {_FOCAL["regions"]: regions.to(args.regions.dtype), _FOCAL["words"]: words.to(args.words.dtype)}
+    return _only(ctx, found)
 
 
 def _patch_weighted_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    args = _recall(ctx)
+    args = recall(ctx)
     op = torch.ops.heritage_align.patch_weighted_backward
-    queries, patches, weights, whole = op(grad, *args[:7], *args[9:12])
+    queries, patches, weights, whole = op(grad, *args[:10])
     return _only(ctx, {0: queries, 1: patches, 4: weights, 5: whole})
 
 
 def _maxsim_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    args = _recall(ctx)
+    args = recall(ctx)
     queries, documents = torch.ops.heritage_align.maxsim_backward(grad, *args[:7])
     return _only(ctx, {0: queries, 3: documents})
 
 
 def _fold_patches_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    args = _recall(ctx)
+    args = recall(ctx)
     whole, patches = torch.ops.heritage_align.fold_patches_backward(grad, *args[:6])
     return _only(ctx, {0: whole, 1: patches})
 
@@ -240,8 +244,9 @@ def _fold_patches_backward(
     return _gradients(folded, grad, global_features, patches)
 
 
-def _focal_attention_backward_shape(_grad: Tensor, regions: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return regions.new_empty(regions.shape, dtype=torch.float32), regions.new_empty(rest[2].shape, dtype=torch.float32)
+def _focal_attention_backward_shape(_grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    rows = FocalArguments(*arguments)
+    return tuple(rows.regions.new_empty(one.shape, dtype=torch.float32) for one in (rows.regions, rows.words))
 
 
 def _patch_weighted_backward_shape(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:

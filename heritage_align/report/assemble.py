@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import torch
 
-from heritage_align import __version__
 from heritage_align.errors import HeritageAlignError
 from heritage_align.evaluation.comparison import SystemOutcome
+from heritage_align.evaluation.facts import run_facts
 from heritage_align.protocols import Dataset
 from heritage_align.report.explain import Explanation, explain
 from heritage_align.report.model import QueryExample, ReportData, SystemAnswers, SystemRow
 from heritage_align.types import Hit, TextItem
 
 SHOWN_HITS = 5
+EXAMPLES = 6
+"""Queries shown: first those on which the systems differ most."""
+EXPLAINED = 3
+"""Of them, those whose right picture is explained by the best system that can."""
 
 
 def assemble(
@@ -27,8 +29,6 @@ def assemble(
     title: str,
     command: str,
     summary: str = "",
-    examples: int = 6,
-    explained: int = 3,
 ) -> ReportData:
     """Gather table, examples, explanations and facts of a comparison.
 
@@ -38,11 +38,9 @@ def assemble(
         title: heading of the page.
         command: the command line that makes it again.
         summary: below the heading.
-        examples: queries shown: first those on which the systems differ most.
-        explained: explanations by each system that has regions.
     """
     first = outcomes[0]
-    chosen = _telling_queries(outcomes, examples)
+    chosen = _telling_queries(outcomes, EXAMPLES)
     shown = [_example(outcomes, column) for column in chosen]
     needed = {hit.id for example in shown for answer in example.answers for hit in answer.hits}
     readable = set(first.encoded.images.ids)
@@ -60,37 +58,12 @@ def assemble(
         baseline=first.evaluation.result.system if len(outcomes) > 1 else "",
         examples=shown,
         pictures=pictures,
-        explanations=_explanations(outcomes, dataset, [first.encoded.items[c] for c in chosen[:explained]]),
+        explanations=_explanations(outcomes, dataset, [first.encoded.items[c] for c in chosen[:EXPLAINED]]),
         facts=run_facts(first.pipeline.config.runtime.seed),
         configs={o.evaluation.result.system: o.pipeline.config.to_yaml() for o in outcomes},
         notes=notes,
         command=command,
     )
-
-
-def run_facts(seed: int) -> dict[str, str]:
-    """Return versions and hardware, for reports and result files."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "heritage-align": __version__,
-        "Python": platform.python_version(),
-        "torch": torch.__version__,
-        "processor": f"{processor_name()}, {os.cpu_count()} cores",
-        "GPU": device,
-        "seed": str(seed),
-    }
-
-
-def processor_name() -> str:
-    """Return the processor's model name where the system tells it, else its architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _row(outcome: SystemOutcome) -> SystemRow:

@@ -6,11 +6,9 @@ forbids the rest. Captions and ids come from collections of strangers; the templ
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -66,16 +64,6 @@ def render(data: ReportData, *, budget: int = BUDGET) -> str:
         style=Markup((files("heritage_align.report") / "templates" / "page.css").read_text(encoding="utf-8")),
         colour=lambda n: "#{:02x}{:02x}{:02x}".format(*phrase_colour(n)),
     )
-
-
-def write_report(data: ReportData, path: str | os.PathLike[str], *, budget: int = BUDGET) -> Path:
-    """Write the page to `path` (its folder is made), whole or not at all, and return the path."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".part")
-    partial.write_text(render(data, budget=budget), encoding="utf-8")
-    partial.replace(target)
-    return target
 
 
 def _environment() -> Environment:

@@ -28,17 +28,17 @@ def test_a_folder_with_a_table_its_splits_and_features(tmp_path: Path) -> None:
     splits = {"train": "train", "val": "dev", "test": "test"}
     assert found == Discovered(path, {"text": "texts"}, splits, features) == discover(path)
     assert found is not None
-    assert found.dataset("val", require_pictures=False) == {
-        "name": "table", "file": str(path), "text": "texts", "split": "dev", "require_pictures": False,
+    assert found.settings("val", require_pictures=False) == {
+        "file": str(path), "text": "texts", "split": "dev", "require_pictures": False,
     }  # fmt: skip
-    assert found.dataset() == {"name": "table", "file": str(path), "text": "texts"}
+    assert found.settings() == {"file": str(path), "text": "texts"}
 
 
 def test_without_splits_a_part_is_the_whole(tmp_path: Path) -> None:
     found = discover(table(tmp_path / "t.jsonl", {"image": "1.png", "text": "鹤"}))
     assert found is not None
     assert (found.columns, found.splits, found.features) == ({}, {}, None)
-    assert found.dataset("train") == found.dataset()
+    assert found.settings("train") == found.settings()
 
 
 @pytest.mark.parametrize("image", IMAGE_COLUMNS)
@@ -46,7 +46,7 @@ def test_without_splits_a_part_is_the_whole(tmp_path: Path) -> None:
 def test_columns_by_their_usual_names(tmp_path: Path, image: str, text: str) -> None:
     found = discover(table(tmp_path / "t.jsonl", {"id": 1, image: "1.png", text: "鹤"}))
     assert found is not None
-    document = found.dataset()
+    document = found.settings()
     assert (document.get("image", "image"), document.get("text", "text")) == (image, text)
 
 

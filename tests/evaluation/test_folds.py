@@ -79,19 +79,12 @@ def test_large_artworks_come_first() -> None:
 @pytest.mark.parametrize(
     ("groups", "settings", "message"),
     [
-        (["a", "b", "c"], {}, "4 folds of at least 1 artworks need 4, there are 3 .3 pictures."),
-        ({"p": "a", "q": "a"}, {"k": 2}, "need 2, there are 1 .2 pictures."),
-        (["a", "b", "c"], {"k": 2, "min_artworks": 2}, "2 folds of at least 2 artworks need 4, there are 3"),
-        (
-            {**{f"p{n}": "big" for n in range(9)}, "q": "b", "r": "c", "s": "d"},
-            {"k": 2, "min_artworks": 2},
-            "fold 0 has 1",
-        ),
+        (["a", "b", "c"], {}, "4 folds need 4 artworks, there are 3 .3 pictures."),
+        ({"p": "a", "q": "a"}, {"k": 2}, "need 2 artworks, there are 1 .2 pictures."),
         ([], {}, "there are 0"),
         (["a", "b"], {"k": 2}, "fold 0: 1 artworks outside its test part are too few .* part of 10%"),
         (["a", "b"], {"k": 1}, "at least 2 folds, got 1"),
         (["a", "b"], {"k": 2, "validation": 1.0}, r"a share in \[0, 1\), got 1.0"),
-        (["a", "b"], {"k": 2, "min_artworks": 0}, "min_artworks: expected at least 1"),
         (["a", "a"], {"k": 2}, "an image id occurs twice"),
     ],
 )

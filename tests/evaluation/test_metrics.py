@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heritage_align.evaluation import ranks as ranks_module
-from heritage_align.evaluation.metrics import EvaluationResult, evaluate_runs, evaluate_scores
-from heritage_align.evaluation.ranks import ranks_from_run, ranks_from_scores
-from heritage_align.types import Run, TextItem
+from heritage_align.evaluation.metrics import EvaluationResult, evaluate_scores
+from heritage_align.evaluation.ranks import ranks_from_scores
+from heritage_align.types import TextItem
 
 IMAGES = ("i0", "i1", "i2")
 TEXTS = (
@@ -134,12 +134,6 @@ def test_recall_equals_ir_measures_success(case: tuple, random) -> None:  # type
     assert result.t2i is not None
     for k in ks:
         assert result.t2i.recall[k] == pytest.approx(100 * expected[ir_measures.Success @ k])
-    order = np.argsort(-scores, axis=1)
-    ranked = [[f"d{d}" for d in row] for row in order]
-    values = np.take_along_axis(scores, order, axis=1).tolist()
-    listed = evaluate_runs(texts, t2i=Run(tuple(t.id for t in texts), ranked, values), ks=ks)
-    assert listed.t2i is not None
-    assert listed.t2i.asdict() == result.t2i.asdict()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -163,49 +157,6 @@ def test_a_lost_picture_does_not_raise_the_score() -> None:
     json.dumps(lost.asdict(), allow_nan=False)
 
 
-def test_runs_may_end_early_and_leave_queries_out() -> None:
-    run = Run(("t0", "t1"), [["i1", "i0"], ["i0", "i2"]], [[2.0, 1.0], [2.0, 1.0]], tag="short")
-    result = evaluate_runs(TEXTS, t2i=run, ks=(1, 2))
-    assert result.system == "short"
-    assert result.t2i is not None
-    assert dict(zip(result.t2i.ranks.query_ids, result.t2i.ranks.first)) == {
-        "t0": 2,
-        "t1": np.inf,
-        "t2": np.inf,
-    }
-    assert result.t2i.recall == {1: 0, 2: pytest.approx(100 / 3)}
-    assert result.t2i.median_rank is None
-    assert result.rsum is None
-    assert result.i2t is None
-    assert "i2t" not in result.asdict()
-
-
-def test_runs_in_the_other_direction() -> None:
-    run = Run(("i0", "i1", "i9"), [["t1", "t2"], ["t1"], ["t1"]], [[2.0, 1.0], [1.0], [1.0]])
-    result = evaluate_runs(TEXTS, i2t=run, ks=(1, 2))
-    assert result.i2t is not None
-    assert dict(zip(result.i2t.ranks.query_ids, result.i2t.ranks.first)) == {"i0": 2, "i1": 1, "i2": np.inf}
-    assert result.i2t.ranks.skipped == 1  # i9 has no caption
-
-
-def test_ties_in_a_run_are_counted() -> None:
-    ranks = ranks_from_run(Run(("q",), [["a", "b"]], [[1.0, 1.0]]), {"q": frozenset({"a"})})
-    assert (ranks.first.tolist(), ranks.tied) == ([1], 1)
-
-
-@pytest.mark.parametrize(
-    ("run", "message"),
-    [
-        (Run(("zz",), [["i0"]], [[1.0]]), "1 of its queries are not in the data set, the first is 'zz'"),
-        (Run(("t0", "t0"), [["i0"], ["i1"]], [[1.0], [1.0]]), "a query occurs twice"),
-        (Run(("t0",), [["i0", "i0"]], [[1.0, 0.5]]), "query 't0' has an answer twice"),
-    ],
-)
-def test_bad_runs_are_refused(run: Run, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        evaluate_runs(TEXTS, t2i=run)
-
-
 def test_bad_scores_are_refused() -> None:
     bad = SCORES.copy()
     bad[2, 1] = np.nan
@@ -223,8 +174,6 @@ def test_bad_scores_are_refused() -> None:
         ranks_from_scores(SCORES[0], [[0]], IMAGES)
     with pytest.raises(ValueError, match="no query has a right answer"):
         evaluate_scores(SCORES[:, :1], IMAGES, [TextItem("t", "x")])
-    with pytest.raises(ValueError, match="at least one"):
-        evaluate_runs(TEXTS)
     with pytest.raises(ValueError, match="at least one direction"):
         EvaluationResult("none")
 

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heritage_align import ops
 from heritage_align.ops import planner
 from heritage_align.ops.backend import LIBRARY, MISSING
-from heritage_align.ops.candidates import pairs_by_image
 
 ROOT = Path(__file__).parents[2]
 built = pytest.mark.skipif(not LIBRARY.exists(), reason="the kernels are not built")
@@ -124,15 +122,6 @@ def test_bins_are_those_of_first_fit(lengths: list[int], capacity: int) -> None:
     for first, last in pairwise(starts):
         members = [lengths[item] for item in order[first:last]]
         assert sum(members) <= capacity or len(members) == 1
-
-
-@given(st.lists(st.integers(-1, 4), max_size=40))
-def test_pairs_sorted_by_image(ids: list[int]) -> None:
-    order, starts = pairs_by_image(torch.tensor(ids, dtype=torch.int64), 5)
-    for image in range(5):
-        assert order[starts[image] : starts[image + 1]].tolist() == [p for p, i in enumerate(ids) if i == image]
-    assert starts[0] == 0
-    assert sorted(order.tolist()) == list(range(len(ids)))
 
 
 @pytest.mark.cuda_build

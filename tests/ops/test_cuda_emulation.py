@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from heritage_align import ops
 from heritage_align.ops import codes, factor, focal_attention, folding, maxsim, patch_weighted
+from heritage_align.ops.focal_arguments import FocalArguments
 
 HERE = Path(__file__).parent
 FP32 = {"atol": 3e-6, "rtol": 3e-6}
@@ -757,17 +758,19 @@ def emulated_gradients(
     keep, candidates = config.get("keep"), config.get("candidates")
     found: tuple[torch.Tensor, ...] = torch.ops.heritage_align.focal_attention_backward(
         grad,
-        *(images.values, images.scales, images.offsets),
-        *(texts.values, texts.scales, texts.offsets),
-        keep,
-        *(ops.triangular_factor(images), images.factor_offsets),
-        *(ops.triangular_factor(texts), texts.factor_offsets),
-        candidates,
-        *settings,
-        config.get("temperature", 9.0),
-        config.get("lse_scale", 6.0),
-        images.max_length,
-        texts.max_length,
+        *FocalArguments(
+            *(images.values, images.scales, images.offsets),
+            *(texts.values, texts.scales, texts.offsets),
+            keep,
+            *(ops.triangular_factor(images), images.factor_offsets),
+            *(ops.triangular_factor(texts), texts.factor_offsets),
+            candidates,
+            *settings,
+            config.get("temperature", 9.0),
+            config.get("lse_scale", 6.0),
+            images.max_length,
+            texts.max_length,
+        ),
     )
     return found
 

@@ -53,12 +53,11 @@ def test_attention_by_hand() -> None:
     """One word, two regions: over one word the L2 norm leaves only signs, so the word attends by e^+-temperature."""
     regions = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     word = torch.tensor([[math.cos(0.3), math.sin(0.3)]], dtype=torch.float64)
-    cosines, skipped = reference.attend_one_way(
+    cosines = reference.attend_one_way(
         word, regions, rectifier="leaky_relu", normalise="l2", temperature=9.0, focal=None, keep=None
     )
     # Both cosines are positive, so both regions weigh 1/2 and the attended vector is the diagonal.
     assert cosines.item() == pytest.approx(math.cos(math.pi / 4 - 0.3), abs=1e-7)
-    assert not skipped.any()
 
 
 def test_focal_thresholds_by_hand() -> None:
@@ -77,15 +76,17 @@ def test_uniform_attention_is_not_left_to_rounding(n: int, dtype: torch.dtype) -
     assert reference.focal_filter(p, "sheng", 0.0).all()
 
 
-def test_fallbacks_are_counted() -> None:
+def test_what_would_keep_nothing_keeps_everything() -> None:
     keep = torch.zeros(4, dtype=torch.bool)
-    ignored, counts = reference.focal_attention_with_fallbacks(IMAGE, TEXT, keep=keep)
-    assert counts == (0, 1)
-    torch.testing.assert_close(ignored, reference.focal_attention_score(IMAGE, TEXT))
+    torch.testing.assert_close(
+        reference.focal_attention_score(IMAGE, TEXT, keep=keep), reference.focal_attention_score(IMAGE, TEXT)
+    )
+    # One region cannot exceed its own mean: the focal step is skipped for all three words.
     one_region = ops.Ragged(IMAGE.values[:1], torch.tensor([0, 1]))
-    skipped, counts = reference.focal_attention_with_fallbacks(one_region, TEXT, focal="equal")
-    assert counts == (3, 0), "one region cannot exceed its own mean: the focal step is skipped for all three words"
-    torch.testing.assert_close(skipped, reference.focal_attention_score(one_region, TEXT))
+    torch.testing.assert_close(
+        reference.focal_attention_score(one_region, TEXT, focal="equal"),
+        reference.focal_attention_score(one_region, TEXT),
+    )
 
 
 def test_patch_weighting_by_hand() -> None:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from heritage_align import ops
+from heritage_align.ops import codes
 from heritage_align.ops.backend import MISSING
+from heritage_align.ops.focal_arguments import FocalArguments
 from heritage_align.ops.planner import text_bins
 
 pytestmark = pytest.mark.skipif(MISSING["cpu"] is not None, reason=f"no CPU kernels: {MISSING['cpu']}")
@@ -35,17 +37,19 @@ def test_opcheck(make_ragged: MakeRagged, needs_grad: bool) -> None:
     if needs_grad:
         images, texts = with_grad(images), with_grad(texts)
     queries = texts.values[:2]
-    pairs = (images.values, None, images.offsets, texts.values, None, texts.offsets)
+    pairs = FocalArguments(
+        *(images.values, None, images.offsets, texts.values, None, texts.offsets),
+        **{"direction": codes.DIRECTIONS["both"], "focal": codes.FOCALS["prob"]},
+    )
     swapped = (texts.values, None, texts.offsets, images.values, None, images.offsets)
     checked = torch.ops.heritage_align
     for ids in (None, IDS):
-        args = (*pairs, None, None, None, None, None, ids, None, None, None, None, 2, 0, 0, 2, 0, 9.0, 6.0, -1, -1)
-        torch.library.opcheck(checked.focal_attention.default, args)
-        backward = (*pairs, None, None, None, None, None, ids, 2, 0, 0, 2, 0, 9.0, 6.0, -1, -1)
+        args = pairs._replace(candidates=ids)
+        torch.library.opcheck(checked.focal_attention.default, (*args, None, None))
         grad = torch.ones(3, 2) if ids is None else torch.ones(2, 3)
-        torch.library.opcheck(checked.focal_attention_backward.default, tuple(plain(x) for x in (grad, *backward)))
-        torch.library.opcheck(checked.maxsim.default, (*swapped, ids, None, None, None, None, -1, -1))
-        patches = (queries, images.values, None, images.offsets, None, None, ids, None, None, 0, 0.1, 0.0, -1)
+        torch.library.opcheck(checked.focal_attention_backward.default, tuple(plain(x) for x in (grad, *args)))
+        torch.library.opcheck(checked.maxsim.default, (*swapped, ids, None, None, -1, -1))
+        patches = (queries, images.values, None, images.offsets, None, None, ids, 0, 0.1, 0.0, -1)
         torch.library.opcheck(checked.patch_weighted.default, patches)
     whole = make_ragged([3], 12, 2).values.requires_grad_(needs_grad)
     folded = (whole, images.values, None, images.offsets, 0.1, True, -1)
@@ -139,11 +143,10 @@ def test_vmap_is_refused(make_ragged: MakeRagged) -> None:
         torch.func.vmap(lambda v: ops.patch_weighted_score(v, texts))(batch)
     with pytest.raises(ValueError, match=r"does not run under torch\.func\.vmap"):
         torch.func.vmap(lambda v: ops.focal_attention_score(ops.Ragged(v, offsets), texts))(batch)
-    args = (None, None, None, None, None, None, None, None, None, None, 0, 0, 0, 0, 0, 9.0, 6.0, -1, -1)
     with pytest.raises(ValueError, match=r"does not run under torch\.func\.vmap"):
         torch.func.vmap(
             lambda v: torch.ops.heritage_align.focal_attention(
-                v, None, offsets, texts.values, None, texts.offsets, *args
+                *FocalArguments(v, None, offsets, texts.values, None, texts.offsets), None, None
             )
         )(batch)
 

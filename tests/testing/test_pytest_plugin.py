@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from heritage_align_plugins import PLUGINS
 
 from heritage_align.errors import PluginError
-from heritage_align.plugins import DEFAULT_PLUGINS, PluginInfo, Registry, default_registry, discover
+from heritage_align.plugins import PluginInfo, Registry, default_registry, discover
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +32,7 @@ def another_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_registry_loads_no_other_installed_plugin(ha_registry: Registry) -> None:
     states = {plugin.name: plugin.state for plugin in ha_registry.plugins}
     assert states.pop("somebody_elses") == "disabled"
-    assert states == dict.fromkeys(DEFAULT_PLUGINS, "ok")
+    assert states == dict.fromkeys(PLUGINS, "ok")
     assert default_registry() is ha_registry
 
 

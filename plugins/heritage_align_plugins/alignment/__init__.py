@@ -26,6 +26,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:RegionFeatureEncoderConfig",
             summary="a proposer's region features as they are, to train on; knows no texts",
             outputs=("global", "features"),
+            role="features",
         ),
         ComponentSpec(
             "trainer",

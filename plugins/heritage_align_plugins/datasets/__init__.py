@@ -8,13 +8,14 @@ from heritage_align.plugin import ComponentSpec, hookimpl
 _HERE = "heritage_align_plugins.datasets"
 
 
-def _spec(name: str, class_name: str, summary: str) -> ComponentSpec:
+def _spec(name: str, class_name: str, summary: str, role: str = "") -> ComponentSpec:
     return ComponentSpec(
         "dataset",
         name,
         target=f"{_HERE}.readers:{class_name}Dataset",
         config=f"{_HERE}.config:{class_name}Config",
         summary=summary,
+        role=role,
     )
 
 
@@ -44,13 +45,14 @@ def heritage_align_components() -> list[ComponentSpec]:
             "ArtworkPairs",
             "artworks with descriptions, boxes and the phrases that name them",
         ),
-        _spec("table", "Table", "a CSV or JSON Lines of picture paths and texts, columns of any name"),
+        _spec("table", "Table", "a CSV or JSON Lines of picture paths and texts, columns of any name", role="pairs"),
         ComponentSpec(
             "dataset",
             "fold",
             target=f"{_HERE}.derived:FoldDataset",
             config=f"{_HERE}.config:FoldConfig",
             summary="train, val or test part of one fold of another data set, by artwork",
+            role="part",
         ),
         ComponentSpec(
             "dataset",
@@ -66,7 +68,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:DetailsConfig",
             summary="details around another data set's golden regions, with the phrases of what they show",
         ),
-        _spec("folder", "Folder", "a folder of pictures without texts"),
+        _spec("folder", "Folder", "a folder of pictures without texts", role="pictures"),
         _translated("parallel_captions", "ParallelCaptions", "Multi30K: an image list and a text file a language"),
         _translated("translated_captions", "TranslatedCaptions", "a caption file and a machine's translations of it"),
         _translated("vatex", "Vatex", "VATEX's captions in two languages; the videos as features of a proposer"),

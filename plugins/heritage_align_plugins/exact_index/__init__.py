@@ -15,5 +15,6 @@ def heritage_align_components() -> list[ComponentSpec]:
             target="heritage_align_plugins.exact_index.index:ExactIndex",
             config="heritage_align_plugins.exact_index.config:ExactIndexConfig",
             summary="matrix product and top-k over memory-mapped vectors, in blocks of bounded size",
+            role="default",
         )
     ]

@@ -16,5 +16,6 @@ def heritage_align_components() -> list[ComponentSpec]:
             config="heritage_align_plugins.region_features.config:RegionFeaturesConfig",
             summary="regions and features computed before: .safetensors, bottom-up TSV, .npz or a store",
             outputs=("features",),
+            role="features",
         )
     ]

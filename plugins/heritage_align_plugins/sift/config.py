@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig
+from heritage_align.plugin import ComponentConfig, Facts
 
 
 class SiftConfig(ComponentConfig):
@@ -34,3 +34,7 @@ class SiftConfig(ComponentConfig):
     )
     octave_layers: int = Field(3, ge=1, description="OpenCV's nOctaveLayers.")
     sigma: float = Field(1.6, gt=0.0, description="OpenCV's sigma: blur of the first octave, in pixels.")
+
+    def facts(self) -> Facts:
+        """Leave the mask to the reader of a file that has the keypoints of its regions."""
+        return Facts(stored={"keypoints": {"min_keypoints": self.min_keypoints}})

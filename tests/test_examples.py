@@ -1,10 +1,10 @@
-"""The example plugin as a third party has it: installed by pip into a folder of its own, tested, used in a
-config."""
+"""The example plugins as third parties have them: installed by pip into a folder of their own, tested, used."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = ("plugin_template", "command_template", "trainer_template")
 IGNORED = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", ".pytest_cache")
 
 USE = """
@@ -59,13 +60,13 @@ json.dump({
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the example as its users do, but into a temporary folder; the source tree is left as it is."""
-    pytest.importorskip("setuptools", minversion="77", reason="pip builds the example with setuptools")
-    work = tmp_path_factory.mktemp("template")
-    source = shutil.copytree(ROOT / "examples" / "plugin_template", work / "source", ignore=IGNORED)
+    """Install the examples as their users do, but into a temporary folder; the source tree is left as it is."""
+    pytest.importorskip("setuptools", minversion="77", reason="pip builds the examples with setuptools")
+    work = tmp_path_factory.mktemp("examples")
+    sources = [str(shutil.copytree(ROOT / "examples" / name, work / name, ignore=IGNORED)) for name in EXAMPLES]
     target = work / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*command, "--target", str(target), str(source)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--target", str(target), *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target
 
@@ -84,8 +85,9 @@ def run(installed: Path, arguments: list[str], cwd: Path, **variables: str) -> s
     )
 
 
-def test_its_own_tests_pass_as_installed(installed: Path, tmp_path: Path) -> None:
-    tests = shutil.copytree(ROOT / "examples" / "plugin_template" / "tests", tmp_path / "tests", ignore=IGNORED)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_its_own_tests_pass_as_installed(installed: Path, tmp_path: Path, example: str) -> None:
+    tests = shutil.copytree(ROOT / "examples" / example / "tests", tmp_path / "tests", ignore=IGNORED)
     done = run(installed, ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
@@ -109,7 +111,21 @@ def test_the_command_line_lists_and_checks_it(installed: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "proposer.saliency_boxes" in done.stdout
     done = run(installed, ["-m", "heritage_align", "plugins", "list", "--json"], tmp_path)
-    assert "saliency" in {plugin["name"] for plugin in json.loads(done.stdout)}
+    assert {"saliency", "absent"} <= {plugin["name"] for plugin in json.loads(done.stdout)}
+
+
+def test_a_command_is_on_the_first_page_before_it_is_imported(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from heritage_align.cli import cli\n"
+        "try: cli(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'heritage_align_absent.command', 'torch', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = run(installed, ["-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Commands of plugins:\n  absent +Pictures in which no region", done.stdout)
+    done = run(installed, ["-m", "heritage_align", "absent", "--help"], tmp_path)
+    assert "Example: heritage-align absent" in done.stdout
 
 
 def test_it_is_switched_off_by_the_environment(installed: Path, tmp_path: Path) -> None:
@@ -124,8 +140,8 @@ def test_it_is_switched_off_by_the_environment(installed: Path, tmp_path: Path) 
 
 
 def test_this_environment_is_left_alone() -> None:
-    """The main environment must not have the example, or the tests above would not show that it was
-    installed."""
-    code = "import importlib.util as u; print(u.find_spec('heritage_align_saliency'))"
+    """The main environment must not have the examples, or the tests above would not show that they were installed."""
+    names = ("heritage_align_saliency", "heritage_align_absent")
+    code = f"import importlib.util as u; print(*map(u.find_spec, {names}))"
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "None"
+    assert done.stdout.strip() == "None None"
