@@ -237,8 +237,9 @@ def test_columns_of_other_names_are_named_once(call: Call, collection: Path, tmp
     of = [part.replace("train.data.", "train.data.of.") for part in columns]
     group = ("--fold", "1/3", "--set", "train.data.of.group=vase")
     assert call("train", "scan", *features, "--out", tmp_path / "fold", *QUICK, *of, *group).exit_code == 0
-    config = load_config(tmp_path / "fold" / "config.yaml").as_dict()
-    parts = (config["data"], config["train"]["data"], config["train"]["validation"])
+    asked, config = (load_config(tmp_path / "fold" / name).as_dict() for name in ("training.yaml", "config.yaml"))
+    assert "train" not in config
+    parts = (config["data"], asked["train"]["data"], asked["train"]["validation"])
     assert {part["of"]["group"] for part in parts} == {"vase"}
 
 
@@ -280,7 +281,7 @@ def test_data_at_fault(refused: Refused, collection: Path, tmp_path: Path) -> No
     assert "holds no table of pictures and texts" in train(data=collection / "images")
     assert "--fold: expected I/K with 1 <= I <= K, for example 1/4; got '4/3'" in train("--fold", "4/3")
     assert "--fold: expected I/K" in train("--fold", "x")
-    assert "31 folds of at least 1 artworks need 31, there are 30" in train("--fold", "1/31")
+    assert "31 folds need 31 artworks, there are 30" in train("--fold", "1/31")
     assert "folds: Input should be greater than or equal to 2" in train("--fold", "1/1")
     assert "none.npz" in train("--features", tmp_path / "none.npz")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
