@@ -42,6 +42,11 @@ def takes_features(config: Config) -> bool:
     return config.proposer is not None and "features" in gives(config.proposer) and "features" in gives(config.encoder)
 
 
+def compares_regions(config: Config) -> bool:
+    """Return whether pictures have regions and the similarity compares them: then it can say which one answers."""
+    return config.proposer is not None and "image.regions" in needs(config.similarity)
+
+
 def scores_in_place(similarity: Component) -> bool:
     """Return whether a similarity, with candidates, reads their regions alone and may be given a whole store."""
     return "in_place" in gives(similarity) and all(map(scores_in_place, similarity.nested.values()))

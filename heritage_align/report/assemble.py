@@ -10,6 +10,7 @@ import torch
 from heritage_align.errors import HeritageAlignError
 from heritage_align.evaluation.comparison import SystemOutcome
 from heritage_align.evaluation.facts import run_facts
+from heritage_align.planning import compares_regions
 from heritage_align.protocols import Dataset
 from heritage_align.report.explain import Explanation, explain
 from heritage_align.report.model import QueryExample, ReportData, SystemAnswers, SystemRow
@@ -113,7 +114,7 @@ def _example(outcomes: Sequence[SystemOutcome], column: int) -> QueryExample:
 
 def _explanations(outcomes: Sequence[SystemOutcome], dataset: Dataset, items: Sequence[TextItem]) -> list[Explanation]:
     """Explain the right picture of each text by the best system that can (fragments before whole texts)."""
-    able = [o for o in outcomes if o.pipeline.proposer is not None]
+    able = [o for o in outcomes if compares_regions(o.pipeline.config)]
     able.sort(key=lambda o: (o.pipeline.fragmenter is None, -o.evaluation.result.mean_recall))
     if not able:
         return []

@@ -207,6 +207,26 @@ def test_the_cca_is_trained_by_the_same_command(call: Call, collection: Path, tm
     assert found["systems"][0]["mean_recall"] > 60
 
 
+def test_a_similarity_of_whole_pictures_is_reported_and_searched_without_regions(
+    call: Call, refused: Refused, collection: Path, tmp_path: Path
+) -> None:
+    config, store, picture = tmp_path / "run" / "config.yaml", tmp_path / "store", tmp_path / "why.png"
+    assert call("train", "cca", "--data", collection, "--out", tmp_path / "run").exit_code == 0
+    shown = call("evaluate", config, "--out", tmp_path / "out", "--ks", "1")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[2].startswith("cca ")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert 'id="queries"' in page
+    assert 'id="explanations"' not in page
+    fault = "similarity: 'global' scores whole pictures, so there is no region to explain it by; recipes that can: "
+    assert fault in refused("explain", config, collection / "images" / "4.png", "a lotus", "--out", picture)
+    assert call("index", "build", config, "--out", store).exit_code == 0
+    result = call("search", config, "a lotus", "--store", store, "--explain", picture)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (2, 6)
+    assert fault in result.stderr
+    assert not picture.exists()
+
+
 def test_folds_instead_of_splits(call: Call, collection: Path, tmp_path: Path) -> None:
     tested: list[str] = []
     for fold in (1, 2, 3):
