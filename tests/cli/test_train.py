@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -225,6 +226,25 @@ def test_a_similarity_of_whole_pictures_is_reported_and_searched_without_regions
     assert (result.exit_code, len(result.stdout.splitlines())) == (2, 6)
     assert fault in result.stderr
     assert not picture.exists()
+
+
+@pytest.mark.parametrize("recipe", ["scan-gb", "cca"])
+def test_features_without_pictures_go_to_a_report_in_two_commands(
+    call: Call, collection: Path, tmp_path: Path, recipe: str
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("pairs.jsonl", "region_features.safetensors"):
+        shutil.copy(collection / name, bare)
+    quick = QUICK if recipe != "cca" else ()
+    assert call("train", recipe, "--data", bare, "--out", tmp_path / "run", *quick).exit_code == 0
+    shown = call("evaluate", tmp_path / "run" / "config.yaml", "--out", tmp_path / "out", "--ks", "1")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[2].startswith(f"{recipe} ")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "pictures above are shown by their names alone: " in page
+    assert '<span class="thumb missing">images/4.png</span>' in page
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 6
 
 
 def test_folds_instead_of_splits(call: Call, collection: Path, tmp_path: Path) -> None:
