@@ -290,6 +290,36 @@ def test_keypoints_of_the_file_stand_for_the_sift_filter(call: Call, collection:
     assert config.proposer.as_dict()["min_keypoints"] == 2
 
 
+def test_the_sift_filter_without_keypoints_or_pictures_is_named(
+    refused: Refused, call: Call, collection: Path, tmp_path: Path
+) -> None:
+    given = read_region_features(collection / "region_features.safetensors")
+    bare, run, store = tmp_path / "bare", tmp_path / "run", tmp_path / "store"
+    bare.mkdir()
+    shutil.copy(collection / "pairs.jsonl", bare)
+    features = RegionFeatures("made", given.ids, given.offsets, np.array(given.values), given.boxes)
+    write_region_features(bare / "region_features.safetensors", features)
+    fault = (
+        "filters.0.name: 'sift' needs pictures, or a file of region features with array 'keypoints'; not one picture "
+        "can be opened\n"
+    )
+    assert refused("train", "scan-sf", "--data", bare, "--out", run, *QUICK).endswith(fault)
+    assert {path.name for path in run.iterdir()} == {"training.yaml"}
+    (bare / "images").mkdir()
+    for name in ("0.png", "1.png", "2.png", "3.png"):  # one a split will do: the others are named, and left out
+        shutil.copy(collection / "images" / name, bare / "images")
+    shown = call("train", "scan-sf", "--data", bare, "--out", run, *QUICK)
+    assert shown.exit_code == 0, shown.output
+    assert "left out images/5.png: " in shown.stderr
+    trained = tmp_path / "trained"
+    assert call("train", "scan", "--data", bare, "--out", trained, *QUICK).exit_code == 0
+    shutil.rmtree(bare / "images")
+    config = (trained / "config.yaml", "--set", "filters=[{name: sift}]")
+    assert refused("evaluate", *config).endswith(fault)
+    assert refused("index", "build", *config, "--out", store).endswith(fault)
+    assert not store.exists()
+
+
 @pytest.mark.slow
 def test_two_processes_under_torchrun(call: Call, collection: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
