@@ -54,7 +54,7 @@ def scores_in_place(similarity: Component) -> bool:
 
 def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
     """Yield what components need and lack here: libraries that are not installed, files that are not there."""
-    for component in _all(components):
+    for component in with_nested(components):
         missing = missing_requirements(component.spec)
         if missing:
             hint = f": {component.spec.install}" if component.spec.install else ""
@@ -65,7 +65,7 @@ def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
 
 
 def _invalid_settings(components: Sequence[Component]) -> Iterator[str]:
-    for component in _all(components):
+    for component in with_nested(components):
         try:
             component.settings.facts()
         except (HeritageAlignError, ValueError) as error:
@@ -132,7 +132,8 @@ def feature_width_clashes(config: Config) -> Iterator[str]:
         yield f"encoder.dim: says {taken}, the features of proposer {name!r} have {given} dimensions"
 
 
-def _all(components: Sequence[Component]) -> Iterator[Component]:
+def with_nested(components: Sequence[Component]) -> Iterator[Component]:
+    """Yield components, each before the ones that it names."""
     for component in components:
         yield component
-        yield from _all(list(component.nested.values()))
+        yield from with_nested(list(component.nested.values()))

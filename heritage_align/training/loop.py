@@ -66,7 +66,7 @@ class Task(Protocol):
 
 def fit(
     task: Task, settings: TrainerConfig, folder: Path, *, identity: str, seed: int, resume: bool = True,
-    quiet: bool = False,
+    quiet: bool = False, exported: Callable[[], None] | None = None,
 ) -> TrainingState:  # fmt: skip
     """Train, or go on where a killed run stopped: the weights come out the same to the last bit on the same machine.
 
@@ -81,6 +81,8 @@ def fit(
         seed: of every step's randomness, with the step's number.
         resume: False refuses a folder that holds a run.
         quiet: no progress bar.
+        exported: called in the first process after each export, for what tells others how to use the model
+            (`TrainingJob.write_config`).
 
     Returns:
         The final state; `TrainingState.history` has one record an epoch.
@@ -130,7 +132,7 @@ def fit(
                     state.seconds, started = state.seconds + time.perf_counter() - started, time.perf_counter()
                     _save(state, task, optimizer, scaler, folder)
         state.seconds += time.perf_counter() - started
-        _end_epoch(state, task, settings, folder, peaks[0] * factor)
+        _end_epoch(state, task, settings, folder, peaks[0] * factor, exported)
         if distributed.rank() == 0 and (_is_done(state, settings) or time.perf_counter() - drawn > DRAW_EVERY):
             write_history(state.history, folder)
             drawn = time.perf_counter()
@@ -184,7 +186,10 @@ def _add(state: TrainingState, losses: Mapping[str, float]) -> None:
     state.updates += 1
 
 
-def _end_epoch(state: TrainingState, task: Task, settings: TrainerConfig, folder: Path, learning_rate: float) -> None:
+def _end_epoch(
+    state: TrainingState, task: Task, settings: TrainerConfig, folder: Path, learning_rate: float,
+    exported: Callable[[], None] | None,
+) -> None:  # fmt: skip
     state.epoch += 1
     record = {"epoch": float(state.epoch), "learning_rate": learning_rate, "seconds": round(state.seconds, 3)}
     record |= {name: value / state.step for name, value in state.sums.items()}
@@ -203,6 +208,8 @@ def _end_epoch(state: TrainingState, task: Task, settings: TrainerConfig, folder
     if distributed.rank() == 0:
         if state.best_epoch in (0, state.epoch):
             task.export(folder)
+            if exported is not None:
+                exported()
         write_text(folder / HISTORY, "".join(json.dumps(line) + "\n" for line in state.history))
 
 

@@ -102,6 +102,40 @@ def test_a_run_leaves_everything_to_use_and_to_repeat_it(run: Path, collection: 
     assert json.loads((run / "metrics.json").read_text())["recall"] > 30
 
 
+def test_a_run_that_is_interrupted_can_be_used_and_goes_on(
+    call: Call, run: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heritage_align_plugins.alignment.task import AlignmentTask
+
+    begin = AlignmentTask.begin_epoch
+
+    def interrupted(task: AlignmentTask, epoch: int) -> Any:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return begin(task, epoch)
+
+    monkeypatch.chdir(tmp_path)
+    data = Path(os.path.relpath(collection))
+    train = ("train", "scan-gb", "--data", data, "--out", "run", *QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTask, "begin_epoch", interrupted)
+        assert call(*train).exit_code == 130
+    config = tmp_path / "run" / "config.yaml"
+    first = config.read_text()
+    found = load_config(config).as_dict()
+    assert found["encoder"]["checkpoint"] == str(tmp_path / "run" / "model.safetensors")
+    assert Path(found["proposer"]["path"]).is_absolute()
+    assert Path(found["data"]["file"]).is_absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert loaded(call("evaluate", config, "--json", "--ks", "1"))["texts"] == 12
+    monkeypatch.chdir(tmp_path)
+    assert call(*train).exit_code == 0
+    assert config.read_text() == first
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
 def test_again_goes_on_and_fresh_refuses(call: Call, refused: Refused, run: Path, collection: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     again = loaded(call("train", "scan-gb", "--data", collection, "--out", run, *QUICK, "--json"))
