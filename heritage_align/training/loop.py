@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from heritage_align.errors import DataError
 from heritage_align.store.files import write_text
 from heritage_align.training import distributed
 from heritage_align.training.history import HISTORY, write_history
+from heritage_align.training.progress import EpochLog
 from heritage_align.training.settings import TrainerConfig
 from heritage_align.training.state import LAST, TrainingState, load_state, save_state
 
@@ -80,7 +82,7 @@ def fit(
         identity: what the run is of; a checkpoint of another is refused (see `run_identity`).
         seed: of every step's randomness, with the step's number.
         resume: False refuses a folder that holds a run.
-        quiet: no progress bar.
+        quiet: no progress bar, and where stderr is no terminal no line an epoch.
         exported: called in the first process after each export, for what tells others how to use the model
             (`TrainingJob.write_config`).
 
@@ -106,12 +108,14 @@ def fit(
         optimizer.load_state_dict(state.optimizer)
         scaler.load_state_dict(state.scaler)
     drawn = time.perf_counter()
+    log = EpochLog(settings.epochs, shown=not (quiet or distributed.rank() or sys.stderr.isatty()))
     while not _is_done(state, settings):
         batches = task.begin_epoch(state.epoch)
         if not batches:
             raise DataError("training data: not a single batch; lower batch_size or give more pictures")
         total = settings.epochs * len(batches)
         started = time.perf_counter()
+        log.epoch_begins()
         with tqdm(
             total=len(batches), initial=state.step, desc=f"epoch {state.epoch + 1}/{settings.epochs}", unit="step",
             leave=False, disable=True if quiet or distributed.rank() else None,
@@ -125,6 +129,7 @@ def fit(
                 losses = task.step(batch, scaler.scale)
                 _update(task, optimizer, scaler, settings)
                 _add(state, losses)
+                log.step_done(state.epoch, len(batches))
                 bar.update()
                 bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()}, refresh=False)
                 inside = settings.checkpoint_steps and state.step % settings.checkpoint_steps == 0
@@ -133,6 +138,7 @@ def fit(
                     _save(state, task, optimizer, scaler, folder)
         state.seconds += time.perf_counter() - started
         _end_epoch(state, task, settings, folder, peaks[0] * factor, exported)
+        log.epoch_done(state.history[-1])
         if distributed.rank() == 0 and (_is_done(state, settings) or time.perf_counter() - drawn > DRAW_EVERY):
             write_history(state.history, folder)
             drawn = time.perf_counter()
