@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from heritage_align.config import Component, Config
 from heritage_align.encoding import ImageSource, ImageStage, encode_images
 from heritage_align.encoding.preparation import preparation_for
 from heritage_align.encoding.sources import OnError
+from heritage_align.errors import ConfigError, ImageError
 from heritage_align.identity import identity_of
 from heritage_align.planning import gives, takes_features
 from heritage_align.plugins import Registry
@@ -66,7 +67,7 @@ class FrontEnd:
         self.takes_features = takes_features(config)
         self.as_given = as_given and self.takes_features
         self.factors = factors
-        reads = self.takes_features and isinstance(self.proposer, FeatureReader)
+        self._reads = self.takes_features and isinstance(self.proposer, FeatureReader)
         self.stage = ImageStage(
             self.encoder,
             self.proposer,
@@ -74,7 +75,7 @@ class FrontEnd:
             factors=factors,
             features=self.takes_features,
             as_given=self.as_given,
-            pictures=not reads or any("keep" in gives(component) for component in config.filters),
+            pictures=not self._reads or any("keep" in gives(component) for component in config.filters),
             preparation=preparation_for(
                 self.encoder, config.runtime.preprocess, context.device, pixels=not self.takes_features
             ),
@@ -91,6 +92,25 @@ class FrontEnd:
         """Say what makes the features of a store (see `Pipeline.identity`)."""
         return identity_of(self, {"features": "as given"} if self.as_given else {})
 
+    def require_pictures(self, sources: Sequence[ImageSource]) -> None:
+        """Look for a picture that can be opened, where regions are read from a file and only filters look at pictures.
+
+        Elsewhere nothing is looked for: what cannot be read is then named by whoever reads it.
+
+        Raises:
+            ConfigError: there is none; names each filter, and the array of the file that would do in its place.
+        """
+        if not self._reads or not self.stage.pictures or any(map(_opens, sources)):
+            return
+        faults = []
+        for component in self.config.filters:
+            if "keep" in gives(component):
+                instead = " or ".join(map(repr, component.settings.facts().stored))
+                wanted = f"pictures, or a file of region features with array {instead}" if instead else "pictures"
+                name = component.spec.name
+                faults.append(f"{component.place}.name: {name!r} needs {wanted}; not one picture can be opened")
+        raise ConfigError(faults, self.config.source)
+
     def encode_stream(
         self, sources: Iterable[ImageSource], *, on_error: OnError, factors: bool = True
     ) -> Iterator[ImageFeatures]:
@@ -103,6 +123,14 @@ class FrontEnd:
 
     def _build(self, component: Component) -> Any:
         return build_component(component, self.context, self._registry)
+
+
+def _opens(source: ImageSource) -> bool:
+    try:
+        source.load()
+    except ImageError:
+        return False
+    return True
 
 
 def build_component(component: Component, context: BuildContext, registry: Registry) -> Any:

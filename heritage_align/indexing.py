@@ -73,11 +73,14 @@ def build_index(
 
     Raises:
         StoreError: the folder holds another build or cannot be written, ids occur twice, or no picture can be read.
+        ConfigError: as `FrontEnd.require_pictures`, before anything is written.
     """
     folder = Path(path)
     number, of = share
     if not 1 <= number <= of:
         raise StoreError(f"share {number}/{of}: expected i/n with 1 <= i <= n")
+    if not (folder / BUILD).exists():
+        pipeline.require_pictures(sources)
     build = _begin(pipeline, sources, folder, settings or pipeline.config.store)
     updated = _updated(folder)
     if updated is not None:

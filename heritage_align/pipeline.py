@@ -124,6 +124,10 @@ class Pipeline:
             yield features
         self.finished("encode", count, time.perf_counter() - start)
 
+    def require_pictures(self, sources: Sequence[ImageSource]) -> None:
+        """Refuse filters that look at pictures where none can be opened (see `FrontEnd.require_pictures`)."""
+        self._front.require_pictures(sources)
+
     def encode_images(self, images: Sequence[Image], ids: Sequence[str]) -> ImageFeatures:
         """Encode decoded RGB pictures; returns features in their order."""
         if len(images) != len(ids):

@@ -42,6 +42,11 @@ def takes_features(config: Config) -> bool:
     return config.proposer is not None and "features" in gives(config.proposer) and "features" in gives(config.encoder)
 
 
+def compares_regions(config: Config) -> bool:
+    """Return whether pictures have regions and the similarity compares them: then it can say which one answers."""
+    return config.proposer is not None and "image.regions" in needs(config.similarity)
+
+
 def scores_in_place(similarity: Component) -> bool:
     """Return whether a similarity, with candidates, reads their regions alone and may be given a whole store."""
     return "in_place" in gives(similarity) and all(map(scores_in_place, similarity.nested.values()))
@@ -49,7 +54,7 @@ def scores_in_place(similarity: Component) -> bool:
 
 def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
     """Yield what components need and lack here: libraries that are not installed, files that are not there."""
-    for component in _all(components):
+    for component in with_nested(components):
         missing = missing_requirements(component.spec)
         if missing:
             hint = f": {component.spec.install}" if component.spec.install else ""
@@ -60,7 +65,7 @@ def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
 
 
 def _invalid_settings(components: Sequence[Component]) -> Iterator[str]:
-    for component in _all(components):
+    for component in with_nested(components):
         try:
             component.settings.facts()
         except (HeritageAlignError, ValueError) as error:
@@ -127,7 +132,8 @@ def feature_width_clashes(config: Config) -> Iterator[str]:
         yield f"encoder.dim: says {taken}, the features of proposer {name!r} have {given} dimensions"
 
 
-def _all(components: Sequence[Component]) -> Iterator[Component]:
+def with_nested(components: Sequence[Component]) -> Iterator[Component]:
+    """Yield components, each before the ones that it names."""
     for component in components:
         yield component
-        yield from _all(list(component.nested.values()))
+        yield from with_nested(list(component.nested.values()))

@@ -216,7 +216,8 @@ class Similarity(Protocol):
 
     def respond(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """For one image and one text return ``(n_fragments, n_regions)``: how much each region answers each
-        fragment (1 row, the whole text, for a similarity without fragments). Raises ValueError without regions."""
+        fragment (1 row, the whole text, for a similarity without fragments). Raises ValueError without regions.
+        Reports and searches ask only a similarity whose inputs name ``image.regions``."""
 
 
 @runtime_checkable

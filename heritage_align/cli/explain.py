@@ -51,11 +51,12 @@ def command(
     Example: heritage-align explain scan vase.jpg "a blue dragon above white waves"
     """
     from heritage_align.pipeline import Pipeline
-    from heritage_align.report.explain import explain
+    from heritage_align.report.explain import check_explainable, explain
     from heritage_align.types import TextItem
 
     path = check_file(out or Path(f"{image.stem}.explained.png"), PICTURE_SUFFIXES)
     resolved = read_config(config, overrides)
+    check_explainable(resolved)
     picture = _picture(image, resolved)
     pipeline = Pipeline(resolved)
     explanation = explain(pipeline, picture, str(image), TextItem("text", text, phrases=phrases))

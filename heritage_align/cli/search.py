@@ -126,10 +126,8 @@ def _find(
     from heritage_align.search import Searcher
     from heritage_align.types import TextItem
 
-    dataset = None
     if explain_to is not None:
         check_file(explain_to, PICTURE_SUFFIXES)
-        dataset = build_dataset(config)  # before the model loads: the pictures may not be there
     query = load_image(image) if image is not None else None
     pipeline = Pipeline(config)
     searcher = Searcher.open(pipeline, store, resident=False)
@@ -138,14 +136,14 @@ def _find(
         hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
     else:
         [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
-    if dataset is not None and explain_to is not None:
-        first = hits[0].id
-        explain(pipeline, dataset.load_image(first), first, item).picture().save(explain_to)
     if as_json:
         print_json({"query": text or str(image), "hits": [hit.asdict() for hit in hits]})
-        return
-    for hit in hits:
-        answers = ", ".join(f"{phrase} {score:+.2f}" for phrase, _, score in hit.regions) if hit.regions else ""
-        click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
-    if explain_to is not None:
-        click.echo(f"wrote {explain_to}")
+    else:
+        for hit in hits:
+            answers = ", ".join(f"{phrase} {score:+.2f}" for phrase, _, score in hit.regions) if hit.regions else ""
+            click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
+    if explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
+        first = hits[0].id
+        explain(pipeline, build_dataset(config).load_image(first), first, item).picture().save(explain_to)
+        if not as_json:
+            click.echo(f"wrote {explain_to}")

@@ -44,7 +44,8 @@ def command(
     Example: heritage-align train scan-gb --data collection/ --out runs/scan-gb
     """
     from heritage_align.cli.collection import read_training_config
-    from heritage_align.training.run import TRAINED, run_training
+    from heritage_align.training.job import TRAINED
+    from heritage_align.training.run import run_training
 
     resolved = read_training_config(config, overrides, data, features, fold)
     folder = out or Path("runs") / resolved.name

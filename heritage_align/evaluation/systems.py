@@ -70,6 +70,7 @@ def encode_dataset(
 
     Raises:
         DataError: no picture could be read, or there is no text.
+        ConfigError: as `FrontEnd.require_pictures`.
     """
     if not dataset.texts:
         raise DataError(f"data set {dataset.name!r} has no texts to evaluate with")
@@ -81,8 +82,10 @@ def encode_dataset(
         if progress is not None:
             progress(1)
 
+    sources = dataset_sources(dataset)
+    pipeline.require_pictures(sources)
     parts = []
-    for features in pipeline.encode_stream(dataset_sources(dataset), on_error=on_error):
+    for features in pipeline.encode_stream(sources, on_error=on_error):
         parts.append(features)
         if progress is not None:
             progress(len(features))

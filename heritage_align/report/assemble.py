@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import torch
+from PIL.Image import Image
 
-from heritage_align.errors import HeritageAlignError
+from heritage_align.errors import HeritageAlignError, ImageError
 from heritage_align.evaluation.comparison import SystemOutcome
 from heritage_align.evaluation.facts import run_facts
+from heritage_align.planning import compares_regions
 from heritage_align.protocols import Dataset
 from heritage_align.report.explain import Explanation, explain
 from heritage_align.report.model import QueryExample, ReportData, SystemAnswers, SystemRow
@@ -45,8 +47,10 @@ def assemble(
     needed = {hit.id for example in shown for answer in example.answers for hit in answer.hits}
     readable = set(first.encoded.images.ids)
     needed |= {image_id for example in shown for image_id in sorted(example.right)[:2] if image_id in readable}
-    pictures = {image_id: dataset.load_image(image_id) for image_id in sorted(needed)}
+    pictures, lacking = _thumbnails(dataset, sorted(needed))
     notes = [f"Left out, cannot be read: {reason}" for _, reason in first.encoded.skipped]
+    if lacking:
+        notes.append(f"{len(lacking)} of {len(needed)} pictures above are shown by their names alone: {lacking[0]}")
     if any(outcome.encode_seconds is None for outcome in outcomes):
         notes.append("Systems over the same regions were encoded once; that time is shown with each of them.")
     return ReportData(
@@ -64,6 +68,17 @@ def assemble(
         notes=notes,
         command=command,
     )
+
+
+def _thumbnails(dataset: Dataset, image_ids: Sequence[str]) -> tuple[dict[str, Image], list[str]]:
+    """Load the pictures that can be read, and say what is wrong with the others: features may come without pictures."""
+    pictures, lacking = {}, []
+    for image_id in image_ids:
+        try:
+            pictures[image_id] = dataset.load_image(image_id)
+        except ImageError as error:
+            lacking.append(str(error))
+    return pictures, lacking
 
 
 def _row(outcome: SystemOutcome) -> SystemRow:
@@ -113,7 +128,7 @@ def _example(outcomes: Sequence[SystemOutcome], column: int) -> QueryExample:
 
 def _explanations(outcomes: Sequence[SystemOutcome], dataset: Dataset, items: Sequence[TextItem]) -> list[Explanation]:
     """Explain the right picture of each text by the best system that can (fragments before whole texts)."""
-    able = [o for o in outcomes if o.pipeline.proposer is not None]
+    able = [o for o in outcomes if compares_regions(o.pipeline.config)]
     able.sort(key=lambda o: (o.pipeline.fragmenter is None, -o.evaluation.result.mean_recall))
     if not able:
         return []

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heritage_align.config import load_config
 from heritage_align.document import parse_yaml
 from heritage_align.errors import ConfigError, HeritageAlignError
+from heritage_align.planning import compares_regions
 from heritage_align.recipes import recipe_names, recipe_text
 from heritage_align.report.heat import Bools, Floats, best_regions, check_responses
 from heritage_align.report.overlay import draw_overlay
@@ -16,6 +18,7 @@ from heritage_align.report.overlay import draw_overlay
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from heritage_align.config import Config
     from heritage_align.pipeline import Pipeline
     from heritage_align.types import TextItem
 
@@ -86,24 +89,17 @@ def explain(pipeline: Pipeline, image: Image, image_id: str, item: TextItem) -> 
     """Score one picture against one text and ask the similarity how each region answered each phrase.
 
     Args:
-        pipeline: with a proposer; a global cosine has no regions to show.
+        pipeline: with regions that its similarity compares (`check_explainable`).
         image: the upright RGB picture.
         image_id: its id; proposers that are random draw by it.
         item: the text.
 
     Raises:
-        ConfigError: the pipeline has no regions; names the recipes that do.
+        ConfigError: as `check_explainable`.
         HeritageAlignError: no region was found in the picture, or the similarity answers for other fragments.
     """
     config = pipeline.config
-    if pipeline.proposer is None:
-        raise ConfigError(
-            [
-                f"proposer: {config.name!r} scores whole pictures, so there is no region to explain it by; "
-                f"recipes that can explain: {', '.join(explaining_recipes())}"
-            ],
-            config.source,
-        )
+    check_explainable(config)
     images = pipeline.encode_images([image], [image_id])
     texts = pipeline.encode_texts([item])
     if images.boxes is None or len(images.boxes) == 0:
@@ -134,6 +130,16 @@ def explain(pipeline: Pipeline, image: Image, image_id: str, item: TextItem) -> 
     )
 
 
+def check_explainable(config: Config) -> None:
+    """Raise ConfigError where whole pictures are compared, so that no region answers; names the recipes that can."""
+    if compares_regions(config):
+        return
+    place, name = ("proposer", config.name) if config.proposer is None else ("similarity", config.similarity.spec.name)
+    able = ", ".join(explaining_recipes())
+    fault = f"{place}: {name!r} scores whole pictures, so there is no region to explain it by; recipes that can: {able}"
+    raise ConfigError([fault], config.source)
+
+
 def explaining_recipes() -> list[str]:
-    """Return the recipes whose configuration has regions."""
-    return [name for name in recipe_names() if parse_yaml(recipe_text(name), name).get("proposer")]
+    """Return the recipes whose similarity compares regions."""
+    return [name for name in recipe_names() if compares_regions(load_config(parse_yaml(recipe_text(name), name)))]

@@ -15,7 +15,7 @@ from torch import Tensor
 from heritage_align.errors import DataError, StoreError
 from heritage_align.features import boxes_of, one_image, one_text
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import needs, scores_in_place, takes_features
+from heritage_align.planning import compares_regions, scores_in_place, takes_features
 from heritage_align.search.device import DeviceScorer
 from heritage_align.search.resident import Progress, ResidentVectors, memory_for
 from heritage_align.search.scoring import (
@@ -65,7 +65,7 @@ class Searcher:
         """
         self.pipeline = pipeline
         self.store = store
-        self._responds = store.has_regions and "image.regions" in needs(pipeline.config.similarity)
+        self._responds = store.has_regions and compares_regions(pipeline.config)
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
         self._vectors = ResidentVectors(store, device, budget, [store.first_stage_name])

@@ -23,6 +23,8 @@ FEATURES = "features"
 """Folder of a run for what its front end makes of the pictures."""
 PICTURES = "pictures"
 """Folder of a run for which pictures cannot be read."""
+TRAINED = "config.yaml"
+"""The configuration that uses a run's model, in its folder."""
 Part = Literal["train", "validation"]
 
 
@@ -102,12 +104,25 @@ class TrainingJob:
         """
         from heritage_align.training.history import history_files
 
+        metrics = dict(state) if isinstance(state, Mapping) else state.best_record()
+        return TrainingOutcome(self._document(encoder), metrics, {**files, **history_files(self.folder)})
+
+    def write_config(self, encoder: Mapping[str, Any]) -> None:
+        """Write ``config.yaml`` of a model that has been exported, as it is written of the run's result.
+
+        To be called by `fit` (its `exported`), so that the other commands can use the best model so far.
+
+        Args:
+            encoder: as of `outcome`.
+        """
+        write_trained(self._document(encoder), self.folder, self.registry)
+
+    def _document(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
         document = self.config.as_dict()
         document["encoder"] = dict(encoder)
         for section in ("text_encoder", "train"):
             document.pop(section, None)
-        metrics = dict(state) if isinstance(state, Mapping) else state.best_record()
-        return TrainingOutcome(document, metrics, {**files, **history_files(self.folder)})
+        return document
 
     def dataset(self, part: Part) -> Dataset:
         """Return what a part names; raises ValueError for the validation of a run that has none."""
@@ -130,3 +145,29 @@ class TrainingOutcome:
     document: Mapping[str, Any]
     metrics: Mapping[str, float]
     files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def write_trained(document: Mapping[str, Any], folder: Path, registry: Registry | None) -> None:
+    """Write the configuration of a trained model into a run's folder, with absolute paths: it is used from anywhere.
+
+    Args:
+        document: the configuration; its relative paths are relative to the working directory, as everywhere.
+        folder: of the run.
+        registry: where component names are looked up; None for the process's own.
+
+    Raises:
+        ConfigError: the document is no configuration.
+    """
+    from heritage_align.config import load_config
+    from heritage_align.document import set_at
+    from heritage_align.planning import with_nested
+    from heritage_align.store.files import write_text
+
+    place = str(folder / TRAINED)
+    config = load_config(document, registry=registry, label=place)
+    rooted = config.as_dict()
+    for component in with_nested(config.components()):
+        for key, path in component.settings.facts().files.items():
+            if str(getattr(component.settings, key, None)) == str(path):  # no file that a name stands for
+                set_at(rooted, f"{component.place}.{key}", str(path.absolute()))
+    write_text(folder / TRAINED, load_config(rooted, registry=registry, label=place).to_yaml())

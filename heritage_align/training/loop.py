@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from heritage_align.errors import DataError
 from heritage_align.store.files import write_text
 from heritage_align.training import distributed
 from heritage_align.training.history import HISTORY, write_history
+from heritage_align.training.progress import EpochLog
 from heritage_align.training.settings import TrainerConfig
 from heritage_align.training.state import LAST, TrainingState, load_state, save_state
 
@@ -66,7 +68,7 @@ class Task(Protocol):
 
 def fit(
     task: Task, settings: TrainerConfig, folder: Path, *, identity: str, seed: int, resume: bool = True,
-    quiet: bool = False,
+    quiet: bool = False, exported: Callable[[], None] | None = None,
 ) -> TrainingState:  # fmt: skip
     """Train, or go on where a killed run stopped: the weights come out the same to the last bit on the same machine.
 
@@ -80,7 +82,9 @@ def fit(
         identity: what the run is of; a checkpoint of another is refused (see `run_identity`).
         seed: of every step's randomness, with the step's number.
         resume: False refuses a folder that holds a run.
-        quiet: no progress bar.
+        quiet: no progress bar, and where stderr is no terminal no line an epoch.
+        exported: called in the first process after each export, for what tells others how to use the model
+            (`TrainingJob.write_config`).
 
     Returns:
         The final state; `TrainingState.history` has one record an epoch.
@@ -104,12 +108,14 @@ def fit(
         optimizer.load_state_dict(state.optimizer)
         scaler.load_state_dict(state.scaler)
     drawn = time.perf_counter()
+    log = EpochLog(settings.epochs, shown=not (quiet or distributed.rank() or sys.stderr.isatty()))
     while not _is_done(state, settings):
         batches = task.begin_epoch(state.epoch)
         if not batches:
             raise DataError("training data: not a single batch; lower batch_size or give more pictures")
         total = settings.epochs * len(batches)
         started = time.perf_counter()
+        log.epoch_begins()
         with tqdm(
             total=len(batches), initial=state.step, desc=f"epoch {state.epoch + 1}/{settings.epochs}", unit="step",
             leave=False, disable=True if quiet or distributed.rank() else None,
@@ -123,6 +129,7 @@ def fit(
                 losses = task.step(batch, scaler.scale)
                 _update(task, optimizer, scaler, settings)
                 _add(state, losses)
+                log.step_done(state.epoch, len(batches))
                 bar.update()
                 bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()}, refresh=False)
                 inside = settings.checkpoint_steps and state.step % settings.checkpoint_steps == 0
@@ -130,7 +137,8 @@ def fit(
                     state.seconds, started = state.seconds + time.perf_counter() - started, time.perf_counter()
                     _save(state, task, optimizer, scaler, folder)
         state.seconds += time.perf_counter() - started
-        _end_epoch(state, task, settings, folder, peaks[0] * factor)
+        _end_epoch(state, task, settings, folder, peaks[0] * factor, exported)
+        log.epoch_done(state.history[-1])
         if distributed.rank() == 0 and (_is_done(state, settings) or time.perf_counter() - drawn > DRAW_EVERY):
             write_history(state.history, folder)
             drawn = time.perf_counter()
@@ -184,7 +192,10 @@ def _add(state: TrainingState, losses: Mapping[str, float]) -> None:
     state.updates += 1
 
 
-def _end_epoch(state: TrainingState, task: Task, settings: TrainerConfig, folder: Path, learning_rate: float) -> None:
+def _end_epoch(
+    state: TrainingState, task: Task, settings: TrainerConfig, folder: Path, learning_rate: float,
+    exported: Callable[[], None] | None,
+) -> None:  # fmt: skip
     state.epoch += 1
     record = {"epoch": float(state.epoch), "learning_rate": learning_rate, "seconds": round(state.seconds, 3)}
     record |= {name: value / state.step for name, value in state.sums.items()}
@@ -203,6 +214,8 @@ def _end_epoch(state: TrainingState, task: Task, settings: TrainerConfig, folder
     if distributed.rank() == 0:
         if state.best_epoch in (0, state.epoch):
             task.export(folder)
+            if exported is not None:
+                exported()
         write_text(folder / HISTORY, "".join(json.dumps(line) + "\n" for line in state.history))
 
 

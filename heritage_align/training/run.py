@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from heritage_align.config import Component, Config, load_config
+from heritage_align.config import Component, Config
 from heritage_align.data.subset import hold_out
 from heritage_align.errors import ConfigError, DataError
 from heritage_align.front_end import build_component
@@ -16,11 +16,10 @@ from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Dataset, Trainer
 from heritage_align.store.files import write_text
 from heritage_align.training import distributed
-from heritage_align.training.job import TrainingJob, TrainingOutcome
+from heritage_align.training.job import TRAINED, TrainingJob, TrainingOutcome, write_trained
 from heritage_align.training.settings import TrainerConfig
 from heritage_align.training.state import LAST
 
-TRAINED = "config.yaml"
 TRAINING = "training.yaml"
 METRICS = "metrics.json"
 
@@ -31,7 +30,8 @@ def run_training(
     """Train what `config` says into `folder`; a run that was killed goes on.
 
     Writes ``training.yaml`` (what was asked for), the trainer's checkpoints and history, ``metrics.json`` and
-    ``config.yaml`` (the system with the trained model, for evaluate, index, search, explain).
+    ``config.yaml`` (the system with the trained model, for evaluate, index, search, explain; trainers that go by epochs
+    write it with the first model).
 
     Raises:
         ConfigError: no trainer, no data, or a piece that is missing.
@@ -59,8 +59,7 @@ def run_training(
         distributed.barrier()
         outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet, context))
         if distributed.rank() == 0:
-            trained = load_config(outcome.document, registry=registry, label=str(folder / TRAINED))
-            write_text(folder / TRAINED, trained.to_yaml())
+            write_trained(outcome.document, folder, registry)
             write_text(folder / METRICS, json.dumps(dict(outcome.metrics), indent=1) + "\n")
     return outcome
 

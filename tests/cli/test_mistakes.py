@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
 
+Call = Callable[..., Result]
 Refused = Callable[..., str]
 
 
@@ -164,12 +166,25 @@ def test_queries_that_are_none(
     )
 
 
-def test_search_says_before_the_model_loads_that_it_cannot_explain(
-    refused: Refused, scan_file: Path, scan_store: Path, tmp_path: Path
+def test_search_shows_its_hits_before_it_says_that_it_cannot_explain(
+    call: Call, refused: Refused, scan_file: Path, scan_store: Path, captions: Path, tmp_path: Path
 ) -> None:
-    search = ("search", scan_file, "白鹤", "--store", scan_store, "--explain", tmp_path / "x.png")
-    assert "data: is missing" in refused(*search, "--set", "data=")
-    assert "none.csv" in refused(*search, "--data", tmp_path / "none.csv")
+    search = ("search", scan_file, "白鹤", "--store", scan_store)
+    hits = call(*search).stdout
+    assert len(hits.splitlines()) == 10
+
+    def shown(*more: str | Path) -> str:
+        result = call(*search, "--explain", tmp_path / "x.png", *more)
+        assert (result.exit_code, result.stdout) == (2, hits)
+        assert result.stderr.count("error:") == 1
+        return result.stderr
+
+    assert "data: is missing" in shown("--set", "data=")
+    assert "has no image 'p2.png'" in shown("--data", captions)
+    result = call(*search, "--explain", tmp_path / "x.png", "--set", "data=", "--json")
+    assert len(json.loads(result.stdout)["hits"]) == 10
+    assert "data: is missing" in result.stderr
+    assert "none.csv" in refused(*search, "--explain", tmp_path / "x.png", "--data", tmp_path / "none.csv")
 
 
 def test_runs_and_texts_that_do_not_belong(

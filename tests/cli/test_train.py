@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -99,6 +100,40 @@ def test_a_run_leaves_everything_to_use_and_to_repeat_it(run: Path, collection: 
         assert config.data.as_dict()["file"] == str(collection / "pairs.jsonl")
     assert len((run / "history.jsonl").read_text().splitlines()) == 3
     assert json.loads((run / "metrics.json").read_text())["recall"] > 30
+
+
+def test_a_run_that_is_interrupted_can_be_used_and_goes_on(
+    call: Call, run: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heritage_align_plugins.alignment.task import AlignmentTask
+
+    begin = AlignmentTask.begin_epoch
+
+    def interrupted(task: AlignmentTask, epoch: int) -> Any:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return begin(task, epoch)
+
+    monkeypatch.chdir(tmp_path)
+    data = Path(os.path.relpath(collection))
+    train = ("train", "scan-gb", "--data", data, "--out", "run", *QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTask, "begin_epoch", interrupted)
+        assert call(*train).exit_code == 130
+    config = tmp_path / "run" / "config.yaml"
+    first = config.read_text()
+    found = load_config(config).as_dict()
+    assert found["encoder"]["checkpoint"] == str(tmp_path / "run" / "model.safetensors")
+    assert Path(found["proposer"]["path"]).is_absolute()
+    assert Path(found["data"]["file"]).is_absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert loaded(call("evaluate", config, "--json", "--ks", "1"))["texts"] == 12
+    monkeypatch.chdir(tmp_path)
+    assert call(*train).exit_code == 0
+    assert config.read_text() == first
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
 def test_again_goes_on_and_fresh_refuses(call: Call, refused: Refused, run: Path, collection: Path) -> None:
@@ -207,6 +242,45 @@ def test_the_cca_is_trained_by_the_same_command(call: Call, collection: Path, tm
     assert found["systems"][0]["mean_recall"] > 60
 
 
+def test_a_similarity_of_whole_pictures_is_reported_and_searched_without_regions(
+    call: Call, refused: Refused, collection: Path, tmp_path: Path
+) -> None:
+    config, store, picture = tmp_path / "run" / "config.yaml", tmp_path / "store", tmp_path / "why.png"
+    assert call("train", "cca", "--data", collection, "--out", tmp_path / "run").exit_code == 0
+    shown = call("evaluate", config, "--out", tmp_path / "out", "--ks", "1")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[2].startswith("cca ")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert 'id="queries"' in page
+    assert 'id="explanations"' not in page
+    fault = "similarity: 'global' scores whole pictures, so there is no region to explain it by; recipes that can: "
+    assert fault in refused("explain", config, collection / "images" / "4.png", "a lotus", "--out", picture)
+    assert call("index", "build", config, "--out", store).exit_code == 0
+    result = call("search", config, "a lotus", "--store", store, "--explain", picture)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (2, 6)
+    assert fault in result.stderr
+    assert not picture.exists()
+
+
+@pytest.mark.parametrize("recipe", ["scan-gb", "cca"])
+def test_features_without_pictures_go_to_a_report_in_two_commands(
+    call: Call, collection: Path, tmp_path: Path, recipe: str
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("pairs.jsonl", "region_features.safetensors"):
+        shutil.copy(collection / name, bare)
+    quick = QUICK if recipe != "cca" else ()
+    assert call("train", recipe, "--data", bare, "--out", tmp_path / "run", *quick).exit_code == 0
+    shown = call("evaluate", tmp_path / "run" / "config.yaml", "--out", tmp_path / "out", "--ks", "1")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[2].startswith(f"{recipe} ")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "pictures above are shown by their names alone: " in page
+    assert '<span class="thumb missing">images/4.png</span>' in page
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 6
+
+
 def test_folds_instead_of_splits(call: Call, collection: Path, tmp_path: Path) -> None:
     tested: list[str] = []
     for fold in (1, 2, 3):
@@ -249,6 +323,36 @@ def test_keypoints_of_the_file_stand_for_the_sift_filter(call: Call, collection:
     assert [step.spec.name for step in config.filters] == []
     assert config.proposer is not None
     assert config.proposer.as_dict()["min_keypoints"] == 2
+
+
+def test_the_sift_filter_without_keypoints_or_pictures_is_named(
+    refused: Refused, call: Call, collection: Path, tmp_path: Path
+) -> None:
+    given = read_region_features(collection / "region_features.safetensors")
+    bare, run, store = tmp_path / "bare", tmp_path / "run", tmp_path / "store"
+    bare.mkdir()
+    shutil.copy(collection / "pairs.jsonl", bare)
+    features = RegionFeatures("made", given.ids, given.offsets, np.array(given.values), given.boxes)
+    write_region_features(bare / "region_features.safetensors", features)
+    fault = (
+        "filters.0.name: 'sift' needs pictures, or a file of region features with array 'keypoints'; not one picture "
+        "can be opened\n"
+    )
+    assert refused("train", "scan-sf", "--data", bare, "--out", run, *QUICK).endswith(fault)
+    assert {path.name for path in run.iterdir()} == {"training.yaml"}
+    (bare / "images").mkdir()
+    for name in ("0.png", "1.png", "2.png", "3.png"):  # one a split will do: the others are named, and left out
+        shutil.copy(collection / "images" / name, bare / "images")
+    shown = call("train", "scan-sf", "--data", bare, "--out", run, *QUICK)
+    assert shown.exit_code == 0, shown.output
+    assert "left out images/5.png: " in shown.stderr
+    trained = tmp_path / "trained"
+    assert call("train", "scan", "--data", bare, "--out", trained, *QUICK).exit_code == 0
+    shutil.rmtree(bare / "images")
+    config = (trained / "config.yaml", "--set", "filters=[{name: sift}]")
+    assert refused("evaluate", *config).endswith(fault)
+    assert refused("index", "build", *config, "--out", store).endswith(fault)
+    assert not store.exists()
 
 
 @pytest.mark.slow

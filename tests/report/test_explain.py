@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from heritage_align.component import ComponentConfig
 from heritage_align.errors import ConfigError, HeritageAlignError
 from heritage_align.recipes import recipe_names
 from heritage_align.report.explain import explain, explaining_recipes
@@ -31,10 +32,11 @@ class HandWritten:
         keep: torch.Tensor | None = None,
         boxes: torch.Tensor = BOXES,
         proposer: object = "some",
+        inputs: tuple[str, ...] = ("image.regions", "text.fragments"),
     ) -> None:
-        spec = SimpleNamespace(spec=SimpleNamespace(name="by_hand"))
-        self.config = SimpleNamespace(name="hand", source="hand.yaml", similarity=spec)
-        self.proposer = proposer
+        spec = SimpleNamespace(name="by_hand", inputs=inputs)
+        similarity = SimpleNamespace(spec=spec, settings=ComponentConfig(), nested={})
+        self.config = SimpleNamespace(name="hand", source="hand.yaml", proposer=proposer, similarity=similarity)
         self.similarity = SimpleNamespace(respond=lambda _images, _texts: responses)
         self._phrases, self._keep, self._boxes = phrases, keep, boxes
 
@@ -93,17 +95,23 @@ def test_picture_is_drawn_of_this_explanation() -> None:
     assert run().picture(titled=False).height < sheet.height
 
 
-def test_pipeline_without_regions_names_the_recipes_that_have_them() -> None:
-    with pytest.raises(ConfigError, match="no region to explain it by") as caught:
-        run(proposer=None)
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ({"proposer": None}, "proposer: 'hand' scores whole pictures"),
+        ({"inputs": ("image.global", "text.global")}, "similarity: 'by_hand' scores whole pictures"),
+    ],
+)
+def test_what_compares_whole_pictures_names_the_recipes_that_explain(lacking: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        run(**lacking)
     assert caught.value.source == "hand.yaml"
-    for name in explaining_recipes():
-        assert name in str(caught.value)
+    assert f"recipes that can: {', '.join(explaining_recipes())}" in str(caught.value)
 
 
-def test_explaining_recipes_are_those_with_a_proposer() -> None:
-    assert {"laclip", "late-interaction", "scan", "bfan"} <= set(explaining_recipes()) < set(recipe_names())
-    assert "global" not in explaining_recipes()
+def test_explaining_recipes_are_those_that_compare_regions() -> None:
+    assert {"laclip", "late-interaction", "scan", "bfan", "scan-gb"} <= set(explaining_recipes()) < set(recipe_names())
+    assert not {"global", "cca"} & set(explaining_recipes())
 
 
 def test_picture_without_any_region_is_named() -> None:

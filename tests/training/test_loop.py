@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -13,9 +15,46 @@ import torch
 
 from heritage_align.errors import DataError
 from heritage_align.training.history import HISTORY, PLOT, history_files, write_history
+from heritage_align.training.progress import EpochLog
 from heritage_align.training.state import LAST
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_without_a_terminal_a_line_an_epoch_goes_to_stderr(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.train(tmp_path / "log", toy.Points(recalls=[20.0, 30.0, 25.0]), quiet=False)
+    out, err = capsys.readouterr()
+    said = err.splitlines()
+    span = r"\d+\.\d s"
+    assert out == ""
+    assert len(said) == 4
+    assert re.fullmatch(rf"epoch 1/3: about {span} an epoch, {span} in all; validation comes on top", said[0])
+    ends = (rf"about {span} left", rf"about {span} left", "the last")
+    for line, number, recall, end in zip(said[1:], (1, 2, 3), (20, 30, 25), ends):
+        assert re.fullmatch(rf"epoch {number}/3: loss \d\S*, recall {recall}, {span}, {end}", line), line
+    toy.train(tmp_path / "quiet", toy.Points())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    toy.train(tmp_path / "terminal", toy.Points(), quiet=False)
+    assert "an epoch, " not in capsys.readouterr().err
+
+
+def test_the_time_of_an_epoch_is_told_from_its_first_steps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, *(2.0 * step for step in range(1, 8)), 250.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    log = EpochLog(10, shown=True)
+    log.epoch_begins()
+    for _ in range(7):
+        log.step_done(0, 100)
+    log.epoch_done({"epoch": 1.0, "learning_rate": 0.1, "seconds": 3.0, "loss": 0.5})
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1/10: about 3 min an epoch, 33 min in all; validation comes on top",
+        "epoch 1/10: loss 0.5, 4 min, about 38 min left",
+    ]
 
 
 def test_it_learns(toy: ModuleType, tmp_path: Path) -> None:

@@ -104,11 +104,12 @@ class Points:
 
 
 def train(
-    folder: Path, task: Points | None = None, *, resume: bool = True, identity: str = "toy", **settings: Any
-) -> TrainingState:
+    folder: Path, task: Points | None = None, *, resume: bool = True, identity: str = "toy", quiet: bool = True,
+    **settings: Any,
+) -> TrainingState:  # fmt: skip
     folder.mkdir(exist_ok=True)
     config = TrainerConfig(**{**SETTINGS, **settings})
-    return fit(task or Points(), config, folder, identity=identity, seed=3, resume=resume, quiet=True)
+    return fit(task or Points(), config, folder, identity=identity, seed=3, resume=resume, quiet=quiet)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ class BridgeTrainer:
         identity = run_identity(
             self._config.model_dump(mode="json"), job.front_end.encoder.fingerprint(), train.digest(features=False)
         )
+        encoder = {"name": "bridge", "checkpoint": str(job.folder / MODEL), "base": job.config.encoder.as_dict()}
         state = fit(
             task, self._config, job.folder, identity=identity, seed=self._context.seed, resume=job.resume,
-            quiet=job.quiet,
+            quiet=job.quiet, exported=lambda: job.write_config(encoder),
         )  # fmt: skip
-        encoder = {"name": "bridge", "checkpoint": str(job.folder / MODEL), "base": job.config.encoder.as_dict()}
         return job.outcome(encoder, state, {"model": job.folder / MODEL})
 
     def _texts(self, job: TrainingJob, material: Material) -> Tensor:

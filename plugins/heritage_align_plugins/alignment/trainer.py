@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,21 @@ class AlignmentTrainer:
         exact = not front.stage.pictures
         digests = [data.digest(exact) if data is not None else None for data in (train, validation)]
         identity = run_identity(_shaping(job.config), digests)
+        encoder = trained_encoder(job, job.folder / MODEL, settings)
         state = fit(
-            task, settings, job.folder, identity=identity, seed=self._context.seed, resume=job.resume, quiet=job.quiet
-        )
+            task, settings, job.folder, identity=identity, seed=self._context.seed, resume=job.resume, quiet=job.quiet,
+            exported=lambda: job.write_config(encoder),
+        )  # fmt: skip
         folder = job.folder
         if settings.golden_epochs:
             folder = job.folder / GOLDEN
-            state = self._fine_tune(job, task, folder, identity)
-        return job.outcome(trained_encoder(job, folder / MODEL, settings), state, {"model": folder / MODEL})
+            encoder = trained_encoder(job, folder / MODEL, settings)
+            state = self._fine_tune(job, task, folder, identity, lambda: job.write_config(encoder))
+        return job.outcome(encoder, state, {"model": folder / MODEL})
 
-    def _fine_tune(self, job: TrainingJob, task: AlignmentTask, folder: Path, identity: str) -> TrainingState:
+    def _fine_tune(
+        self, job: TrainingJob, task: AlignmentTask, folder: Path, identity: str, exported: Callable[[], None]
+    ) -> TrainingState:
         """Go on from the best epoch with golden pairs: a box is a picture of one region (Sheng et al. 2021, 4.4)."""
         runtime = job.config.runtime
         golden = golden_material(
@@ -92,7 +98,7 @@ class AlignmentTrainer:
         )
         return fit(
             tuned, settings, folder, identity=run_identity(identity, golden.digest(False)), seed=self._context.seed + 1,
-            resume=job.resume, quiet=job.quiet,
+            resume=job.resume, quiet=job.quiet, exported=exported,
         )  # fmt: skip
 
 

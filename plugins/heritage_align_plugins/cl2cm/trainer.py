@@ -55,13 +55,13 @@ class Cl2cmTrainer:
         if start is not None:
             model.text.load_state_dict(start)
         student = StudentStage(model, description, settings, material.train, material.validation, teacher, context.seed)
-        state = fit(
-            student, settings, job.folder, identity=material.identity, seed=context.seed, resume=job.resume,
-            quiet=job.quiet,
-        )  # fmt: skip
         encoder: dict[str, Any] = {"name": "cl2cm", "checkpoint": str(job.folder / STUDENT)}
         if not material.from_file:
             encoder["base"] = job.config.encoder.as_dict()
+        state = fit(
+            student, settings, job.folder, identity=material.identity, seed=context.seed, resume=job.resume,
+            quiet=job.quiet, exported=lambda: job.write_config(encoder),
+        )  # fmt: skip
         return job.outcome(encoder, state, files)
 
     def _teacher(self, job: TrainingJob, material: Material) -> TeacherStage:

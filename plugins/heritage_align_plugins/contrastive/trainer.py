@@ -76,14 +76,16 @@ class ContrastiveTrainer:
                 [_described(job.train, golden=config.patch_weight > 0), sorted(bad), held and _described(held)],
             )
             task = ContrastiveTask(student, config, pairs, train, validation, teacher, context.seed)
+            # The file holds the architecture, its input size and context length, whatever they were changed to.
+            changed = {"model": str(job.folder / MODEL), "checkpoint": None, "image_size": None, "context_length": None}
+            trained = {**job.config.encoder.as_dict(), **changed}
             with closing(task):
                 state = fit(
-                    task, config, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet
-                )
-        # The file holds the architecture, its input size and context length, whatever they were changed to.
-        changed = {"model": str(job.folder / MODEL), "checkpoint": None, "image_size": None, "context_length": None}
+                    task, config, job.folder, identity=identity, seed=context.seed, resume=job.resume, quiet=job.quiet,
+                    exported=lambda: job.write_config(trained),
+                )  # fmt: skip
         files = {"model": job.folder / MODEL, "cn_clip model": job.folder / CN_CLIP_MODEL}
-        return job.outcome({**job.config.encoder.as_dict(), **changed}, state, files)
+        return job.outcome(trained, state, files)
 
     def _check(self, loaded: LoadedModel) -> None:
         config, world, faults = self._config, distributed.world_size(), []

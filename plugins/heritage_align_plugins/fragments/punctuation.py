@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from heritage_align.plugin import BuildContext, TextItem
 from heritage_align_plugins.fragments.config import PunctuationConfig
+from heritage_align_plugins.fragments.tagging.rules import share_a_noun
 from heritage_align_plugins.fragments.words import (
     ABBREVIATIONS,
     BRACKETS,
@@ -27,8 +28,14 @@ _KEPT = "|".join(CHINESE_WORDS)
 _AT_PUNCTUATION = re.compile(_PUNCTUATION)
 # Words that contain a connective are tried first, and stepped over.
 _AT_CONNECTIVES = re.compile(
-    rf"(?P<kept>{_KEPT})|{_PUNCTUATION}|{_CHINESE}|(?<![\w'’-])(?:{_ENGLISH})(?![\w'’-])", re.IGNORECASE
+    rf"(?P<kept>{_KEPT})|{_PUNCTUATION}|{_CHINESE}|(?<![\w'’-])(?:(?P<pair>and|or|&)|{_ENGLISH})(?![\w'’-])",
+    re.IGNORECASE,
 )
+_WORD = r"[^\W\d_][\w'’-]*"
+_LONGEST_PAIR = 80
+"""Characters before a conjunction that are looked at for two words."""
+_BEFORE_A_PAIR = re.compile(rf"(?:({_WORD})\s+)?({_WORD})\s*$")
+_AFTER_A_PAIR = re.compile(rf"\s*({_WORD})\s+({_WORD})")
 _PAIRS = [(re.escape(a), re.escape(b)) for a, b in zip(BRACKETS[::2], BRACKETS[1::2])]
 _BRACKETED = re.compile("|".join(f"{a}[^{a}{b}]*{b}" for a, b in _PAIRS))
 _EDGES = re.compile(r"^[\s·–—~*#-]+|[\s·–—~*#-]+$")
@@ -38,9 +45,10 @@ _LAST_WORD = re.compile(r"[^\W\d_]+$")
 class PunctuationFragmenter:
     """Cuts at punctuation, brackets and connectives, so that a fragment names about one thing.
 
-    Numerals and measure words stay with their noun (一朵牡丹和两只凤凰 -> 一朵牡丹, 两只凤凰), and so do
-    attributes (a gilt bronze figure of Guanyin). The rules are ours: Sheng et al. 2021 use noun phrases of
-    a part-of-speech grammar, for which Chinese and English need a tagger each.
+    Adjectives of one noun stay together (a blue and white vase). Numerals and measure words stay with their noun
+    (一朵牡丹和两只凤凰 -> 一朵牡丹, 两只凤凰), and so do attributes (a gilt bronze figure of Guanyin). The rules are
+    ours: Sheng et al. 2021 use noun phrases of a part-of-speech grammar, for which Chinese and English need a tagger
+    each.
     """
 
     def __init__(self, config: PunctuationConfig, context: BuildContext) -> None:
@@ -76,13 +84,19 @@ def _cut(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
     start = 0
     for match in pattern.finditer(text):
         groups = match.groupdict()
-        if groups.get("kept"):
+        if groups.get("kept") or (groups.get("pair") and _joins_adjectives(text, start, *match.span())):
             continue
         if groups["stop"] and _abbreviated(text[start : match.start()]):
             continue
         yield text[start : match.start()]
         start = match.end()
     yield text[start:]
+
+
+def _joins_adjectives(text: str, fragment: int, start: int, end: int) -> bool:
+    left = _BEFORE_A_PAIR.search(text, max(fragment, start - _LONGEST_PAIR), start)
+    right = _AFTER_A_PAIR.match(text, end)
+    return left is not None and right is not None and share_a_noun(left[1] or "", left[2], right[1], right[2])
 
 
 def _abbreviated(before: str) -> bool:

@@ -67,6 +67,34 @@ def test_english(text: str, fragments: list[str]) -> None:
     assert split(text) == fragments
 
 
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("a blue and white porcelain vase", ["a blue and white porcelain vase"]),
+        ("Blue and White Vase with dragons", ["Blue and White Vase", "dragons"]),
+        ("a crane and a blue & white jar", ["a crane", "a blue & white jar"]),
+        ("gold and silver thread, black or brown ink", ["gold and silver thread", "black or brown ink"]),
+        ("large and small pale cranes above dark-blue and greenish waves", [
+            "large and small pale cranes above dark-blue and greenish waves"
+        ]),
+        ("a carved and painted wooden figure", ["a carved and painted wooden figure"]),
+        ("Chinese and Japanese red and gold robes", ["Chinese and Japanese red and gold robes"]),
+        # Things, each of its own.
+        ("a crane and a lotus", ["a crane", "a lotus"]),
+        ("a red and a white lotus", ["a red", "a white lotus"]),
+        ("a red crane and white lotuses", ["a red crane", "white lotuses"]),
+        ("cranes and white lotuses", ["cranes", "white lotuses"]),
+        ("two red and three white cranes", ["two red", "three white cranes"]),
+        ("a crane flying and white clouds", ["a crane flying", "white clouds"]),
+        ("clasps of gold and silver", ["clasps of gold", "silver"]),
+        ("a lid in blue and white with a knob", ["a lid in blue", "white", "a knob"]),
+        ("blue and", ["blue"]),
+    ],
+)  # fmt: skip
+def test_adjectives_of_one_noun_stay_together(text: str, fragments: list[str]) -> None:
+    assert split(text) == fragments
+
+
 def test_connectives_can_be_left_alone() -> None:
     assert split("一朵牡丹和两只凤凰，云", connectives=False) == ["一朵牡丹和两只凤凰", "云"]
     assert split("a crane and two peonies, ca. 1700. Silk", connectives=False) == [

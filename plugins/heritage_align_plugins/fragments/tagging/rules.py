@@ -15,7 +15,8 @@ _NUMBER = re.compile(r"\d[\d.,]*(?:st|nd|rd|th|s)?")
 # a noun, else a verb. Finite: a noun after a determiner or an adjective, else a verb. Guess: an adjective by its
 # ending, a noun where it must be one.
 _COLOUR, _PARTICIPLE, _FINITE, _GUESS = "c", "p", "v", "g"
-_BEFORE_A_NOUN = frozenset({"A", "N", _COLOUR, _PARTICIPLE, _GUESS})
+_ADJECTIVES = frozenset({"A", _COLOUR, _PARTICIPLE, _GUESS})
+_BEFORE_A_NOUN = _ADJECTIVES | {"N"}
 
 
 class RuleTagger:
@@ -38,6 +39,24 @@ class RuleTagger:
 def is_content(word: str) -> bool:
     """Return whether a lower-case English token is a word and no stop word."""
     return word[:1].isalnum() and word not in words.STOP_WORDS
+
+
+def share_a_noun(earlier: str, left: str, right: str, after: str) -> bool:
+    """Return whether `left` and `right`, joined by "and" or "or", are adjectives of the one noun that follows.
+
+    A number begins a thing of its own ("two red and three white cranes"), and a participle behind a noun ends one
+    ("a crane flying and white clouds").
+
+    Args:
+        earlier: the word before `left`, in any case, or empty.
+        left: before the conjunction.
+        right: after the conjunction.
+        after: the word that follows `right`.
+    """
+    before, *pair, following = (_class(word.lower()) if word else "P" for word in (earlier, left, right, after))
+    if any(word.lower() in words.NUMBERS for word in (left, right)) or (pair[0] == _PARTICIPLE and before == "N"):
+        return False
+    return set(pair) <= _ADJECTIVES and following in _BEFORE_A_NOUN
 
 
 def _class(word: str) -> str:
