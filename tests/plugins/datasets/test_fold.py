@@ -54,7 +54,7 @@ def test_the_test_parts_are_the_whole_and_parts_share_no_dish(dishes: dict[str, 
 
 
 def test_faults(dishes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"13 folds of at least 1 artworks need 13, there are 12 \(24 pictures\)"):
+    with pytest.raises(DataError, match=r"13 folds need 13 artworks, there are 12 \(24 pictures\)"):
         build(of=dishes, folds=13)
     with pytest.raises(DataError, match="too few for a training part and a validation part"):
         build(of={"name": "motifs", "artworks": 2, "variants": 1, "size": 64}, folds=2)
