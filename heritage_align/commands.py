@@ -5,7 +5,7 @@ COMMANDS = {
     "recipes": "Named systems as configs to start from.",
     "config": "Check a config, fill in its defaults, print its schema.",
     "plugins": "List, show, check and create plugins.",
-    "index": "Encode a collection into a store; verify and merge stores.",
+    "index": "Encode a collection into a store; update, verify and merge stores.",
     "search": "Answer text or image queries from a store.",
     "rerank": "Rescore a TREC run with the config's similarity.",
     "train": "Fit a system to a collection: checkpoints, resume, early stopping.",

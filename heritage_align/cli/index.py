@@ -1,4 +1,4 @@
-"""``heritage-align index``: build, look at, verify and merge stores."""
+"""``heritage-align index``: build, update, look at, verify and merge stores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 @click.group(name="index")
 def command() -> None:
-    """Encode a collection into a store; look at, verify and merge stores.
+    """Encode a collection into a store; update, look at, verify and merge stores.
 
     Example: heritage-align index build laclip.yaml --data pictures/ --out store
     """
