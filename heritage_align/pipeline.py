@@ -70,7 +70,6 @@ class Pipeline:
         self.similarity: Similarity = build_component(config.similarity, context, self._registry)
         self.index: Index = build_component(config.index, front.context, self._registry)
         self.preparation = front.stage.preparation
-        self._stage = front.stage
 
     @classmethod
     def from_config(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Pipeline:
@@ -135,8 +134,8 @@ class Pipeline:
         if not images:
             raise ValueError("images: there is nothing to encode")
         with ThreadPoolExecutor(self.config.runtime.threads()) as pool:
-            pictures = list(pool.map(self._stage.prepare, images))
-            features = self._stage.encode(pictures, ids, pool, self.config.runtime.batch_size)
+            pictures = list(pool.map(self._front.stage.prepare, images))
+            features = self._front.stage.encode(pictures, ids, pool, self.config.runtime.batch_size)
         features.folded = self.similarity.fold(features)
         return features
 
