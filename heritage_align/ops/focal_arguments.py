@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .ragged import Ragged
+
 
 class FocalArguments(NamedTuple):
     """Positional arguments in the order of the schemas: of ``focal_attention(*arguments, bin_order, bin_starts)`` and
@@ -43,6 +45,54 @@ class FocalArguments(NamedTuple):
     lse_scale: float = 6.0
     max_regions: int = -1
     max_words: int = -1
+
+    @classmethod
+    def of(
+        cls,
+        images: Ragged,
+        texts: Ragged,
+        rows: tuple[Tensor, Tensor],
+        keep: Tensor | None,
+        factors: tuple[Tensor | None, Tensor | None],
+        candidates: Tensor | None,
+        codes: tuple[int, int, int, int, int],
+        temperature: float,
+        lse_scale: float,
+    ) -> FocalArguments:
+        """Put together what a call of these images and texts hands over.
+
+        Args:
+            images: with their offsets.
+            texts: likewise.
+            rows: of regions and of words; `inputs.rows` of the values, or the values where a backward does that.
+            keep: as of :func:`focal_attention_score`.
+            factors: of images and of texts, each or None.
+            candidates: likewise.
+            codes: of direction, rectifier, normaliser, focal filter and aggregate.
+            temperature: likewise.
+            lse_scale: likewise.
+        """
+        image_factor, text_factor = factors
+        on_gpu = images.device.type == "cuda"
+        return cls(
+            rows[0],
+            images.scales,
+            images.offsets,
+            rows[1],
+            texts.scales,
+            texts.offsets,
+            None if keep is None else keep.contiguous(),
+            image_factor,
+            None if image_factor is None else images.factor_offsets,
+            text_factor,
+            None if text_factor is None else texts.factor_offsets,
+            candidates,
+            *codes,
+            temperature,
+            lse_scale,
+            images.max_length if on_gpu else -1,
+            texts.max_length if on_gpu else -1,
+        )
 
     @classmethod
     def gradients(cls, of_regions: Tensor, of_words: Tensor) -> tuple[Tensor | None, ...]:

@@ -118,28 +118,22 @@ def mining_scores(
         )
     return _WithGradient.apply(
         scores,
-        *FocalArguments(
-            images.values,
+        *FocalArguments.of(
+            images,
+            texts,
+            (images.values, texts.values),
+            keep,
+            (image_factor, text_factor),
             None,
-            images.offsets,
-            texts.values,
-            None,
-            texts.offsets,
-            None if keep is None else keep.contiguous(),
-            image_factor,
-            None if image_factor is None else images.factor_offsets,
-            text_factor,
-            None if text_factor is None else texts.factor_offsets,
-            None,
-            codes.DIRECTIONS[direction],
-            codes.RECTIFIERS[rectifier],
-            codes.NORMALISERS[normalise],
-            codes.FOCALS[focal],
-            codes.AGGREGATES[aggregate],
+            (
+                codes.DIRECTIONS[direction],
+                codes.RECTIFIERS[rectifier],
+                codes.NORMALISERS[normalise],
+                codes.FOCALS[focal],
+                codes.AGGREGATES[aggregate],
+            ),
             float(temperature),
             float(lse_scale),
-            images.max_length if on_gpu else -1,
-            texts.max_length if on_gpu else -1,
         ),
     )
 
