@@ -58,6 +58,8 @@ class FocalArguments(NamedTuple):
         codes: tuple[int, int, int, int, int],
         temperature: float,
         lse_scale: float,
+        *,
+        for_cuda: bool,
     ) -> FocalArguments:
         """Put together what a call of these images and texts hands over.
 
@@ -71,9 +73,10 @@ class FocalArguments(NamedTuple):
             codes: of direction, rectifier, normaliser, focal filter and aggregate.
             temperature: likewise.
             lse_scale: likewise.
+            for_cuda: whether the CUDA kernels run, which need the longest item's length; to count it costs the CPU's
+                kernels a pass over the offsets for nothing.
         """
         image_factor, text_factor = factors
-        on_gpu = images.device.type == "cuda"
         return cls(
             rows[0],
             images.scales,
@@ -90,8 +93,8 @@ class FocalArguments(NamedTuple):
             *codes,
             temperature,
             lse_scale,
-            images.max_length if on_gpu else -1,
-            texts.max_length if on_gpu else -1,
+            images.max_length if for_cuda else -1,
+            texts.max_length if for_cuda else -1,
         )
 
     @classmethod

@@ -131,6 +131,7 @@ def focal_attention_score(
             settings,
             temperature,
             lse_scale,
+            for_cuda=on_gpu,
         ),
         *bins,
     )

@@ -134,6 +134,7 @@ def mining_scores(
             ),
             float(temperature),
             float(lse_scale),
+            for_cuda=on_gpu,
         ),
     )
 
