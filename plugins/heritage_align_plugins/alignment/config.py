@@ -38,7 +38,7 @@ class AlignmentConfig(ComponentConfig):
             return Facts(outputs=outputs, files=files)
         from heritage_align_plugins.alignment.description import read_description
 
-        return Facts(dim=read_description(self.checkpoint).settings.dim, outputs=outputs, files=files)
+        return Facts(dim=read_description(self.checkpoint).settings.width, outputs=outputs, files=files)
 
     def _patches(self) -> tuple[str, ...]:
         from heritage_align.plugin import ConfigError, default_registry, gives, resolve_component

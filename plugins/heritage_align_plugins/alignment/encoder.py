@@ -45,17 +45,19 @@ class AlignmentEncoder:
         model, self._sha256 = load_model(config.checkpoint, self._text_base)
         self.model = model.to(context.device)
         self.device = torch.device(context.device)
-        self.dim = model.settings.dim
+        self.dim = model.settings.width
         self.patch_grid = self.base.patch_grid if self.base is not None else None
         self._unit = True
 
     def unnormalised(self) -> AlignmentEncoder:
         """Return the same encoder with vectors of the lengths that the projections give them.
 
-        Golden fragments are compared with phrases by inner product in the common space (Sheng et al. 2021, 4.6).
+        Golden fragments are compared with phrases by inner product in the common space (Sheng et al. 2021, 4.6). A
+        memory of pairs has no part in them.
         """
         raw = copy.copy(self)
         raw._unit = False
+        raw.dim = self.model.settings.dim
         return raw
 
     def fingerprint(self) -> str:
@@ -79,8 +81,10 @@ class AlignmentEncoder:
         if self.base is None:
             raise DataError(f"encoder 'alignment' {_NO_PIXELS}")
         encoded = self.base.encode_pixels(pixels, patches=patches)
-        projected = None if encoded.patches is None else self._project(encoded.patches)
-        return EncodedImages(self._project(encoded.global_features), projected)
+        # Crops come this way as pictures do, so patches and crops are finished like whole pictures. With phrases, whose
+        # vectors have zeros for the correction of hubs, only a constant factor comes of it.
+        projected = None if encoded.patches is None else self._project(encoded.patches, whole=True)
+        return EncodedImages(self._project(encoded.global_features, whole=True), projected)
 
     @torch.inference_mode()
     def encode_features(self, features: Tensor) -> Tensor:
@@ -89,7 +93,7 @@ class AlignmentEncoder:
         Raises:
             DataError: the features have another width than those that the model was trained on.
         """
-        return self._project(features)
+        return self._project(features, whole=False)
 
     @torch.inference_mode()
     def encode_wholes(self, features: Tensor, regions: Ragged, boxes: Tensor) -> Tensor:
@@ -102,7 +106,8 @@ class AlignmentEncoder:
         """
         self._check_width(features)
         regions = Ragged(regions.values.float().to(self.device), regions.offsets.to(self.device))
-        return self._finished(self.model.encode_wholes(features.float().to(self.device), regions, boxes))
+        wholes = self.model.encode_wholes(features.float().to(self.device), regions, boxes)
+        return self._finished(wholes, texts=False, whole=True)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -110,7 +115,7 @@ class AlignmentEncoder:
         _refuse_blank(texts)
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
-        return self._finished(self.model.encode_texts(texts))
+        return self._finished(self.model.encode_texts(texts), texts=True, whole=True)
 
     @torch.inference_mode()
     def encode_fragmented(self, texts: Sequence[str], fragments: Sequence[Sequence[str]]) -> FragmentedTexts:
@@ -119,11 +124,14 @@ class AlignmentEncoder:
         if not texts:
             return FragmentedTexts(*(torch.empty(0, self.dim, device=self.device) for _ in range(2)))
         whole, parts = self.model.encode_fragmented(texts, fragments)
-        return FragmentedTexts(self._finished(whole), self._finished(parts))
+        return FragmentedTexts(
+            self._finished(whole, texts=True, whole=True), self._finished(parts, texts=True, whole=False)
+        )
 
-    def _project(self, features: Tensor) -> Tensor:
+    def _project(self, features: Tensor, *, whole: bool) -> Tensor:
         self._check_width(features)
-        return self._finished(self.model.encode_images(features.float().to(self.device)))
+        projected = self.model.encode_images(features.float().to(self.device))
+        return self._finished(projected, texts=False, whole=whole)
 
     def _check_width(self, features: Tensor) -> None:
         if features.shape[-1] != self.model.feature_dim:
@@ -132,8 +140,8 @@ class AlignmentEncoder:
                 f"{self.model.feature_dim}"
             )
 
-    def _finished(self, vectors: Tensor) -> Tensor:
-        return normalize(vectors.float(), dim=-1) if self._unit else vectors.float()
+    def _finished(self, vectors: Tensor, *, texts: bool, whole: bool) -> Tensor:
+        return self.model.finished(vectors, texts=texts, whole=whole) if self._unit else vectors.float()
 
 
 class RegionFeatureEncoder:

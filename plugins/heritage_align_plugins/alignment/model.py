@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from heritage_align.ops import Ragged
 from heritage_align.plugin import Encoder
+from heritage_align_plugins.alignment.pair_memory import PairMemory
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.bag import BagOfWords
 from heritage_align_plugins.alignment.text.frozen import FrozenText
@@ -53,7 +55,7 @@ class ImageProjection(nn.Module):
 
 
 class AlignmentModel(nn.Module):
-    """Regions and fragments in one space; vectors are not normalised here.
+    """Regions and fragments in one space: projections, and with `finished` the vectors that are compared.
 
     Args:
         settings: widths and text models.
@@ -75,6 +77,7 @@ class AlignmentModel(nn.Module):
         self.image = ImageProjection(feature_dim, settings.dim, settings.dropout)
         pooled = settings.whole == "pooled"
         self.whole = WholeProjection(feature_dim, settings.dim, settings.dropout) if pooled else None
+        self.memory = PairMemory(settings.pair_memory, settings.dim) if settings.pair_memory is not None else None
         self.text = nn.ModuleDict()
         for part in settings.text:
             if part == "bigru":
@@ -129,3 +132,18 @@ class AlignmentModel(nn.Module):
         owner = torch.arange(len(counts)).repeat_interleave(counts).to(vectors.device)
         sums = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, owner, vectors)
         return sums / counts.to(vectors.device).unsqueeze(1), vectors
+
+    def finished(self, projected: Tensor, *, texts: bool, whole: bool) -> Tensor:
+        """Return the unit vectors that are compared, ``(n, settings.width)`` fp32, of projections ``(n, dim)``.
+
+        Args:
+            projected: as the `encode_` methods give them.
+            texts: of texts or phrases; else of pictures or regions.
+            whole: of whole texts or pictures; else of phrases or regions. Only a memory of pairs asks.
+        """
+        projected = projected.float()
+        if self.memory is None:
+            return normalize(projected, dim=-1)
+        shape = projected.shape[:-1]
+        vectors = self.memory.finish(projected.flatten(0, -2), texts=texts, whole=whole)
+        return vectors.unflatten(0, shape)

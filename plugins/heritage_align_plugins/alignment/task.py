@@ -14,7 +14,15 @@ from torch.nn.functional import normalize
 from heritage_align import ops
 from heritage_align.evaluation import evaluate_scores
 from heritage_align.ops import Ragged
-from heritage_align.plugin import Groups, ImageFeatures, Similarity, SummedSimilarity, TextFeatures, mean_of_groups
+from heritage_align.plugin import (
+    DataError,
+    Groups,
+    ImageFeatures,
+    Similarity,
+    SummedSimilarity,
+    TextFeatures,
+    mean_of_groups,
+)
 from heritage_align.training import RECALL, Material, distributed
 from heritage_align_plugins.alignment.batches import epoch_batches
 from heritage_align_plugins.alignment.checkpoint import save_model
@@ -40,16 +48,18 @@ class AlignmentTask:
         validation: what recall is measured on, or None.
         seed: of the order of the batches.
         raw: whether the features are a proposer's own, for the exported file.
+        remembered: what a memory of pairs is made of, where the model has one; None for `train`.
     """
 
     def __init__(
         self, model: AlignmentModel, similarity: Similarity, settings: AlignmentTrainerConfig, train: Material,
-        validation: Material | None, seed: int, raw: bool,
+        validation: Material | None, seed: int, raw: bool, remembered: Material | None = None,
     ) -> None:  # fmt: skip
         self.model, self.settings = model, settings
         self.similarity = similarity
         self._terms = similarity.terms if isinstance(similarity, SummedSimilarity) else [(1.0, similarity)]
         self._train, self._validation = train, validation
+        self._remembered = remembered or train
         self._seed, self._raw = seed, raw
         self._latent = False
         self._device = next(model.parameters()).device
@@ -92,6 +102,7 @@ class AlignmentTask:
         """Return mean recall of all validation pictures against all their texts, and its two directions."""
         if self._validation is None:
             return {}
+        self.remember()
         scores = self.scores(self._validation)
         result = evaluate_scores(scores, self._validation.images.ids, self._validation.items)
         directions = {name: direction.mean_recall for name, direction in result.directions.items()}
@@ -101,10 +112,32 @@ class AlignmentTask:
     def scores(self, data: Material) -> Tensor:
         """Score all pictures of a data set against all its texts: ``(n_images, n_texts)`` fp32 on the CPU."""
         self.model.eval()
-        images = _unit(self._project(data.images))
         rows = range(len(data.items))
-        texts = _unit_texts(self._encode(data, rows), data.groups_of(rows))
+        images = self._finished_images(self._project(data.images))
+        texts = self._finished_texts(self._encode(data, rows), data.groups_of(rows))
         return self.similarity.score(images, texts).float().cpu()
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Fill the model's memory of pairs, where it has one, with the pairs as the model has them now."""
+        memory, data = self.model.memory, self._remembered
+        if memory is None:
+            return
+        self.model.eval()
+        captions: dict[int, list[int]] = {}
+        for number, row in enumerate(data.rows.tolist()):
+            captions.setdefault(row, []).append(number)
+        pictures = torch.tensor(sorted(captions))
+        documents = ["\n".join(data.items[n].text for n in captions[row]) for row in pictures.tolist()]
+        phrases = [[phrase for n in captions[row] for phrase in data.fragments[n]] for row in pictures.tolist()]
+        whole, _ = self.model.encode_fragmented(documents, phrases)
+        texts, _ = self.model.encode_fragmented([item.text for item in data.items], data.fragments)
+        owners = torch.searchsorted(pictures, data.rows)
+        wholes = self._project(data.pictures(pictures)).global_features
+        try:
+            memory.fit(wholes, whole.float(), texts.float(), owners.to(self._device))
+        except ValueError as error:
+            raise DataError(f"train.model.pair_memory: {error}") from error
 
     def state(self) -> dict[str, Any]:
         """Return the model's tensors."""
@@ -116,6 +149,7 @@ class AlignmentTask:
 
     def export(self, folder: Path) -> None:
         """Write ``model.safetensors``."""
+        self.remember()
         save_model(self.model, folder / MODEL, features=self._raw)
 
     def _losses(self, images: ImageFeatures, texts: TextFeatures, groups: Sequence[Groups] | None) -> dict[str, Tensor]:
@@ -152,6 +186,21 @@ class AlignmentTask:
         keep = None if pictures.keep is None else pictures.keep.to(self._device)
         return ImageFeatures(pictures.ids, wholes.float(), regions, keep=keep)
 
+    def _finished_images(self, images: ImageFeatures) -> ImageFeatures:
+        """Return the vectors that are compared, as the encoder gives them: there crops are finished as pictures are."""
+        assert images.regions is not None
+        wholes = self.model.finished(images.global_features, texts=False, whole=True)
+        regions = self.model.finished(images.regions.values, texts=False, whole=not self._raw)
+        return ImageFeatures(images.ids, wholes, Ragged(regions, images.regions.offsets), keep=images.keep)
+
+    def _finished_texts(self, texts: TextFeatures, groups: Sequence[Groups] | None) -> TextFeatures:
+        assert texts.fragments is not None
+        wholes = self.model.finished(texts.global_features, texts=True, whole=True)
+        fragments = Ragged(
+            self.model.finished(texts.fragments.values, texts=True, whole=False), texts.fragments.offsets
+        )
+        return TextFeatures(texts.ids, wholes, _grouped(fragments, groups))
+
     def _precision(self) -> torch.dtype:
         return torch.float16 if self.settings.precision == "fp16" else torch.bfloat16
 
@@ -168,10 +217,14 @@ def _unit(images: ImageFeatures) -> ImageFeatures:
 
 
 def _unit_texts(texts: TextFeatures, groups: Sequence[Groups] | None) -> TextFeatures:
-    """Normalise, and give every group of fragments the mean of its unit rows, as encoding texts does."""
     assert texts.fragments is not None
     fragments = Ragged(normalize(texts.fragments.values, dim=-1), texts.fragments.offsets)
-    if groups is not None:
-        means = mean_of_groups(fragments, groups)
-        fragments = Ragged(normalize(means.values, dim=-1), means.offsets.to(means.values.device))
-    return TextFeatures(texts.ids, normalize(texts.global_features, dim=-1), fragments)
+    return TextFeatures(texts.ids, normalize(texts.global_features, dim=-1), _grouped(fragments, groups))
+
+
+def _grouped(fragments: Ragged, groups: Sequence[Groups] | None) -> Ragged:
+    """Give every group of fragments the mean of its unit rows, as encoding texts does."""
+    if groups is None:
+        return fragments
+    means = mean_of_groups(fragments, groups)
+    return Ragged(normalize(means.values, dim=-1), means.offsets.to(means.values.device))

@@ -72,12 +72,13 @@ class AlignmentTrainer:
         if settings.golden_epochs:
             folder = job.folder / GOLDEN
             encoder = trained_encoder(job, folder / MODEL, settings)
-            state = self._fine_tune(job, task, folder, identity, lambda: job.write_config(encoder))
+            state = self._fine_tune(job, task, train, folder, identity, lambda: job.write_config(encoder))
         return job.outcome(encoder, state, {"model": folder / MODEL})
 
     def _fine_tune(
-        self, job: TrainingJob, task: AlignmentTask, folder: Path, identity: str, exported: Callable[[], None]
-    ) -> TrainingState:
+        self, job: TrainingJob, task: AlignmentTask, train: Material, folder: Path, identity: str,
+        exported: Callable[[], None],
+    ) -> TrainingState:  # fmt: skip
         """Go on from the best epoch with golden pairs: a box is a picture of one region (Sheng et al. 2021, 4.4)."""
         runtime = job.config.runtime
         golden = golden_material(
@@ -95,6 +96,7 @@ class AlignmentTrainer:
             None,
             self._context.seed,
             job.front_end.as_given,
+            remembered=train,
         )
         return fit(
             tuned, settings, folder, identity=run_identity(identity, golden.digest(False)), seed=self._context.seed + 1,

@@ -1,0 +1,163 @@
+"""Recipes on one collection that has its own split: recall, minutes, and paired tests against the first at equal data.
+
+    python benchmarks/alignment/split_table.py --data pairs.jsonl --features region_features.safetensors \\
+        --texts zh en --systems cca scan-gb-small "no memory=scan-gb-small:train.model.pair_memory=null" --seeds 3
+
+A system is a recipe, or ``name=recipe:setting=value,setting=value``. Every one learns from the rows of split train (and
+decides on val by itself, where it wants to) and is measured once on those of test, for every column of texts and every
+seed. Tests are paired randomisation over queries, pictures flipped as a whole, on every query's share of hits over the
+seeds (`heritage_align.evaluation.compare_means`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from heritage_align.bench.machine import commit, machine_facts
+from heritage_align.cli.collection import read_training_config
+from heritage_align.config import load_config
+from heritage_align.evaluation import compare_means
+from heritage_align.evaluation.comparison import caption_groups
+from heritage_align.evaluation.cross_validation import spread
+from heritage_align.evaluation.metrics import EvaluationResult
+from heritage_align.evaluation.systems import encode_dataset, evaluate_system
+from heritage_align.pipeline import Pipeline
+from heritage_align.training.run import TRAINED, run_training
+
+LEVEL = 0.01
+
+
+class System(NamedTuple):
+    """What is trained: a label, a recipe, settings of it."""
+
+    label: str
+    recipe: str
+    overrides: tuple[str, ...]
+
+
+def main() -> None:
+    """Train, evaluate, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="table of pictures and texts with splits")
+    parser.add_argument("--features", type=Path, required=True, help="file of region features")
+    parser.add_argument("--texts", nargs="+", default=["text"], help="columns of texts, a table each")
+    parser.add_argument("--systems", nargs="+", default=["cca", "scan-gb-small"], help="the first is the baseline")
+    parser.add_argument("--better", nargs="*", default=[], help="systems whose goal it is to be above the first")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs, emptied first")
+    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    systems = [_system(text) for text in options.systems]
+    shutil.rmtree(options.work, ignore_errors=True)
+    tables: dict[str, Any] = {}
+    goals: list[dict[str, Any]] = []
+    for column in options.texts:
+        rows, base = [], None
+        for system in systems:
+            repeats, minutes, groups = _measure(system, column, options)
+            base = base or repeats
+            row = _row(system, repeats, minutes)
+            if system is not systems[0]:
+                found = compare_means(base, repeats, groups=groups)
+                row["tests"] = {
+                    d: {key: {"difference": t.difference, "p_value": t.p_value} for key, t in tests.items()}
+                    for d, tests in found.items()
+                }
+                if system.label in options.better:
+                    goals += _goals(column, system, systems[0], row)
+            rows.append(row)
+            print(_line(column, row), flush=True)
+        tables[column] = rows
+    settings = {k: v.name if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ("work", "out")}
+    document = {
+        "settings": settings,
+        "commit": commit(),
+        "machine": machine_facts(torch.device("cpu")),
+        "measured": time.strftime("%Y-%m-%d"),
+        "texts": tables,
+        "goals": goals,
+    }
+    options.out.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _system(text: str) -> System:
+    label, named, rest = text.partition("=")
+    if not named:
+        return System(text, text, ())
+    recipe, _, overrides = rest.partition(":")
+    return System(label, recipe, tuple(part for part in overrides.split(",") if part))
+
+
+def _measure(
+    system: System, column: str, options: argparse.Namespace
+) -> tuple[list[EvaluationResult], list[float], dict[str, str]]:
+    """Train and evaluate with every seed; returns results, minutes of training and each query's picture."""
+    repeats, minutes, groups = [], [], {}
+    for seed in range(options.seeds):
+        folder = options.work / column / system.label.replace(" ", "-") / str(seed)
+        overrides = (f"train.data.text={column}", f"runtime.seed={seed}")
+        config = read_training_config(
+            system.recipe, (*overrides, *system.overrides), str(options.data), str(options.features), None
+        )
+        start = time.perf_counter()
+        run_training(config, folder, quiet=True)
+        minutes.append((time.perf_counter() - start) / 60)
+        pipeline = Pipeline(load_config(folder / TRAINED))
+        test = pipeline.dataset()
+        groups = caption_groups(test)
+        repeats.append(evaluate_system(pipeline, encode_dataset(pipeline, test)).result)
+    return repeats, minutes, groups
+
+
+def _row(system: System, repeats: list[EvaluationResult], minutes: list[float]) -> dict[str, Any]:
+    row: dict[str, Any] = {"system": system.label, "recipe": system.recipe, "overrides": list(system.overrides)}
+    row["minutes"] = round(sum(minutes) / len(minutes), 2)
+    for name in repeats[0].directions:
+        results = [repeat.directions[name] for repeat in repeats]
+        row[name] = {f"R@{k}": [result.recall[k] for result in results] for k in results[0].ks}
+    row["mean_recall"] = [repeat.mean_recall for repeat in repeats]
+    return row
+
+
+def _goals(column: str, system: System, base: System, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a goal a direction: above the baseline with p below `LEVEL`."""
+    goals = []
+    for direction, tests in row["tests"].items():
+        test = tests["mean_recall"]
+        met = test["difference"] > 0 and test["p_value"] < LEVEL
+        goals.append(
+            {
+                "goal": f"{column}: {system.label} above {base.label}, mean recall {direction}, p < {LEVEL}",
+                "ratio": test["p_value"],
+                "accept": LEVEL,
+                "stretch": LEVEL / 10,
+                "verdict": ("STRETCH" if test["p_value"] < LEVEL / 10 else "ACCEPT") if met else "MISSED",
+            }
+        )
+    return goals
+
+
+def _line(column: str, row: dict[str, Any]) -> str:
+    parts = [f"{column:4} {row['system']:24}"]
+    for direction in ("t2i", "i2t"):
+        cells = [spread(values) for values in row[direction].values()]
+        parts.append(f"{direction} {' / '.join(f'{c.mean:.1f}' for c in cells if c is not None)}")
+    mean = spread(row["mean_recall"])
+    assert mean is not None
+    parts.append(f"mean {mean.mean:.2f} ± {mean.std or 0:.2f}  {row['minutes']:.1f} min")
+    for direction, tests in row.get("tests", {}).items():
+        parts.append(f"{direction} {tests['mean_recall']['difference']:+.2f} (p {tests['mean_recall']['p_value']:.4f})")
+    return "  ".join(parts)
+
+
+if __name__ == "__main__":
+    main()
