@@ -6,7 +6,7 @@
 A system is a recipe, or ``name=recipe:setting=value,setting=value``. Every one learns from the rows of split train (and
 decides on val by itself, where it wants to) and is measured once on those of test, for every column of texts and every
 seed. Tests are paired randomisation over queries, pictures flipped as a whole, on every query's share of hits over the
-seeds (`heritage_align.evaluation.compare_means`).
+seeds (`heritage_align.evaluation.significance.compare_means`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.cli.collection import read_training_config
 from heritage_align.config import load_config
-from heritage_align.evaluation import compare_means
 from heritage_align.evaluation.comparison import caption_groups
 from heritage_align.evaluation.cross_validation import spread
 from heritage_align.evaluation.metrics import EvaluationResult
+from heritage_align.evaluation.significance import compare_means
 from heritage_align.evaluation.systems import encode_dataset, evaluate_system
 from heritage_align.pipeline import Pipeline
 from heritage_align.training.run import TRAINED, run_training
