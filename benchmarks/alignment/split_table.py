@@ -6,7 +6,8 @@
 A system is a recipe, or ``name=recipe:setting=value,setting=value``. Every one learns from the rows of split train (and
 decides on val by itself, where it wants to) and is measured once on those of test, for every column of texts and every
 seed. Tests are paired randomisation over queries, pictures flipped as a whole, on every query's share of hits over the
-seeds (`heritage_align.evaluation.significance.compare_means`).
+seeds (`heritage_align.evaluation.significance.compare_means`); and one over both directions, on each picture's mean
+recall as a query and as the answer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from heritage_align.bench.machine import commit, machine_facts
@@ -26,7 +28,7 @@ from heritage_align.config import load_config
 from heritage_align.evaluation.comparison import caption_groups
 from heritage_align.evaluation.cross_validation import spread
 from heritage_align.evaluation.metrics import EvaluationResult
-from heritage_align.evaluation.significance import compare_means
+from heritage_align.evaluation.significance import compare_means, paired_randomisation
 from heritage_align.evaluation.systems import encode_dataset, evaluate_system
 from heritage_align.pipeline import Pipeline
 from heritage_align.training.run import TRAINED, run_training
@@ -72,6 +74,8 @@ def main() -> None:
                     d: {key: {"difference": t.difference, "p_value": t.p_value} for key, t in tests.items()}
                     for d, tests in found.items()
                 }
+                whole = paired_randomisation(_by_picture(base, groups), _by_picture(repeats, groups))
+                row["tests"]["both"] = {"mean_recall": {"difference": whole.difference, "p_value": whole.p_value}}
                 if system.label in options.better:
                     goals += _goals(column, system, systems[0], row)
             rows.append(row)
@@ -116,6 +120,17 @@ def _measure(
         groups = caption_groups(test)
         repeats.append(evaluate_system(pipeline, encode_dataset(pipeline, test)).result)
     return repeats, minutes, groups
+
+
+def _by_picture(repeats: list[EvaluationResult], groups: dict[str, str]) -> list[float]:
+    """Return each picture's recall in percent, mean over cut-offs and seeds: half as a query, half as the answer."""
+    halves: dict[str, dict[str, list[float]]] = {}
+    for repeat in repeats:
+        for name, direction in repeat.directions.items():
+            hits = np.mean([direction.ranks.hits(k) for k in direction.ks], axis=0) * 100
+            for query, value in zip(direction.ranks.query_ids, hits.tolist()):
+                halves.setdefault(groups.get(query, query), {}).setdefault(name, []).append(value)
+    return [float(np.mean([np.mean(values) for values in halves[picture].values()])) for picture in sorted(halves)]
 
 
 def _row(system: System, repeats: list[EvaluationResult], minutes: list[float]) -> dict[str, Any]:
