@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -46,6 +47,8 @@ def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentM
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if model.gain is not None:
+            state.setdefault("gain", torch.ones_like(model.gain))  # files from before there was one
         model.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error

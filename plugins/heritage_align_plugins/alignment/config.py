@@ -64,12 +64,12 @@ class RegionFeatureEncoderConfig(ComponentConfig):
 class WarmStart(ComponentConfig):
     """A CCA on the training data from which the projections start."""
 
-    ridge_image: float = Field(1.0, gt=0, description="as a share of the mean variance of the image features")
+    ridge_image: float = Field(0.3, gt=0, description="as a share of the mean variance of the image features")
     ridge_text: float = Field(2.0, gt=0, description="as a share of the mean variance of the bags")
     ridge_regions: float = Field(
         0.3, gt=0, description="model.whole pooled only: of the regions' map, a regression of the bags' vectors"
     )
-    power: float = Field(1.5, ge=0, description="each direction is scaled by its correlation to this power")
+    power: float = Field(2.0, ge=0, description="each direction is scaled by its correlation to this power")
     pooling: Literal["global", "regions", "both"] = Field(
         "both",
         description="model.whole shared only: image vectors of the fit: the whole image's, the mean of its regions, or "

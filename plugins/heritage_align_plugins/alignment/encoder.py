@@ -57,7 +57,7 @@ class AlignmentEncoder:
         """
         raw = copy.copy(self)
         raw._unit = False
-        raw.dim = self.model.settings.dim
+        raw.dim = self.model.settings.projected
         return raw
 
     def fingerprint(self) -> str:

@@ -74,22 +74,24 @@ class AlignmentModel(nn.Module):
         self.settings = settings
         self.feature_dim = feature_dim
         self.vocabulary = vocabulary
-        self.image = ImageProjection(feature_dim, settings.dim, settings.dropout)
+        self.image = ImageProjection(feature_dim, settings.projected, settings.dropout)
         pooled = settings.whole == "pooled"
-        self.whole = WholeProjection(feature_dim, settings.dim, settings.dropout) if pooled else None
-        self.memory = PairMemory(settings.pair_memory, settings.dim) if settings.pair_memory is not None else None
+        self.whole = WholeProjection(feature_dim, settings.projected, settings.dropout) if pooled else None
+        self.memory = PairMemory(settings.pair_memory, settings.projected) if settings.pair_memory is not None else None
+        # What each text model counts for, where there are several: a warm start begins with the bag of words alone.
+        self.gain = nn.Parameter(torch.ones(len(settings.text))) if len(settings.text) > 1 else None
         self.text = nn.ModuleDict()
         for part in settings.text:
             if part == "bigru":
                 self.text[part] = BidirectionalGru(
-                    vocabulary, settings.dim, settings.embedding_dim, settings.dropout, settings.unknown
+                    vocabulary, settings.projected, settings.embedding_dim, settings.dropout, settings.unknown
                 )
             elif part == "bag":
-                self.text[part] = BagOfWords(vocabulary, settings.dim, settings.dropout)
+                self.text[part] = BagOfWords(vocabulary, settings.projected, settings.dropout)
             elif base_text is None:
                 raise ValueError("text model 'frozen' needs a pretrained text encoder: name one as text_encoder")
             else:
-                self.text[part] = FrozenText(base_text, settings.dim, settings.relu)
+                self.text[part] = FrozenText(base_text, settings.projected, settings.relu)
 
     def encode_images(self, features: Tensor) -> Tensor:
         """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``."""
@@ -113,7 +115,8 @@ class AlignmentModel(nn.Module):
         """Encode phrases or sentences, each on its own; returns ``(n, dim)``. Equal ones are encoded once."""
         distinct = list(dict.fromkeys(texts))
         row = {text: i for i, text in enumerate(distinct)}
-        vectors: Tensor = torch.stack([part(distinct) for part in self.text.values()]).sum(0)
+        parts = torch.stack([part(distinct) for part in self.text.values()])
+        vectors = parts.sum(0) if self.gain is None else (self.gain.view(-1, 1, 1) * parts).sum(0)
         return vectors[torch.tensor([row[text] for text in texts], dtype=torch.int64, device=vectors.device)]
 
     def encode_fragmented(self, texts: Sequence[str], fragments: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
@@ -134,16 +137,23 @@ class AlignmentModel(nn.Module):
         return sums / counts.to(vectors.device).unsqueeze(1), vectors
 
     def finished(self, projected: Tensor, *, texts: bool, whole: bool) -> Tensor:
-        """Return the unit vectors that are compared, ``(n, settings.width)`` fp32, of projections ``(n, dim)``.
+        """Return the unit vectors that are compared, ``(n, settings.width)`` fp32.
 
         Args:
-            projected: as the `encode_` methods give them.
+            projected: ``(n, settings.projected)``, as the `encode_` methods give them.
             texts: of texts or phrases; else of pictures or regions.
             whole: of whole texts or pictures; else of phrases or regions. Only a memory of pairs asks.
         """
-        projected = projected.float()
+        unit = self.unit(projected)
         if self.memory is None:
-            return normalize(projected, dim=-1)
-        shape = projected.shape[:-1]
-        vectors = self.memory.finish(projected.flatten(0, -2), texts=texts, whole=whole)
-        return vectors.unflatten(0, shape)
+            return unit
+        return self.memory.finish(unit.flatten(0, -2), texts=texts, whole=whole).unflatten(0, unit.shape[:-1])
+
+    def unit(self, projected: Tensor) -> Tensor:
+        """Return fp32 unit vectors ``(..., settings.projected)``; of two views each has the length of its weight, so
+        that a cosine is the weighted mean of theirs."""
+        weight = self.settings.own_view
+        if not weight:
+            return normalize(projected.float(), dim=-1)
+        first, second = (normalize(part, dim=-1) for part in projected.float().split(self.settings.dim, dim=-1))
+        return torch.cat([first, weight**0.5 * second], dim=-1) / (1 + weight) ** 0.5

@@ -64,9 +64,9 @@ class PairMemory(nn.Module):
         """Take the training pairs.
 
         Args:
-            pictures: ``(n, dim)``, of any length.
-            documents: ``(n, dim)``, all captions of a picture as one text.
-            texts: ``(n_texts, dim)``, single captions.
+            pictures: ``(n, dim)`` unit vectors.
+            documents: ``(n, dim)`` unit vectors, all captions of a picture as one text.
+            texts: ``(n_texts, dim)`` unit vectors of single captions.
             owners: ``(n_texts,)`` row of `pictures` of every caption.
 
         Raises:
@@ -74,23 +74,22 @@ class PairMemory(nn.Module):
         """
         if len(pictures) < 2:
             raise ValueError(f"a memory of pairs needs 2 pictures at least, got {len(pictures)}")
-        self.pictures, self.texts = normalize(pictures, dim=1), normalize(documents, dim=1)
-        captions = normalize(texts, dim=1)
+        self.pictures, self.texts = pictures, documents
         own = torch.arange(len(pictures), device=pictures.device)
         recalled = {
             "pictures": self._read(self.pictures, self.pictures, self.texts, own),
-            "texts": self._read(captions, self.texts, self.pictures, owners),
+            "texts": self._read(texts, self.texts, self.pictures, owners),
         }
         # A share is one over the spread of its cosines, so that neither part drowns the other.
         others = owners.unsqueeze(0) != own.unsqueeze(1)
         spreads = [
             float((one @ other.T)[others].std())
-            for one, other in ((self.pictures, captions), (recalled["pictures"], recalled["texts"]))
+            for one, other in ((self.pictures, texts), (recalled["pictures"], recalled["texts"]))
         ]
         first, second = 1 / max(spreads[0], 1e-6), self.settings.weight / max(spreads[1], 1e-6)
         self.shares = torch.tensor([first, second], device=pictures.device) / (first + second)
         self.bank_pictures = self._joined(self.pictures, recalled["pictures"])
-        bank = self._joined(captions, recalled["texts"])
+        bank = self._joined(texts, recalled["texts"])
         scores = self.bank_pictures @ bank.T
         spread = max(float(scores[others].std()) * self.settings.temperature, 1e-6)
         if len(bank) > self.settings.bank:
@@ -109,16 +108,15 @@ class PairMemory(nn.Module):
         return len(self.pictures) > 0
 
     def finish(self, vectors: Tensor, *, texts: bool, whole: bool) -> Tensor:
-        """Return unit vectors ``(n, 2 dim + EXTRA)`` of projections ``(n, dim)``.
+        """Return the unit vectors that are compared, ``(n, 2 dim + EXTRA)``.
 
         Args:
-            vectors: of any length.
+            vectors: ``(n, dim)`` unit vectors.
             texts: of texts or phrases; else of pictures or regions.
             whole: of whole texts or pictures, which are corrected for hubs; phrases and regions are not.
         """
-        unit = normalize(vectors, dim=1)
         keys, values = (self.texts, self.pictures) if texts else (self.pictures, self.texts)
-        joined = self._joined(unit, self._read(unit, keys, values))
+        joined = self._joined(vectors, self._read(vectors, keys, values))
         if not whole or self.settings.hubness == 0:
             return pad(joined, (0, EXTRA))
         spread, *centres, largest = self.hub.tolist()

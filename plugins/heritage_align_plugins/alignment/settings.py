@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 EXTRA = 4
 """Dimensions that `pair_memory` adds to the projection and what it recalls: two corrections, two paddings."""
@@ -54,6 +54,12 @@ class ModelSettings(BaseModel):
         "feature and the mean of its regions by area, each dimension standardised, by a map of its own (ours), for a "
         "proposer's region features alone; auto: pooled for those, shared for another encoder's vectors",
     )
+    own_view: float = Field(
+        0.0,
+        ge=0,
+        description="whole pooled only: weight of a second view, `dim` further dimensions for the whole picture's own "
+        "feature alone and the words for it, relative to the first. Ours",
+    )
     sentence: Literal["mean", "whole"] = Field(
         "mean",
         description="global vector of a text. mean: of its fragments (eq. 4); whole: the text read as one fragment",
@@ -68,12 +74,24 @@ class ModelSettings(BaseModel):
     )
 
     @property
+    def projected(self) -> int:
+        """Width of the projections: `dim` a view."""
+        return 2 * self.dim if self.own_view else self.dim
+
+    @property
     def width(self) -> int:
         """Width of the vectors that are compared."""
-        return self.dim if self.pair_memory is None else 2 * self.dim + EXTRA
+        return self.projected if self.pair_memory is None else 2 * self.projected + EXTRA
+
+    @model_validator(mode="after")
+    def _own_view_of_pooled(self) -> ModelSettings:
+        if self.own_view and self.whole == "shared":
+            raise ValueError("own_view: is for whole: pooled, which has another vector of a picture beside its own")
+        return self
 
     def resolved(self, features: bool) -> ModelSettings:
         """Return the settings with `whole` decided: `features` tells whether the features are a proposer's own."""
         if self.whole != "auto":
             return self
-        return self.model_copy(update={"whole": "pooled" if features else "shared"})
+        decided = {"whole": "pooled"} if features else {"whole": "shared", "own_view": 0.0}
+        return self.model_copy(update=decided)

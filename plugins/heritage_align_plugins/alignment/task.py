@@ -133,9 +133,10 @@ class AlignmentTask:
         whole, _ = self.model.encode_fragmented(documents, phrases)
         texts, _ = self.model.encode_fragmented([item.text for item in data.items], data.fragments)
         owners = torch.searchsorted(pictures, data.rows)
+        unit = self.model.unit
         wholes = self._project(data.pictures(pictures)).global_features
         try:
-            memory.fit(wholes, whole.float(), texts.float(), owners.to(self._device))
+            memory.fit(unit(wholes), unit(whole), unit(texts), owners.to(self._device))
         except ValueError as error:
             raise DataError(f"train.model.pair_memory: {error}") from error
 
@@ -160,7 +161,7 @@ class AlignmentTask:
             fragments = texts.fragments if groups is None else mean_of_groups(texts.fragments, groups)
             fragment, whole = deepfrag_loss(all_rows(images.regions), all_rows(fragments), latent=self._latent)
             return {"loss fragments": fragment, "loss whole": whole}
-        images, texts = all_images(_unit(images)), all_texts(_unit_texts(texts, groups))
+        images, texts = all_images(self._unit(images)), all_texts(self._unit_texts(texts, groups))
         losses = {}
         for number, (weight, term) in enumerate(self._terms):
             scores = term.score(images, texts)
@@ -186,6 +187,16 @@ class AlignmentTask:
         keep = None if pictures.keep is None else pictures.keep.to(self._device)
         return ImageFeatures(pictures.ids, wholes.float(), regions, keep=keep)
 
+    def _unit(self, images: ImageFeatures) -> ImageFeatures:
+        assert images.regions is not None
+        regions = Ragged(self.model.unit(images.regions.values), images.regions.offsets)
+        return ImageFeatures(images.ids, self.model.unit(images.global_features), regions, keep=images.keep)
+
+    def _unit_texts(self, texts: TextFeatures, groups: Sequence[Groups] | None) -> TextFeatures:
+        assert texts.fragments is not None
+        fragments = Ragged(self.model.unit(texts.fragments.values), texts.fragments.offsets)
+        return TextFeatures(texts.ids, self.model.unit(texts.global_features), _grouped(fragments, groups))
+
     def _finished_images(self, images: ImageFeatures) -> ImageFeatures:
         """Return the vectors that are compared, as the encoder gives them: there crops are finished as pictures are."""
         assert images.regions is not None
@@ -208,18 +219,6 @@ class AlignmentTask:
 def _ragged(values: Tensor, fragments: Sequence[Sequence[str]]) -> Ragged:
     counts = torch.tensor([0, *(len(split) for split in fragments)]).cumsum(0)
     return Ragged(values, counts.to(values.device))
-
-
-def _unit(images: ImageFeatures) -> ImageFeatures:
-    assert images.regions is not None
-    regions = Ragged(normalize(images.regions.values, dim=-1), images.regions.offsets)
-    return ImageFeatures(images.ids, normalize(images.global_features, dim=-1), regions, keep=images.keep)
-
-
-def _unit_texts(texts: TextFeatures, groups: Sequence[Groups] | None) -> TextFeatures:
-    assert texts.fragments is not None
-    fragments = Ragged(normalize(texts.fragments.values, dim=-1), texts.fragments.offsets)
-    return TextFeatures(texts.ids, normalize(texts.global_features, dim=-1), _grouped(fragments, groups))
 
 
 def _grouped(fragments: Ragged, groups: Sequence[Groups] | None) -> Ragged:

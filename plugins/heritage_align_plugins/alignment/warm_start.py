@@ -8,7 +8,7 @@ from torch import Tensor
 from heritage_align.ops import Ragged
 from heritage_align.plugin import ConfigError, DataError
 from heritage_align.training import Material
-from heritage_align_plugins.alignment.cca import Cca, fit_cca
+from heritage_align_plugins.alignment.cca import fit_cca
 from heritage_align_plugins.alignment.config import WarmStart
 from heritage_align_plugins.alignment.deepfrag import sums
 from heritage_align_plugins.alignment.model import AlignmentModel
@@ -50,12 +50,13 @@ def regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return weights.float(), (y_mean - x_mean @ weights).float()
 
 
-def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -> Cca:
+def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -> None:
     """Set the projections of pictures and the bag of words to a CCA's; directions beyond the CCA's are 0.
 
     A picture's captions are one document. Where whole pictures have a map of their own, that of the regions is the
     ridge regression of the bags' vectors on the mean of a picture's regions by area, so that regions lie near the words
-    of their pictures. The other text models are left as they are, their outputs add to the bag's.
+    of their pictures. Other text models begin with a gain of 0, which is learned (Bachlechner et al. 2021: ReZero), so
+    that the first scores are the CCA's.
 
     Raises:
         ConfigError: the model has no bag of words.
@@ -75,30 +76,38 @@ def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -
         else:
             x = model.whole.standardised(data.images.global_features.float(), raw, data.images.boxes)
     y = bags(model.vocabulary, texts)
-    try:
-        fit = fit_cca(x[pictures], y, model.settings.dim, settings.ridge_image, settings.ridge_text)
-    except ValueError as error:
-        raise DataError(f"warm start: {error}") from error
-    scale = fit.correlations**settings.power
-    count = len(scale)
     projection = model.image.projection if model.whole is None else model.whole.projection
+    maps = [projection.weight, projection.bias, bag.embedding.weight, bag.bias]
+    if model.whole is not None:
+        maps += [model.image.projection.weight, model.image.projection.bias]
+        means = pool_regions(
+            Ragged((raw.values - model.image.mean) / model.image.scale, raw.offsets), data.images.boxes
+        )[pictures]
+    views = [x[pictures]]
+    if model.settings.own_view:  # the second view knows the whole picture's own feature alone
+        own = torch.arange(x.shape[1]) < model.feature_dim
+        views.append(x[pictures] * own)
     with torch.no_grad():
-        for parameter in (projection.weight, projection.bias, bag.embedding.weight, bag.bias):
+        if model.gain is not None:
+            model.gain.copy_(torch.tensor([float(part is bag) for part in model.text.values()]))
+        for parameter in maps:
             parameter.zero_()
-        projection.weight[:count] = (fit.a * scale).T
-        projection.bias[:count] = -(fit.x_mean @ fit.a) * scale
-        bag.embedding.weight[:, :count] = fit.b * scale
-        bag.bias[:count] = -(fit.y_mean @ fit.b) * scale
-        if model.whole is not None:
-            means = pool_regions(
-                Ragged((raw.values - model.image.mean) / model.image.scale, raw.offsets), data.images.boxes
-            )
-            weights, offset = regression(means[pictures], (y - fit.y_mean) @ fit.b * scale, settings.ridge_regions)
-            model.image.projection.weight.zero_()
-            model.image.projection.bias.zero_()
-            model.image.projection.weight[:count] = weights.T
-            model.image.projection.bias[:count] = offset
-    return fit
+        for number, view in enumerate(views):
+            try:
+                fit = fit_cca(view, y, model.settings.dim, settings.ridge_image, settings.ridge_text)
+            except ValueError as error:
+                raise DataError(f"warm start: {error}") from error
+            scale = fit.correlations**settings.power
+            first = number * model.settings.dim
+            block = slice(first, first + len(scale))
+            projection.weight[block] = (fit.a * scale).T
+            projection.bias[block] = -(fit.x_mean @ fit.a) * scale
+            bag.embedding.weight[:, block] = fit.b * scale
+            bag.bias[block] = -(fit.y_mean @ fit.b) * scale
+            if model.whole is not None:
+                weights, offset = regression(means, (y - fit.y_mean) @ fit.b * scale, settings.ridge_regions)
+                model.image.projection.weight[block] = weights.T
+                model.image.projection.bias[block] = offset
 
 
 def _documents(data: Material, most: int) -> tuple[Tensor, list[str]]:

@@ -86,3 +86,21 @@ def test_faults() -> None:
         bags("mean").encode_fragmented(["x", "y"], [["red"], []])
     with pytest.raises(ValueError, match="needs a pretrained text encoder: name one as text_encoder"):
         AlignmentModel(ModelSettings(text=("frozen",)), 3, Vocabulary.of(["red"]))
+
+
+def test_a_cosine_of_two_views_is_the_weighted_mean_of_theirs_by_hand() -> None:
+    settings = ModelSettings(dim=2, text=("bag",), whole="pooled", own_view=0.5)
+    model = AlignmentModel(settings, 3, Vocabulary.of(["red"]))
+    one, other = model.unit(torch.tensor([[3.0, 4.0, 0.0, 7.0], [2.0, 0.0, 1.0, 1.0]]))
+    # First view (0.6, 0.8) and (1, 0): 0.6. Second (0, 1) and (1, 1) / sqrt 2: 0.7071. (0.6 + 0.7071 / 2) / 1.5.
+    assert float(one @ other) == pytest.approx((0.6 + 0.5 * 2**-0.5) / 1.5)
+    assert float(one.norm()) == pytest.approx(1.0)
+    assert (settings.projected, settings.width) == (4, 4)
+
+
+def test_a_second_view_needs_pooled_pictures() -> None:
+    with pytest.raises(ValueError, match="own_view: is for whole: pooled"):
+        ModelSettings(own_view=0.5)
+    auto = ModelSettings(whole="auto", own_view=0.5)
+    assert auto.resolved(features=True).own_view == 0.5
+    assert (auto.resolved(features=False).whole, auto.resolved(features=False).own_view) == ("shared", 0.0)

@@ -20,8 +20,6 @@ from heritage_align.evaluation.systems import encode_dataset, evaluate_system
 from heritage_align.pipeline import Pipeline
 from heritage_align.testing import Case, check_component
 
-TOLERANCE = {"atol": 2e-6, "rtol": 1e-5}
-
 
 def memory_of(pictures: Tensor, documents: Tensor, texts: Tensor, owners: Tensor, **settings: float) -> PairMemory:
     memory = PairMemory(PairMemorySettings(**settings), pictures.shape[1])  # type: ignore[arg-type]
@@ -31,9 +29,12 @@ def memory_of(pictures: Tensor, documents: Tensor, texts: Tensor, owners: Tensor
 
 def random_pairs(n: int, dim: int, captions: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    pictures, documents = (torch.randn(n, dim, generator=generator) for _ in range(2))
-    owners = torch.arange(n).repeat_interleave(captions)
-    return pictures, documents, torch.randn(n * captions, dim, generator=generator), owners
+    pictures, documents, texts = (unit_rows(rows, dim, generator) for rows in (n, n, n * captions))
+    return pictures, documents, texts, torch.arange(n).repeat_interleave(captions)
+
+
+def unit_rows(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
+    return normalize(torch.randn(n, dim, generator=generator), dim=1)
 
 
 def recall_slowly(vector: Tensor, keys: Tensor, values: Tensor, sharpness: float, but: int | None = None) -> Tensor:
@@ -96,7 +97,7 @@ def test_what_is_recalled_by_hand() -> None:
     pictures, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     memory = memory_of(pictures, texts, texts, torch.tensor([0, 1]), sharpness=math.log(3), hubness=0.0)
     # The first picture has cosine 1 with itself, 0 with the other: weights 3/4 and 1/4 of their texts (0, 1), (1, 0).
-    vector = memory.finish(torch.tensor([[5.0, 0.0]]), texts=False, whole=True)[0]
+    vector = memory.finish(torch.tensor([[1.0, 0.0]]), texts=False, whole=True)[0]
     a, b = memory.shares.tolist()
     expected = [math.sqrt(a), 0, math.sqrt(b) / math.sqrt(10), 3 * math.sqrt(b) / math.sqrt(10), 0, 0, 0, 0]
     assert vector.tolist() == pytest.approx(expected, abs=1e-6)
@@ -153,7 +154,7 @@ def test_a_picture_that_is_near_every_text_loses_its_places() -> None:
     """Five pictures along axes, a sixth in the middle of all: without the correction it is first or second for all."""
     axes = torch.eye(5)
     hub = torch.full((1, 5), 0.6)
-    pictures, texts = torch.cat([axes, hub]), torch.cat([axes + 0.55, hub])
+    pictures, texts = (normalize(torch.cat(rows), dim=1) for rows in ([axes, hub], [axes + 0.55, hub]))
     owners = torch.arange(6)
 
     def places(hubness: float) -> list[int]:
@@ -178,7 +179,7 @@ def test_state_of_any_number_of_pairs_is_taken() -> None:
     memory = memory_of(*random_pairs(5, 4, 2, 0))
     for other in (PairMemory(memory.settings, 4), memory_of(*random_pairs(9, 4, 3, 1))):
         other.load_state_dict(memory.state_dict())
-        rows = torch.randn(3, 4)
+        rows = unit_rows(3, 4)
         torch.testing.assert_close(
             other.finish(rows, texts=False, whole=True), memory.finish(rows, texts=False, whole=True)
         )
@@ -188,14 +189,17 @@ def test_state_of_any_number_of_pairs_is_taken() -> None:
 
 def test_rows_by_the_thousand_come_out_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = memory_of(*random_pairs(6, 4, 2, 0))
-    rows = torch.randn(11, 4)
+    rows = unit_rows(11, 4)
     expected = memory.finish(rows, texts=True, whole=True)
     monkeypatch.setattr("heritage_align_plugins.alignment.pair_memory.ROWS", 3)
     torch.testing.assert_close(memory.finish(rows, texts=True, whole=True), expected)
     assert memory.finish(rows[:0], texts=True, whole=True).shape == (0, 12)
 
 
-REMEMBERING = {"model": {"dim": 16, "text": ["bag"], "pair_memory": {}}, "warm_start": {}}
+REMEMBERING = {
+    "model": {"dim": 16, "text": ["bag"], "whole": "pooled", "own_view": 0.5, "pair_memory": {}},
+    "warm_start": {},
+}
 LEVELS = {
     "name": "weighted_sum",
     "terms": [{"weight": 0.3, "similarity": {"name": "scan"}}, {"weight": 1.0, "similarity": {"name": "global"}}],
@@ -208,7 +212,7 @@ def test_a_run_reaches_the_recall_that_it_says_and_its_encoder_conforms(
     config = small.document(folder, epochs=3, **REMEMBERING) | {"similarity": LEVELS}
     outcome = small.train(config, tmp_path)
     pipeline = Pipeline(load_config({**outcome.document, "data": config["train"]["validation"]}))
-    assert pipeline.encoder.dim == 2 * 16 + 4
+    assert pipeline.encoder.dim == 2 * 2 * 16 + 4
     result = evaluate_system(pipeline, encode_dataset(pipeline, pipeline.dataset())).result
     assert result.mean_recall == pytest.approx(outcome.metrics["recall"])
     settings = {key: value for key, value in outcome.document["encoder"].items() if key != "name"}
