@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from heritage_align.config import Config
+from heritage_align.errors import ConfigError
 from heritage_align.evaluation.significance import PairedTest, compare
 from heritage_align.evaluation.systems import (
     EncodedDataset,
@@ -46,6 +48,28 @@ class SystemOutcome:
     tests: Mapping[str, Mapping[str, PairedTest]]
 
 
+def refuse_equal_names(configs: Sequence[Config]) -> None:
+    """Raise ConfigError where systems share a name, by which tables and files tell them apart; says how to rename one.
+
+    Two seeds of one recipe have its name both.
+    """
+    sources: dict[str, list[str]] = {}
+    for config in configs:
+        sources.setdefault(config.name, []).append(config.source)
+    problems = []
+    for name, places in sources.items():
+        if len(places) > 1:
+            last, other = places[-1].removeprefix("recipe "), f"{name}-{len(places)}"
+            fill = f"heritage-align config fill {shlex.quote(last)} --set {shlex.quote(f'name={other}')}"
+            problems.append(
+                f"name: {len(places)} configs have the same name {name!r} ({', '.join(places)}), and results are kept "
+                f"by name. One under another name: {fill} > {shlex.quote(f'{other}.yaml')}; a run gets a name of its "
+                f"own by train ... --set {shlex.quote(f'name={other}')}"
+            )
+    if problems:
+        raise ConfigError(problems, "systems")
+
+
 def compare_systems(
     configs: Sequence[Config],
     dataset: Dataset,
@@ -64,9 +88,10 @@ def compare_systems(
         store: holds the pictures' features, made with a configuration that differs from these only in how it compares.
 
     Raises:
-        ConfigError: a plan does not fit together.
+        ConfigError: a plan does not fit together, or two systems have one name.
         DataError: the data set cannot be evaluated (see `encode_dataset` and `evaluate_system`).
     """
+    refuse_equal_names(configs)
     for config in configs:
         plan(config)
     outcomes: list[SystemOutcome] = []

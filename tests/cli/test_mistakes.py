@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -265,8 +266,20 @@ def test_checkpoints_of_another_architecture(
     assert "there is no file" in explain("encoder.model=none.safetensors")
 
 
-def test_two_systems_of_one_name(refused: Refused, scan_file: Path, captions: Path) -> None:
-    assert "two configs have the same name" in refused("evaluate", scan_file, scan_file, "--data", captions)
+@pytest.mark.parametrize("command", ["evaluate", "golden"])
+def test_two_systems_of_one_name(
+    call: Call, refused: Refused, scan_file: Path, captions: Path, tmp_path: Path, command: str
+) -> None:
+    said = refused(command, scan_file, scan_file, "--data", captions)
+    assert f"2 configs have the same name 'tiny' ({scan_file}, {scan_file})" in said
+    if command == "golden":  # whose data must be of another kind
+        return
+    fill, name = said.partition("heritage-align ")[2].partition(" > ")[::2]
+    other = tmp_path / name.partition(";")[0]
+    other.write_text(call(*shlex.split(fill)).stdout, encoding="utf-8")
+    shown = call("evaluate", scan_file, other, "--data", captions)
+    assert shown.exit_code == 0, shown.stderr
+    assert "tiny-2" in shown.stdout
 
 
 @pytest.mark.parametrize("option", ["--data", "--features"])

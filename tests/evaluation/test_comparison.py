@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from heritage_align.config import Config, load_config
+from heritage_align.errors import ConfigError
 from heritage_align.evaluation.comparison import compare_systems
+from heritage_align.evaluation.predictions import predict_systems
+from heritage_align.evaluation.repeats import repeat_systems
 from heritage_align.pipeline import Pipeline, build_dataset
 from heritage_align.protocols import Dataset
 
@@ -61,3 +65,29 @@ def test_another_precision_seed_or_proposer_is_encoded_again(scan: Pipeline, dat
     outcomes = compare_systems(configs, dataset, ks=(1,))
     assert [o.encode_seconds is None for o in outcomes] == [False, False, False, False, True]
     assert not (outcomes[0].evaluation.scores == outcomes[1].evaluation.scores).all()
+
+
+def test_two_seeds_of_one_recipe_are_told_apart_before_anything_is_encoded(
+    scan: Pipeline, dataset: Dataset, tmp_path: Path
+) -> None:
+    runtime = scan.config.runtime.model_dump()
+    document = scan.config.as_dict()
+    seeds = [
+        load_config({**document, "runtime": {**runtime, "seed": seed}}, label=f"运行 {seed}/config.yaml")
+        for seed in range(2)
+    ]
+    hint = (
+        f"2 configs have the same name {scan.config.name!r} (运行 0/config.yaml, 运行 1/config.yaml), and results are "
+        f"kept by name. One under another name: heritage-align config fill '运行 1/config.yaml' "
+        f"--set name={scan.config.name}-2 > {scan.config.name}-2.yaml"
+    )
+    begun: list[str] = []
+    for evaluate in (
+        lambda: compare_systems(seeds, dataset, ks=(1,), started=lambda config: begun.append(config.name)),
+        lambda: repeat_systems(seeds, dataset, 2, ks=(1,), started=lambda config: begun.append(config.name)),
+        lambda: predict_systems(seeds, dataset, tmp_path, started=lambda config: begun.append(config.name)),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            evaluate()
+        assert hint in refused.value.problems[0]
+    assert not begun
