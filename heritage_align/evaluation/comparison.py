@@ -18,6 +18,7 @@ from heritage_align.evaluation.systems import (
     SystemEvaluation,
     encode_dataset,
     evaluate_system,
+    mask_dataset,
     read_dataset,
 )
 from heritage_align.pipeline import Pipeline
@@ -115,6 +116,8 @@ def evaluate_each(
 ) -> Iterator[tuple[Pipeline, EncodedDataset, SystemEvaluation, float | None]]:
     """Evaluate pipelines one by one; those over the same regions share one encoding.
 
+    Where an earlier pipeline differs only in that it masks no region, its features are taken and only the mask is made.
+
     Args:
         pipelines: in their order.
         dataset: images, texts, right answers.
@@ -127,6 +130,7 @@ def evaluate_each(
         The pipeline, the features, recall and scores, and the seconds of encoding (None where it was shared).
     """
     cache: dict[tuple[str, str, str], EncodedDataset] = {}
+    unmasked: dict[tuple[str, str], EncodedDataset] = {}
     texts = {} if texts is None else texts
     for pipeline in pipelines:
         # A store may be searched in another precision; a comparison may be one of precisions.
@@ -142,8 +146,14 @@ def evaluate_each(
             continue
         progress = started(pipeline.config) if started is not None else None
         if fresh:
-            cache[key] = encode_dataset(pipeline, dataset, progress, texts=texts.get(key[1:]))
+            features, told = (pipeline.features_key(masked=False), precision), texts.get(key[1:])
+            masked = None
+            if pipeline.masks_regions and features in unmasked:
+                masked = mask_dataset(pipeline, unmasked[features], dataset, progress, told)
+            cache[key] = masked or encode_dataset(pipeline, dataset, progress, texts=told)
             texts[key[1:]] = cache[key].texts
+            if not pipeline.masks_regions:
+                unmasked[features] = cache[key]
         encoded = cache[key]
         with torch.inference_mode():
             folded = pipeline.similarity.fold(encoded.images)
