@@ -71,7 +71,7 @@ RESULTS_OF = {
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),
     "sift.json": Result(
-        "benchmarks/pipeline/sift.py --artworks 4 --real ../shared/data --every 10 --rounds 5",
+        "benchmarks/pipeline/sift.py --artworks 3 --real ../shared/data --every 20 --rounds 4",
         ("plugins/heritage_align_plugins/sift", "heritage_align/encoding/stage.py"),
         6,
     ),
