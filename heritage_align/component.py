@@ -10,6 +10,19 @@ from pydantic import BaseModel, ConfigDict
 
 from heritage_align.hookspecs import Kind
 
+SLOTS: dict[str, Kind] = {
+    "encoder": "encoder",
+    "text_encoder": "encoder",
+    "proposer": "proposer",
+    "filters": "filter",
+    "fragmenter": "fragmenter",
+    "similarity": "similarity",
+    "index": "index",
+    "data": "dataset",
+    "train": "trainer",
+}
+"""Section of a configuration -> kind of its component; `filters` is a list of them."""
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import reprlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -27,28 +28,17 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from heritage_align.component import ComponentConfig
+from heritage_align.component import SLOTS, ComponentConfig
 from heritage_align.document import apply_overrides, read_yaml, set_at
 from heritage_align.errors import ConfigError, HeritageAlignError, PluginError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
 from heritage_align.memory import checked_amount
 from heritage_align.plugins import Registry, default_registry
+from heritage_align.renaming import change_names
 
 CONFIG_VERSION = 1
 NAME_PATTERN = r"[^\s./\\][^/\\\x00-\x1f\x7f]*"
 """Of a configuration's name: results are written to ``<name>.trec`` and ``<name>.yaml``."""
-
-SLOTS: dict[str, Kind] = {
-    "encoder": "encoder",
-    "text_encoder": "encoder",
-    "proposer": "proposer",
-    "filters": "filter",
-    "fragmenter": "fragmenter",
-    "similarity": "similarity",
-    "index": "index",
-    "data": "dataset",
-    "train": "trainer",
-}
 
 
 class _Settings(BaseModel):
@@ -201,7 +191,9 @@ def load_config(
 
     Args:
         source: a YAML file, or the document itself as a mapping.
-        overrides: ``"similarity.temperature=9"`` and the like, applied before validation; values are YAML.
+        overrides: ``"similarity.temperature=9"`` and the like, applied before validation; values are YAML. A component
+            whose name one changes begins with its own defaults (`change_names`); what was set for the one before is
+            named in a warning.
         registry: where names are looked up; the process's registry by default.
         label: how errors call a document that was given as a mapping.
 
@@ -212,8 +204,11 @@ def load_config(
         document = deepcopy(dict(source))
     else:
         document, label = read_yaml(Path(source)), str(source)
+    registry = registry or default_registry()
+    for sentence in change_names(document, overrides, registry):
+        warnings.warn(sentence, UserWarning, stacklevel=2)
     apply_overrides(document, overrides, label)
-    return resolve(document, registry or default_registry(), label)
+    return resolve(document, registry, label)
 
 
 def resolve(document: Mapping[str, Any], registry: Registry, source: str = "config") -> Config:

@@ -109,6 +109,15 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str], source: 
         raise ConfigError(problems, source)
 
 
+def read_override(override: str) -> tuple[str, Any]:
+    """Return the dotted path and the value of one override; an empty path for one that does not read."""
+    path, separator, text = override.partition("=")
+    try:
+        return (path, _load(text)) if separator and all(path.split(".")) else ("", None)
+    except ValueError:
+        return "", None
+
+
 def _override(document: dict[str, Any], override: str) -> str:
     """Apply one override; return what is wrong with it, or ``""``."""
     path, separator, text = override.partition("=")

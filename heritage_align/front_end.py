@@ -11,6 +11,8 @@ from heritage_align.config import Component, Config
 from heritage_align.encoding import ImageSource, ImageStage, encode_images
 from heritage_align.encoding.preparation import preparation_for
 from heritage_align.encoding.sources import OnError
+from heritage_align.encoding.stage import Masks
+from heritage_align.encoding.stream import mask_images
 from heritage_align.errors import ConfigError, ImageError
 from heritage_align.identity import identity_of
 from heritage_align.planning import gives, takes_features
@@ -119,6 +121,13 @@ class FrontEnd:
         stage = self.stage if factors else replace(self.stage, factors=False)
         return encode_images(
             stage, sources, batch_size=runtime.batch_size, workers=runtime.threads(), on_error=on_error
+        )
+
+    def mask_stream(self, sources: Iterable[ImageSource], *, on_error: OnError) -> Iterator[Masks]:
+        """Say batch by batch which regions are kept; pictures are decoded, and nothing is encoded."""
+        runtime = self.config.runtime
+        return mask_images(
+            self.stage, sources, batch_size=runtime.batch_size, workers=runtime.threads(), on_error=on_error
         )
 
     def _build(self, component: Component) -> Any:

@@ -26,7 +26,7 @@ from heritage_align.store.layout import (
     shard_name,
     sources_digest,
 )
-from heritage_align.store.shard import as_stored, read_shard, wait_for_copies, write_shard
+from heritage_align.store.shard import as_stored, find_shard, read_shard, wait_for_copies, write_shard
 from heritage_align.types import ImageFeatures
 
 
@@ -36,6 +36,7 @@ class BuildReport:
 
     Attributes:
         written: shards that were encoded and written.
+        remade: file names of those among them that were there and not whole: cut by a full disk or a copy, damaged.
         found: shards of this process's share that were there already.
         images: images in the shards of this share.
         skipped: ``(image id, reason)`` of its pictures that could not be read.
@@ -47,6 +48,7 @@ class BuildReport:
     images: int
     skipped: tuple[tuple[str, str], ...]
     finished: bool
+    remade: tuple[str, ...] = ()
 
 
 def build_index(
@@ -61,7 +63,7 @@ def build_index(
     """Encode pictures into a store, or go on with one that was begun.
 
     A shard holds a fixed run of the sources, so a bad picture shifts nothing and a killed build goes on with the
-    first shard that is missing; what comes out is the same to the byte.
+    first shard that is missing or not whole; what comes out is the same to the byte.
 
     Args:
         pipeline: encodes; a front end alone folds nothing.
@@ -86,24 +88,30 @@ def build_index(
     if updated is not None:
         return updated
     advance = progress or (lambda _: None)
-    written = found = images = 0
+    found = images = 0
+    written: list[str] = []
+    remade: list[str] = []
     skipped: list[tuple[str, str]] = []
     for index in range(number - 1, build.shards, of):
         file = folder / shard_name(index)
         run = sources[index * build.shard_images : (index + 1) * build.shard_images]
-        if file.exists():
+        shard = find_shard(file)
+        if shard is not None:
             found += 1
             advance(len(run))
         else:
+            remade += [file.name] if file.exists() else []
             encode_shard(pipeline, run, file, build.dtype, advance)
-            written += 1
-        shard = read_shard(file)
+            written.append(file.name)
+            shard = read_shard(file)
         images += len(shard)
         skipped += shard.skipped
-    # A manifest that is there is not written again from shards that nobody wrote: `verify` compares with it, and would
-    # take a shard that has changed on the disk since for sound.
-    finished = (not written and (folder / MANIFEST).exists()) or finish(folder, build) is not None
-    return BuildReport(written, found, images, tuple(skipped), finished)
+    # What a manifest says of shards that nobody wrote now stays: `verify` compares with it, and would take a shard that
+    # has changed on the disk since for sound.
+    there = read_manifest(folder).shards if (folder / MANIFEST).exists() else ()
+    known = {entry.file: entry for entry in there if entry.file not in written}
+    finished = (not written and bool(there)) or finish(folder, build, known) is not None
+    return BuildReport(len(written), found, images, tuple(skipped), finished, tuple(remade))
 
 
 def _updated(folder: Path) -> BuildReport | None:

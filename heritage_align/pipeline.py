@@ -17,10 +17,11 @@ from torch import Tensor
 from heritage_align.config import Config, load_config
 from heritage_align.encoding import encode_texts
 from heritage_align.encoding.sources import ImageSource, OnError, dataset_sources
+from heritage_align.encoding.stage import Masks
 from heritage_align.errors import ConfigError
 from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
-from heritage_align.planning import missing_pieces, needs, plan
+from heritage_align.planning import gives, missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import BuildContext, Dataset, Encoder, Index, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
@@ -93,9 +94,14 @@ class Pipeline:
         """
         return identity_of(self, {"folding similarity": folding_settings(self.config.similarity)})
 
-    def features_key(self) -> str:
-        """Return a digest of what shapes the features of images before any score: encoder, regions, mask, seed."""
-        return digest_of(shaping_settings(self))
+    def features_key(self, *, masked: bool = True) -> str:
+        """Return a digest of what shapes the features of images before any score: encoder, regions, mask, seed.
+
+        Args:
+            masked: False leaves the mask out.
+        """
+        settings = shaping_settings(self)
+        return digest_of(settings if masked else {**settings, "filters": []})
 
     def texts_key(self) -> str:
         """Return a digest of what shapes the features of texts: text encoder and fragmenter."""
@@ -122,6 +128,15 @@ class Pipeline:
             features.folded = self.similarity.fold(features)
             yield features
         self.finished("encode", count, time.perf_counter() - start)
+
+    @property
+    def masks_regions(self) -> bool:
+        """Whether a filter masks regions: features are then those of the same pipeline without it, but for the mask."""
+        return any("keep" in gives(component) for component in self.config.filters)
+
+    def mask_stream(self, sources: Iterable[ImageSource], *, on_error: OnError) -> Iterator[Masks]:
+        """Say batch by batch which regions the filters keep (see `FrontEnd.mask_stream`)."""
+        return self._front.mask_stream(sources, on_error=on_error)
 
     def require_pictures(self, sources: Sequence[ImageSource]) -> None:
         """Refuse filters that look at pictures where none can be opened (see `FrontEnd.require_pictures`)."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from heritage_align.config import CONFIG_VERSION, NAME_PATTERN, SLOTS, RuntimeSettings, SearchSettings, StoreSettings
+from heritage_align.component import SLOTS
+from heritage_align.config import CONFIG_VERSION, NAME_PATTERN, RuntimeSettings, SearchSettings, StoreSettings
 from heritage_align.errors import PluginError
 from heritage_align.hookspecs import KINDS, ComponentSpec
 from heritage_align.plugins import Registry, default_registry

@@ -26,7 +26,7 @@ from heritage_align.store.layout import (
 )
 from heritage_align.store.lock import changing
 from heritage_align.store.rewriting import shard_name_of, write_rows
-from heritage_align.store.shard import Shard, read_shard
+from heritage_align.store.shard import Shard, find_shard, read_shard
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,9 @@ def _update(
     if twice is not None:
         raise StoreError(f"{folder}: image id {twice!r} occurs twice in the collection")
     listed = set(ids)
-    # A shard that was lost is no shard: its pictures count as added.
-    shards = [read_shard(folder / entry.file) for entry in before.shards if (folder / entry.file).exists()]
+    # A shard that was lost or cut is no shard: its pictures count as added.
+    found = (find_shard(folder / entry.file) for entry in before.shards)
+    shards = [shard for shard in found if shard is not None]
     contents = _contents(sources, pipeline.config.runtime.threads())
     changes = _changes(shards, contents, retry)
     build = replace(before.build, sources=len(ids), sources_digest=sources_digest(ids))
@@ -129,9 +130,10 @@ def _update(
         if build != before.build or not (folder / BUILD).exists() or build != read_build(folder):
             _replace_manifest(folder, replace(before, build=build), before)
         return UpdateReport(changes, before.images, _skipped(shards), 0)
-    if len(changes.removed) == sum(map(len, shards)):
+    held = sum(map(len, shards))
+    if held and len(changes.removed) == held:
         raise StoreError(
-            f"{folder}: none of its {before.images} images is in the collection; is this its collection? "
+            f"{folder}: none of its {held} images is in the collection; is this its collection? "
             "For another one build another store"
         )
     stale = {*changes.added, *changes.replaced, *changes.removed}
@@ -149,7 +151,7 @@ def _update(
         known = [[source.id, (contents[source.id] or b"").hex()] for source in run]
         file = folder / shard_name_of([build.identity["image_config"], build.dtype, known])
         # What is no file may have changed under its name.
-        if not file.exists() or any(contents[source.id] is None for source in run):
+        if find_shard(file) is None or any(contents[source.id] is None for source in run):
             encode_shard(pipeline, run, file, build.dtype, progress, contents)
             written += 1
         else:
@@ -184,7 +186,7 @@ def compact(path: str | Path) -> Manifest:
         for pieces in runs:
             known = [[shard.path.name, rows] for shard, rows in pieces]
             file = folder / shard_name_of(["compact", known, [] if files else skipped])
-            if not file.exists():
+            if find_shard(file) is None:
                 write_rows(file, [*pieces, *((shard, []) for shard in shards)], [] if files else skipped)
             files.append(file)
         after = manifest_of(folder, before.build, files)
@@ -224,7 +226,7 @@ def _kept(folder: Path, shard: Shard, entry: ShardEntry, stale: set[str], listed
     if not rows and not skipped:
         return None, False
     file = folder / shard_name_of([shard.path.name, rows, skipped])
-    if file.exists():
+    if find_shard(file) is not None:
         return file, False
     _refuse_damaged(shard, entry)
     write_rows(file, [(shard, rows)], skipped)

@@ -1,16 +1,29 @@
-"""What --data, --features and --fold put into a configuration."""
+"""What --data, --features and --fold put into a configuration, after the names that --set changes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
 
-from heritage_align.config import Config, load_config, resolve_component
+import click
+
+from heritage_align.config import Config, resolve, resolve_component
 from heritage_align.data.discover import Discovered, discover
 from heritage_align.data.region_features import feature_dim, read_region_features
+from heritage_align.document import apply_overrides
 from heritage_align.errors import ConfigError, DataError, HeritageAlignError
 from heritage_align.plugins import default_registry
 from heritage_align.recipes import read_document
+from heritage_align.renaming import change_names
+
+
+def rename(document: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    """Let components whose name ``--set`` changes begin with their own defaults; what that leaves out goes to stderr.
+
+    To be called before a collection is put into the document: what the command line names stays.
+    """
+    for sentence in change_names(document, overrides, default_registry()):
+        click.echo(f"note: {sentence}", err=True)
 
 
 def evaluation(document: dict[str, Any], data: str | None, features: str | None) -> None:
@@ -51,6 +64,7 @@ def read_training_config(
         DataError: the collection is.
     """
     source, document = read_document(name)
+    rename(document, overrides)
     trainer = document.get("train")
     if not isinstance(trainer, dict):
         fault = "train: is missing; name a trainer, or take a recipe of one: scan, bfan, deepfrag, ce-clip ..."
@@ -74,7 +88,8 @@ def read_training_config(
         encoder = default_registry().of_role("encoder", "features")
         document["encoder"] = {"name": encoder, "dim": feature_dim(Path(features))}
         document.pop("text_encoder", None)
-    return load_config(document, overrides, label=source)
+    apply_overrides(document, overrides, source)
+    return resolve(document, default_registry(), source)
 
 
 def _place(

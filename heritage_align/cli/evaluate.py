@@ -72,7 +72,7 @@ def command(
 
     Example: heritage-align evaluate global laclip scan --out results
     """
-    from heritage_align.evaluation.comparison import compare_systems
+    from heritage_align.evaluation.comparison import compare_systems, refuse_equal_names
     from heritage_align.evaluation.predictions import check_predictable, split_of, write_predictions
     from heritage_align.evaluation.results import metrics_of, print_comparison
     from heritage_align.pipeline import build_dataset
@@ -80,9 +80,7 @@ def command(
 
     at = cut_offs(ks)
     resolved = [read_config(name, overrides, data, features) for name in configs]
-    names = [config.name for config in resolved]
-    if len(set(names)) != len(names):
-        raise ConfigError([f"name: two configs have the same name among {', '.join(names)}"], "evaluate")
+    refuse_equal_names(resolved)
     if predictions and (out is None or repeats > 1):
         raise ConfigError(["--predictions: needs --out, and one evaluation: no --repeats"], "evaluate")
     if store is not None and repeats > 1:

@@ -49,6 +49,7 @@ def command(
     """
     from heritage_align.errors import ConfigError
     from heritage_align.evaluation.bleu import annotation_bleu
+    from heritage_align.evaluation.comparison import refuse_equal_names
     from heritage_align.evaluation.cross_validation import summarise
     from heritage_align.evaluation.golden import pool_golden
     from heritage_align.evaluation.golden_encoding import evaluate_golden
@@ -59,6 +60,7 @@ def command(
         raise ConfigError(["--bleu: is of regions; --score attention ranks whole pictures"], "golden")
     at = cut_offs(ks)
     resolved = [read_config(name, overrides, data, features) for name in configs]
+    refuse_equal_names(resolved)
     dataset = build_dataset(resolved[0])
     evaluations = [evaluate_golden(Pipeline(config), dataset, score=score, ks=at) for config in resolved]  # type: ignore[arg-type]
     golden = pool_golden(dataset.golden)

@@ -53,8 +53,9 @@ def build(
 ) -> None:
     """Encode the collection of CONFIG (or --data) into a store.
 
-    Run it again after a kill: it goes on with the first shard that is missing. Pictures that cannot be read are named
-    and left out. With --shard several processes or machines share the work; the last one completes the store.
+    Run it again after a kill: it goes on with the first shard that is missing or not whole. Pictures that cannot be
+    read are named and left out. With --shard several processes or machines share the work; the last one completes the
+    store.
 
     Example: heritage-align index build laclip.yaml --data pictures/ --out store
     """
@@ -73,6 +74,8 @@ def build(
         report = build_index(pipeline, sources, out, share=(number, of), progress=bar.update)
     for image_id, reason in report.skipped:
         click.echo(f"left out {image_id}: {reason}", err=True)
+    for name in report.remade:
+        click.echo(f"made again {out / name}: it was not whole", err=True)
     if as_json:
         print_json(
             {
@@ -81,6 +84,7 @@ def build(
                 "skipped": [{"image_id": i, "reason": reason} for i, reason in report.skipped],
                 "shards_written": report.written,
                 "shards_found": report.found,
+                "shards_remade": list(report.remade),
                 "finished": report.finished,
             }
         )

@@ -42,7 +42,11 @@ def not_blank(_context: click.Context, parameter: click.Parameter, value: str | 
 config_argument = click.argument("config", metavar="CONFIG")
 """Argument ``config``: a YAML file or the name of a recipe, for `read_config`."""
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. similarity.temperature=9."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting, e.g. similarity.temperature=9. Another name of a component begins with its own defaults.",
 )
 """Option ``--set KEY=VALUE``, any number of times, as ``overrides`` for `read_config`."""
 data_option = click.option(
@@ -78,13 +82,17 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, 
         features: a file of region features for it.
     """
     from heritage_align.cli import collection
-    from heritage_align.config import load_config
+    from heritage_align.config import resolve
+    from heritage_align.document import apply_overrides
+    from heritage_align.plugins import default_registry
     from heritage_align.recipes import read_document
 
     source, document = read_document(name)
+    collection.rename(document, overrides)
     if data is not None or features is not None:
         collection.evaluation(document, data, features)
-    return load_config(document, overrides, label=source)
+    apply_overrides(document, overrides, source)
+    return resolve(document, default_registry(), source)
 
 
 def check_folder(folder: Path) -> Path:

@@ -14,7 +14,10 @@ from heritage_align.errors import DataError
 TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".tab")
 FEATURES = (".safetensors", ".npz", ".tsv")
 
-IMAGE_COLUMNS = ("image", "picture", "image_path", "picture_path", "img", "path", "file", "filename", "file_name")
+IMAGE_COLUMNS = (
+    *("image", "picture", "image_path", "picture_path", "img", "path", "file", "filename", "file_name"),
+    *("images", "pictures", "image_paths", "picture_paths"),
+)
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "description", "title")
 GROUP_COLUMNS = ("group", "artwork", "artwork_id", "object_id")
 """What pictures have in common that folds and held out parts must not split."""

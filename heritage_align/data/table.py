@@ -1,17 +1,21 @@
 """A table of pictures and texts, CSV, TSV or JSON Lines: the form for everybody who has no other.
 
 One row is one text of one picture; a picture may have several rows, and in JSON Lines a row may have a list
-of texts. Columns may have any name::
+of texts. A row may also have several pictures, of which its texts are all true: a list in JSON Lines, separated by | in
+CSV, as phrases are. Columns may have any name::
 
     {"image": "images/1.jpg", "title": "小炒鸡肝", "ingredients": ["生鸡肝", "蒜苗"]}      JSON Lines
-    image,text,phrases                                                                CSV, phrases separated
-    by | images/1.jpg,A roundel with two cranes,roundel|two cranes
+    {"image": ["vase-front.jpg", "vase-back.jpg"], "text": ["青花瓶", "a blue and white vase"]}
+
+    image,text,phrases                                                                CSV
+    images/1.jpg,A roundel with two cranes,roundel|two cranes
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,9 @@ from heritage_align.types import TextItem
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSONL = (".jsonl", ".ndjson")
+_WRITTEN_LIST = re.compile(r"""\[\s*(["']).*\1\s*,?\s*\]""", re.DOTALL)
+_WRITTEN_TEXTS = re.compile(r"""\[\s*(["']).*\1\s*,\s*["'].*["']\s*,?\s*\]""", re.DOTALL)
+"""``['a', 'b']``, as which pandas writes a list into a cell. A text alone may be ``["成化年制"]``, an inscription."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +40,15 @@ class Columns:
     """Names of a table's columns; `image` and `text` must be there.
 
     Attributes:
-        image: path of the picture, relative to the pictures' folder; in its normal form it is the image's id.
+        image: path of the picture, relative to the pictures' folder; in its normal form it is the image's id. In JSON
+            Lines also a list of them, in CSV several separated as phrases are: each is a right answer for the texts.
         text: the text; in JSON Lines also a list of texts.
-        id: the text's id; without it ``<image>#<k>``, the picture's k-th text from 0.
+        id: the text's id; without it ``<image>#<k>``, the (first) picture's k-th text from 0.
         phrases: noun phrases of the text: a list in JSON Lines, separated in CSV.
         split: ``train``, ``test`` ...
         language: ``zh`` or ``en``.
         group: what pictures have in common that must not be split in cross-validation (a dish, an artwork); None:
-            every picture is on its own.
+            every picture is on its own, but for those that rows have together.
     """
 
     image: str = "image"
@@ -71,7 +79,7 @@ def read_table(
         columns: their names. A column that is renamed must be there.
         split: take the rows whose split column says this; None takes all.
         language: of rows without a language column.
-        separator: between phrases in a CSV or TSV.
+        separator: between phrases, and between the pictures of a row, in a CSV or TSV.
         name: of the data set; by default the file's name and the split.
         require_pictures: False for a table whose pictures are not needed, as their features are at hand.
 
@@ -85,30 +93,35 @@ def read_table(
     files: dict[str, Path] = {}
     owners: dict[str, str] = {}
     counts: dict[str, int] = {}
+    together: list[tuple[str, ...]] = []
     items: list[TextItem] = []
     for place, row in rows:
         try:
-            image_id, file = path_below(root, required(row, columns.image, as_text))
+            pictures = dict(path_below(root, name) for name in _images(row, columns.image, separator, path))
+            image_ids = tuple(pictures)
             texts = _texts(row, columns.text)
             group = required(row, columns.group, as_id) if columns.group is not None else ""
             item = TextItem(
                 id=optional(row, columns.id, as_id, ""),
                 text="",
-                image_ids=(image_id,),
+                image_ids=image_ids,
                 phrases=_phrases(row, columns.phrases, separator),
                 language=optional(row, columns.language, as_text, language or "") or None,
             )
         except ValueError as error:
             problems.add(place, str(error))
             continue
-        files[image_id] = file
-        if columns.group is not None and owners.setdefault(image_id, group) != group:
-            problems.add(place, f"picture {image_id!r} is of {columns.group} {owners[image_id]!r} already")
+        files.update(pictures)
+        together.append(image_ids)
+        if columns.group is not None:
+            for image_id in image_ids:
+                if owners.setdefault(image_id, group) != group:
+                    problems.add(place, f"picture {image_id!r} is of {columns.group} {owners[image_id]!r} already")
         for position, text in enumerate(texts):
-            number = counts.get(image_id, 0)
-            counts[image_id] = number + 1
+            number = counts.get(image_ids[0], 0)
+            counts[image_ids[0]] = number + 1
             if not item.id:
-                text_id = f"{image_id}#{number}"
+                text_id = f"{image_ids[0]}#{number}"
             else:
                 text_id = item.id if len(texts) == 1 else f"{item.id}#{position}"
             if unique.add(text_id, place):
@@ -116,7 +129,7 @@ def read_table(
     rows.check()
     problems.raise_if_any()
     title = name or (f"{path.stem}/{split}" if split else path.stem)
-    artwork_of = owners if columns.group is not None else None
+    artwork_of = owners if columns.group is not None else _connected(together)
     return Collection(title, FilePictures(files), items, require_pictures=require_pictures, artwork_of=artwork_of)
 
 
@@ -206,9 +219,19 @@ def _csv_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[Row]:
         problems.add(f"{path}:{number}", str(error))
 
 
-def _texts(row: dict[str, Any], column: str) -> tuple[str, ...]:
+def _images(row: dict[str, Any], column: str, separator: str, path: Path) -> tuple[str, ...]:
+    """Return the paths of a row's pictures, at least one; in a CSV no name can hold the separator."""
+    names = _texts(row, column, _WRITTEN_LIST)
+    if path.suffix.lower() in _DELIMITERS:
+        names = tuple(part.strip() for part in names[0].split(separator) if part.strip())
+        if not names:
+            raise ValueError(f"{column!r} names no picture")
+    return names
+
+
+def _texts(row: dict[str, Any], column: str, written_list: re.Pattern[str] = _WRITTEN_TEXTS) -> tuple[str, ...]:
     if not isinstance(row.get(column), list):
-        return (required(row, column, as_text),)
+        return (_not_a_list(column, required(row, column, as_text), written_list),)
     texts = required(row, column, as_texts)
     if not texts:
         raise ValueError(f"{column!r} is an empty list")
@@ -216,6 +239,36 @@ def _texts(row: dict[str, Any], column: str) -> tuple[str, ...]:
 
 
 def _phrases(row: dict[str, Any], column: str, separator: str) -> tuple[str, ...]:
-    if isinstance(row.get(column), str):
-        return tuple(part.strip() for part in row[column].split(separator) if part.strip())
+    text = row.get(column)
+    if isinstance(text, str):
+        parts = _not_a_list(column, text.strip(), _WRITTEN_LIST).split(separator)
+        return tuple(part.strip() for part in parts if part.strip())
     return optional(row, column, as_texts, ())
+
+
+def _not_a_list(column: str, text: str, written_list: re.Pattern[str]) -> str:
+    if written_list.fullmatch(text):
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        raise ValueError(
+            f"{column!r} is a list written as text, {shown}; use .jsonl, which has lists, or "
+            "in a CSV a row for each text, and a|b for several pictures or phrases"
+        )
+    return text
+
+
+def _connected(rows: Iterable[tuple[str, ...]]) -> dict[str, str] | None:
+    """Return image id -> name of all that rows have together with it, however far; None where no row has several."""
+    parents: dict[str, str] = {}
+
+    def top(image_id: str) -> str:
+        while parents[image_id] != image_id:
+            parents[image_id] = image_id = parents[parents[image_id]]
+        return image_id
+
+    several = False
+    for image_ids in rows:
+        for image_id in image_ids:
+            parents.setdefault(image_id, image_id)
+            parents[top(image_id)] = top(image_ids[0])
+        several = several or len(image_ids) > 1
+    return {image_id: top(image_id) for image_id in parents} if several else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,14 @@ from heritage_align.protocols import (
     WholeEncoder,
 )
 from heritage_align.types import ImageFeatures, Regions
+
+
+class Masks(NamedTuple):
+    """Which regions of some pictures are kept: `boxes` and `keep` as of `ImageFeatures`, without features."""
+
+    ids: tuple[str, ...]
+    boxes: Tensor
+    keep: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,12 @@ class ImageStage:
             keep=_keep(regions, ragged.device),
             factor=triangular_factor(ragged) if self.factors else None,
         )
+
+    def masks(self, images: Sequence[Image], ids: Sequence[str]) -> Masks:
+        """Propose and filter regions of decoded pictures, and encode nothing; there must be a proposer."""
+        regions = self.regions(images, ids)
+        assert regions is not None
+        return Masks(tuple(ids), _fractions(images, regions), _keep(regions, torch.device("cpu")))
 
     def look_up(self, ids: Sequence[str]) -> ImageFeatures:
         """Encode pictures by their ids alone: regions and features come from a file."""

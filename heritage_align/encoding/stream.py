@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 from heritage_align.encoding.preparation import Prepared
 from heritage_align.encoding.sources import ImageSource, OnError
-from heritage_align.encoding.stage import ImageStage
+from heritage_align.encoding.stage import ImageStage, Masks
 from heritage_align.errors import ImageError
 from heritage_align.types import ImageFeatures
 
+Result = TypeVar("Result")
 Job = tuple[str, "Future[Prepared | ImageError]"]
 
 
@@ -30,13 +32,40 @@ def encode_images(
             yield stage.look_up(names)
         return
 
+    def encoded(pictures: list[Prepared], ids: list[str], pool: ThreadPoolExecutor) -> ImageFeatures:
+        return stage.encode(pictures, ids, pool, batch_size)
+
+    yield from _decoded_ahead(stage, encoded, sources, batch_size, workers, on_error)
+
+
+def mask_images(
+    stage: ImageStage, sources: Iterable[ImageSource], *, batch_size: int, workers: int, on_error: OnError
+) -> Iterator[Masks]:
+    """Yield which regions are kept batch by batch, as `encode_images` would, without encoding anything."""
+
+    def masked(pictures: list[Prepared], ids: list[str], _: ThreadPoolExecutor) -> Masks:
+        return stage.masks([picture.image for picture in pictures], ids)
+
+    yield from _decoded_ahead(stage, masked, sources, batch_size, workers, on_error)
+
+
+def _decoded_ahead(
+    stage: ImageStage,
+    work: Callable[[list[Prepared], list[str], ThreadPoolExecutor], Result],
+    sources: Iterable[ImageSource],
+    batch_size: int,
+    workers: int,
+    on_error: OnError,
+) -> Iterator[Result]:
+    """Yield what `work` makes of each batch, while threads decode the batch after it."""
+
     def decoded(source: ImageSource) -> Prepared | ImageError:
         try:
             return stage.load(source)
         except ImageError as error:
             return error
 
-    def encoded(jobs: list[Job], pool: ThreadPoolExecutor) -> ImageFeatures | None:
+    def done(jobs: list[Job], pool: ThreadPoolExecutor) -> Result | None:
         ids, pictures = [], []
         for image_id, future in jobs:
             result = future.result()
@@ -45,7 +74,7 @@ def encode_images(
                 continue
             ids.append(image_id)
             pictures.append(result)
-        return stage.encode(pictures, ids, pool, batch_size) if ids else None
+        return work(pictures, ids, pool) if ids else None
 
     remaining = iter(sources)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
@@ -59,6 +88,6 @@ def encode_images(
             if len(ahead) < 2 and batch:
                 continue
             # In a function, so that its pictures are freed before the batch after the next is submitted.
-            features = encoded(ahead.popleft(), pool)
-            if features is not None:
-                yield features
+            made = done(ahead.popleft(), pool)
+            if made is not None:
+                yield made

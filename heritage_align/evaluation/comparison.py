@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from heritage_align.config import Config
+from heritage_align.errors import ConfigError
 from heritage_align.evaluation.significance import PairedTest, compare
 from heritage_align.evaluation.systems import (
     EncodedDataset,
@@ -16,6 +18,7 @@ from heritage_align.evaluation.systems import (
     SystemEvaluation,
     encode_dataset,
     evaluate_system,
+    mask_dataset,
     read_dataset,
 )
 from heritage_align.pipeline import Pipeline
@@ -46,6 +49,28 @@ class SystemOutcome:
     tests: Mapping[str, Mapping[str, PairedTest]]
 
 
+def refuse_equal_names(configs: Sequence[Config]) -> None:
+    """Raise ConfigError where systems share a name, by which tables and files tell them apart; says how to rename one.
+
+    Two seeds of one recipe have its name both.
+    """
+    sources: dict[str, list[str]] = {}
+    for config in configs:
+        sources.setdefault(config.name, []).append(config.source)
+    problems = []
+    for name, places in sources.items():
+        if len(places) > 1:
+            last, other = places[-1].removeprefix("recipe "), f"{name}-{len(places)}"
+            fill = f"heritage-align config fill {shlex.quote(last)} --set {shlex.quote(f'name={other}')}"
+            problems.append(
+                f"name: {len(places)} configs have the same name {name!r} ({', '.join(places)}), and results are kept "
+                f"by name. One under another name: {fill} > {shlex.quote(f'{other}.yaml')}; a run gets a name of its "
+                f"own by train ... --set {shlex.quote(f'name={other}')}"
+            )
+    if problems:
+        raise ConfigError(problems, "systems")
+
+
 def compare_systems(
     configs: Sequence[Config],
     dataset: Dataset,
@@ -64,9 +89,10 @@ def compare_systems(
         store: holds the pictures' features, made with a configuration that differs from these only in how it compares.
 
     Raises:
-        ConfigError: a plan does not fit together.
+        ConfigError: a plan does not fit together, or two systems have one name.
         DataError: the data set cannot be evaluated (see `encode_dataset` and `evaluate_system`).
     """
+    refuse_equal_names(configs)
     for config in configs:
         plan(config)
     outcomes: list[SystemOutcome] = []
@@ -90,6 +116,8 @@ def evaluate_each(
 ) -> Iterator[tuple[Pipeline, EncodedDataset, SystemEvaluation, float | None]]:
     """Evaluate pipelines one by one; those over the same regions share one encoding.
 
+    Where an earlier pipeline differs only in that it masks no region, its features are taken and only the mask is made.
+
     Args:
         pipelines: in their order.
         dataset: images, texts, right answers.
@@ -102,6 +130,7 @@ def evaluate_each(
         The pipeline, the features, recall and scores, and the seconds of encoding (None where it was shared).
     """
     cache: dict[tuple[str, str, str], EncodedDataset] = {}
+    unmasked: dict[tuple[str, str], EncodedDataset] = {}
     texts = {} if texts is None else texts
     for pipeline in pipelines:
         # A store may be searched in another precision; a comparison may be one of precisions.
@@ -117,8 +146,14 @@ def evaluate_each(
             continue
         progress = started(pipeline.config) if started is not None else None
         if fresh:
-            cache[key] = encode_dataset(pipeline, dataset, progress, texts=texts.get(key[1:]))
+            features, told = (pipeline.features_key(masked=False), precision), texts.get(key[1:])
+            masked = None
+            if pipeline.masks_regions and features in unmasked:
+                masked = mask_dataset(pipeline, unmasked[features], dataset, progress, told)
+            cache[key] = masked or encode_dataset(pipeline, dataset, progress, texts=told)
             texts[key[1:]] = cache[key].texts
+            if not pipeline.masks_regions:
+                unmasked[features] = cache[key]
         encoded = cache[key]
         with torch.inference_mode():
             folded = pipeline.similarity.fold(encoded.images)

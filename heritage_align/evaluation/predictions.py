@@ -20,7 +20,7 @@ from torch import Tensor
 
 from heritage_align.config import Config
 from heritage_align.errors import DataError
-from heritage_align.evaluation.comparison import Started
+from heritage_align.evaluation.comparison import Started, refuse_equal_names
 from heritage_align.evaluation.systems import encode_dataset, score_all
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import plan
@@ -82,9 +82,10 @@ def predict_systems(
         ``(image id, reason)`` of pictures that could not be read; they are no one's answer.
 
     Raises:
-        ConfigError: a plan does not fit together.
+        ConfigError: a plan does not fit together, or two systems have one name.
         DataError: no picture could be read, there are too few, or the folder cannot be written.
     """
+    refuse_equal_names(configs)
     for config in configs:
         plan(config)
     skipped: dict[tuple[str, str], None] = {}

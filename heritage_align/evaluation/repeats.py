@@ -15,7 +15,7 @@ import numpy as np
 
 from heritage_align.config import Config
 from heritage_align.errors import DataError
-from heritage_align.evaluation.comparison import Started, caption_groups, evaluate_each
+from heritage_align.evaluation.comparison import Started, caption_groups, evaluate_each, refuse_equal_names
 from heritage_align.evaluation.facts import run_facts
 from heritage_align.evaluation.metrics import EvaluationResult
 from heritage_align.evaluation.results import paired_record, tested
@@ -72,11 +72,12 @@ def repeat_systems(
 
     Raises:
         ValueError: fewer than 2 repeats.
-        ConfigError: a plan does not fit together.
+        ConfigError: a plan does not fit together, or two systems have one name.
         DataError: the data set cannot be evaluated.
     """
     if repeats < 2:
         raise ValueError(f"repeats: expected at least 2, got {repeats}")
+    refuse_equal_names(configs)
     for config in configs:
         plan(config)
     pipelines = [Pipeline(config) for config in configs]

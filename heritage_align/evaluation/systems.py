@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -97,6 +97,50 @@ def encode_dataset(
     return EncodedDataset(
         concat_images(parts), texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start
     )
+
+
+def mask_dataset(
+    pipeline: Pipeline,
+    unmasked: EncodedDataset,
+    dataset: Dataset,
+    progress: Progress | None,
+    texts: TextFeatures | None,
+) -> EncodedDataset | None:
+    """Return what `encode_dataset` would, with the features that the same pipeline without its filters made.
+
+    Pictures are decoded and filtered once more, and nothing is encoded.
+
+    Returns:
+        None where the pictures that can be read, or their regions, are not those of `unmasked`.
+    """
+    images = unmasked.images
+    if images.boxes is None:
+        return None
+    start = time.perf_counter()
+    skipped: list[tuple[str, str]] = []
+
+    def on_error(image_id: str, error: ImageError) -> None:
+        skipped.append((image_id, str(error)))
+        if progress is not None:
+            progress(1)
+
+    sources = dataset_sources(dataset)
+    pipeline.require_pictures(sources)
+    parts = []
+    for found in pipeline.mask_stream(sources, on_error=on_error):
+        parts.append(found)
+        if progress is not None:
+            progress(len(found.ids))
+    if images.ids != tuple(image_id for part in parts for image_id in part.ids):
+        return None
+    if not images.boxes.cpu().equal(torch.cat([part.boxes for part in parts])):
+        return None
+    keeps = [torch.ones(len(part.boxes), dtype=torch.bool) if part.keep is None else part.keep for part in parts]
+    keep = torch.cat(keeps).to(images.boxes.device) if any(part.keep is not None for part in parts) else None
+    if texts is None:
+        texts = pipeline.encode_texts(dataset.texts)
+    images = replace(images, keep=keep)
+    return EncodedDataset(images, texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start)
 
 
 def read_dataset(searcher: Searcher, dataset: Dataset, *, texts: TextFeatures | None = None) -> EncodedDataset:

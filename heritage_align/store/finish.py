@@ -25,8 +25,13 @@ from heritage_align.store.layout import (
 from heritage_align.store.shard import Shard, read_shard
 
 
-def finish(folder: Path, build: Build) -> Manifest | None:
+def finish(folder: Path, build: Build, known: Mapping[str, ShardEntry] | None = None) -> Manifest | None:
     """Write the manifest if every shard is there; return it, or None if some are missing.
+
+    Args:
+        folder: of the store.
+        build: what it is built from.
+        known: as of `manifest_of`.
 
     Raises:
         StoreError: no picture of the whole collection could be read, or shards differ in what they hold.
@@ -34,7 +39,7 @@ def finish(folder: Path, build: Build) -> Manifest | None:
     files = [folder / shard_name(number) for number in range(build.shards)]
     if not all(file.exists() for file in files):
         return None
-    manifest = manifest_of(folder, build, files)
+    manifest = manifest_of(folder, build, files, known)
     write_json(folder / MANIFEST, manifest.asdict())
     return manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from heritage_align.errors import StoreError
 from heritage_align.ops import Ragged, quantise, triangular_factor
 from heritage_align.store.contents import CONTENT_BYTES
 from heritage_align.store.files import write_atomically
+from heritage_align.store.layout import MANIFEST
 from heritage_align.store.mapping import MappedTensors
 from heritage_align.types import ImageFeatures
 
@@ -182,7 +184,29 @@ def write_tensors(
 
 
 def read_shard(path: Path) -> Shard:
-    """Map a shard; raises StoreError that names the file if it is not whole."""
+    """Map a shard; raises StoreError if it is missing or not whole: names the file, and the command that mends it."""
+    try:
+        return _read(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; {remedy(path.parent)}") from error
+
+
+def find_shard(path: Path) -> Shard | None:
+    """Map a shard, or return None where there is none as long as its header says; the content is for checksums."""
+    try:
+        return _read(path)
+    except StoreError:
+        return None
+
+
+def remedy(folder: Path) -> str:
+    """Say which command makes a lost or damaged shard of a store again."""
+    if (folder / MANIFEST).exists():
+        return f"heritage-align index update {shlex.quote(str(folder))} encodes its pictures again"
+    return "the same index build again makes it anew"
+
+
+def _read(path: Path) -> Shard:
     tensors = MappedTensors(path)
     try:
         header = json.loads(tensors.metadata[HEADER])

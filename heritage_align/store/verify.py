@@ -11,7 +11,7 @@ from torch import Tensor
 from heritage_align.errors import StoreError
 from heritage_align.store.files import file_digest
 from heritage_align.store.layout import read_manifest
-from heritage_align.store.shard import Shard, read_shard
+from heritage_align.store.shard import Shard, read_shard, remedy
 
 UNIT_TOLERANCE = 1e-2
 """Of a stored row's length: rounding a unit vector to bf16 (8 bits) or int8 moves it by less than half of this."""
@@ -32,12 +32,13 @@ def verify(path: str | Path) -> Iterator[str]:
     for entry in manifest.shards:
         file = folder / entry.file
         if not file.exists():
-            yield f"{file}: is missing"
+            yield f"{file}: is missing; {remedy(folder)}"
             continue
         if file.stat().st_size != entry.bytes:
             yield f"{file}: has {file.stat().st_size} bytes, the manifest says {entry.bytes}"
         elif file_digest(file) != entry.sha256:
-            yield f"{file}: its content changed (sha256 differs from the manifest)"
+            changed = "its content changed (sha256 differs from the manifest)"
+            yield f"{file}: {changed}; once it is removed, {remedy(folder)}"
         try:
             shard = read_shard(file)
         except StoreError as error:

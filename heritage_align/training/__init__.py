@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "CHANGEABLE",
     "RECALL",
     "FrontEnd",
     "Material",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from heritage_align.training.loop import RECALL, Task, fit, run_identity
     from heritage_align.training.material import Material
     from heritage_align.training.run import run_training
-    from heritage_align.training.settings import TrainerConfig
+    from heritage_align.training.settings import CHANGEABLE, TrainerConfig
     from heritage_align.training.state import TrainingState
 
 _PLACES = {
@@ -43,7 +44,7 @@ _PLACES = {
     "heritage_align.training.loop": ("RECALL", "Task", "fit", "run_identity"),
     "heritage_align.training.material": ("Material",),
     "heritage_align.training.run": ("run_training",),
-    "heritage_align.training.settings": ("TrainerConfig",),
+    "heritage_align.training.settings": ("CHANGEABLE", "TrainerConfig"),
     "heritage_align.training.state": ("TrainingState",),
 }
 

@@ -75,6 +75,9 @@ def fit(
     A checkpoint is written after every epoch and every `checkpoint_steps`; the best epoch's model is exported as soon
     as it is known to be the best (the last epoch's without validation).
 
+    A run may go on to another number of epochs than it was begun for: fewer than it has end it with what it has, else
+    the learning rate is from there on that of the new number. stderr says so.
+
     Args:
         task: model, batches, loss, validation.
         settings: epochs, precision, patience and the like.
@@ -102,11 +105,12 @@ def fit(
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     state = load_state(folder, identity)
     if state is None:
-        state = TrainingState(identity)
+        state = TrainingState(identity, settings.epochs)
     else:
         task.load_state(state.model)
         optimizer.load_state_dict(state.optimizer)
         scaler.load_state_dict(state.scaler)
+        _change_epochs(state, settings, folder, quiet)
     drawn = time.perf_counter()
     log = EpochLog(settings.epochs, shown=not (quiet or distributed.rank() or sys.stderr.isatty()))
     while not _is_done(state, settings):
@@ -226,6 +230,22 @@ def _save(
     if distributed.rank() == 0:
         save_state(state, folder)
     distributed.barrier()
+
+
+def _change_epochs(state: TrainingState, settings: TrainerConfig, folder: Path, quiet: bool) -> None:
+    """Take the number of epochs that is asked for now, and say what that means where it is another."""
+    if state.epochs == settings.epochs:
+        return
+    if _is_done(state, settings):
+        said = f"has {state.epoch} epochs, {settings.epochs} are asked for: it ends with what it has"
+    else:
+        said = (
+            f"was begun for {state.epochs} epochs and goes on to {settings.epochs}; "
+            f"from epoch {state.epoch + 1} on the learning rate is that of a run of {settings.epochs}"
+        )
+    if not quiet and distributed.rank() == 0:
+        print(f"{folder}: {said}", file=sys.stderr)
+    state.epochs = settings.epochs
 
 
 def _is_done(state: TrainingState, settings: TrainerConfig) -> bool:

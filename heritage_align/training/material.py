@@ -121,6 +121,11 @@ def material_of(front: FrontEnd, dataset: Dataset, folder: Path, *, quiet: bool 
         raise DataError(f"{dataset.name}: has no text of a picture that could be read")
     fragments = fragments_of(front.fragmenter, items)
     rows = torch.tensor([row[item.image_ids[0]] for item in items])
+    shared = sum(len(item.image_ids) > 1 for item in items)
+    if shared and distributed.rank() == 0:
+        print(
+            f"{dataset.name}: {shared} texts are of several pictures; each is learned with its first", file=sys.stderr
+        )
     return Material(images, items, fragments, rows, _groups_of(front.fragmenter, fragments))
 
 

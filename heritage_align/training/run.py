@@ -59,6 +59,7 @@ def run_training(
         distributed.barrier()
         outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet, context))
         if distributed.rank() == 0:
+            write_text(folder / TRAINING, config.to_yaml())  # a run that went on may have got other epochs
             write_trained(outcome.document, folder, registry)
             write_text(folder / METRICS, json.dumps(dict(outcome.metrics), indent=1) + "\n")
     return outcome

@@ -9,6 +9,9 @@ from pydantic import Field
 from heritage_align.component import ComponentConfig
 from heritage_align.hookspecs import Kind
 
+CHANGEABLE = frozenset({"epochs", "patience", "checkpoint_steps"})
+"""Settings that may differ when a run goes on: they say how long it takes. `run_identity` is to be given the others."""
+
 
 class TrainerConfig(ComponentConfig):
     """Data, schedule and bookkeeping; a trainer adds its objective."""

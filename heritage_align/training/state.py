@@ -12,7 +12,7 @@ from heritage_align.errors import CheckpointError
 from heritage_align.store.files import write_atomically
 
 LAST = "last.pt"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -21,6 +21,7 @@ class TrainingState:
 
     Attributes:
         identity: digest of everything that shapes the run (configuration, data); another one is refused.
+        epochs: how many the run is to have, which the schedule of the learning rate depends on.
         epoch: epochs done.
         step: batches done in the epoch that has begun.
         updates: batches done in all.
@@ -36,6 +37,7 @@ class TrainingState:
     """
 
     identity: str
+    epochs: int
     epoch: int = 0
     step: int = 0
     updates: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -122,11 +123,13 @@ def test_stores_that_are_none(
     shutil.copytree(scan_store, cut)
     shard = cut / "shard-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
-    assert "shard-00001.safetensors: is not a whole shard" in search(scan_file, cut)
-    assert "2 faults" in refused("index", "verify", cut)
-    assert "not a whole shard" in refused("index", "build", scan_file, "--out", cut)
+    remedy = f"heritage-align index update {cut} encodes its pictures again"
+    for said in (search(scan_file, cut), refused("index", "verify", cut)):
+        assert "shard-00001.safetensors: is not a whole shard" in said
+        assert remedy in said
     shard.unlink()
-    assert "shard-00001.safetensors: is missing" in search(scan_file, cut)
+    for said in (search(scan_file, cut), refused("index", "verify", cut)):
+        assert f"shard-00001.safetensors: is missing; {remedy}" in said
     other = tmp_path / "other"
     shutil.copytree(scan_store, other)
     for name in ("build.json", "manifest.json"):
@@ -136,6 +139,32 @@ def test_stores_that_are_none(
     for name, content in (("manifest.json", "[]"), ("manifest.json", "{"), ("manifest.json", '{"build": 1}')):
         (other / name).write_text(content)
         assert name in search(scan_file, other)
+
+
+@pytest.mark.parametrize("command", ["build", "update"])
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("left", [-100, 20, 0])
+def test_a_shard_that_was_cut_is_made_again(
+    call: Call, scan_file: Path, scan_store: Path, tmp_path: Path, command: str, finished: bool, left: int
+) -> None:
+    cut = tmp_path / "馆藏 库"
+    shutil.copytree(scan_store, cut)
+    shard = cut / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:left])
+    if not finished:
+        (cut / "manifest.json").unlink()
+    done = call("index", "build", scan_file, "--out", cut) if command == "build" else call("index", "update", cut)
+    if command == "update" and not finished:
+        assert "is half built; run the same index build again" in done.stderr
+        return
+    assert done.exit_code == 0, done.stderr
+    if command == "build":
+        assert f"made again {shard}: it was not whole" in done.stderr
+        assert "1 written, 2 were there" in done.stdout
+        assert {p.name: p.read_bytes() for p in cut.iterdir()} == {p.name: p.read_bytes() for p in scan_store.iterdir()}
+    assert call("index", "verify", cut).exit_code == 0
+    ids = {hit["id"] for hit in json.loads(call("search", scan_file, "白鹤", "--store", cut, "--json").stdout)["hits"]}
+    assert ids == {f"p{number}.png" for number in range(10)}
 
 
 @pytest.mark.parametrize("share", ["3/2", "0/2", "1", "a/b", "1/2/3", "", "-1/2", "²/3"])
@@ -265,8 +294,20 @@ def test_checkpoints_of_another_architecture(
     assert "there is no file" in explain("encoder.model=none.safetensors")
 
 
-def test_two_systems_of_one_name(refused: Refused, scan_file: Path, captions: Path) -> None:
-    assert "two configs have the same name" in refused("evaluate", scan_file, scan_file, "--data", captions)
+@pytest.mark.parametrize("command", ["evaluate", "golden"])
+def test_two_systems_of_one_name(
+    call: Call, refused: Refused, scan_file: Path, captions: Path, tmp_path: Path, command: str
+) -> None:
+    said = refused(command, scan_file, scan_file, "--data", captions)
+    assert f"2 configs have the same name 'tiny' ({scan_file}, {scan_file})" in said
+    if command == "golden":  # whose data must be of another kind
+        return
+    fill, name = said.partition("heritage-align ")[2].partition(" > ")[::2]
+    other = tmp_path / name.partition(";")[0]
+    other.write_text(call(*shlex.split(fill)).stdout, encoding="utf-8")
+    shown = call("evaluate", scan_file, other, "--data", captions)
+    assert shown.exit_code == 0, shown.stderr
+    assert "tiny-2" in shown.stdout
 
 
 @pytest.mark.parametrize("option", ["--data", "--features"])

@@ -144,8 +144,8 @@ def test_again_goes_on_and_fresh_refuses(call: Call, refused: Refused, run: Path
     assert (run / "model.safetensors").read_bytes() == before
     shown = refused("train", "scan-gb", "--data", collection, "--out", run, *QUICK, "--fresh")
     assert "holds a run already; go on with it (without --fresh) or train into another folder" in shown
-    more = ("--set", "train.epochs=4")
-    shown = refused("train", "scan-gb", "--data", collection, "--out", run, *QUICK, *more)
+    other = ("--set", "train.margin=0.3")
+    shown = refused("train", "scan-gb", "--data", collection, "--out", run, *QUICK, *other)
     assert "is of a run with another configuration or other data" in shown
     assert refused("train", "scan", "--data", collection, "--out", run, *QUICK).count("\n") == 1
 

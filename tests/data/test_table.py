@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from heritage_align.data.discover import discover
 from heritage_align.data.folder import read_folder
+from heritage_align.data.subset import hold_out
 from heritage_align.data.table import Columns, read_table
 from heritage_align.errors import DataError, ImageError
 
@@ -94,6 +96,109 @@ def test_every_fault_is_in_one_error(tmp_path: Path, draw: Draw) -> None:
         f"{path}:8: 'phrases' entry 1 is empty",
     ]:
         assert expected in message
+
+
+def test_a_row_of_several_pictures(tmp_path: Path, draw: Draw) -> None:
+    for name in ("瓶/正.png", "瓶/背.png", "碗.png", "盘.png"):
+        draw(tmp_path / name)
+    rows = [
+        {"images": ["瓶/正.png", "瓶/背.png", "瓶/./正.png"], "texts": ["青花瓶", "a blue and white vase"]},
+        {"images": "碗.png", "texts": "a bowl"},
+        {"images": ["瓶/背.png"], "texts": "the back of the vase"},
+        {"images": ["盘.png", "碗.png"], "texts": "盘与碗", "id": 7},
+    ]
+    path = write(tmp_path / "t.jsonl", rows)
+    found = discover(tmp_path)
+    assert found is not None
+    assert found.columns == {"image": "images", "text": "texts"}
+    table = read_table(path, columns=Columns(image="images", text="texts"))
+    assert table.image_ids == ("瓶/正.png", "瓶/背.png", "碗.png", "盘.png")
+    vase = ("瓶/正.png", "瓶/背.png")
+    assert [(t.id, t.text, t.image_ids) for t in table.texts] == [
+        ("瓶/正.png#0", "青花瓶", vase),
+        ("瓶/正.png#1", "a blue and white vase", vase),
+        ("碗.png#0", "a bowl", ("碗.png",)),
+        ("瓶/背.png#0", "the back of the vase", ("瓶/背.png",)),
+        ("7", "盘与碗", ("盘.png", "碗.png")),
+    ]
+    # Pictures that rows have together are one artwork: a part without one of them would lose the texts.
+    groups = [table.artwork_of[image_id] for image_id in table.image_ids]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+
+
+def test_pictures_that_rows_join_one_after_the_other_are_one_artwork(tmp_path: Path, draw: Draw) -> None:
+    names = [f"{number}.png" for number in range(12)]
+    for name in names:
+        draw(tmp_path / name)
+    joined = [names[start : start + 2] for start in range(9)]  # 0-1, 1-2, ... 8-9; 10 and 11 stay alone
+    rows = [{"image": pair, "text": f"{pair}"[1:-1]} for pair in [*joined[::2], *joined[1::2]]]
+    rows += [{"image": name, "text": name} for name in names[10:]]
+    table = read_table(write(tmp_path / "t.jsonl", rows))
+    assert len(set(table.artwork_of.values())) == 3
+    part, held = hold_out(table, 1 / 3)
+    assert held is not None
+    assert len(part.texts) + len(held.texts) == len(table.texts)
+
+
+def test_a_group_holds_for_all_pictures_of_a_row(tmp_path: Path, draw: Draw) -> None:
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / name)
+    rows = [{"image": ["a.png", "b.png"], "text": "x", "work": 1}, {"image": "b.png", "text": "y", "work": 2}]
+    path = write(tmp_path / "t.jsonl", rows)
+    with pytest.raises(DataError, match=r"t\.jsonl:2: picture 'b\.png' is of work '1' already"):
+        read_table(path, columns=Columns(group="work"))
+    table = read_table(write(path, rows[:1]), columns=Columns(group="work"))
+    assert table.artwork_of == {"a.png": "1", "b.png": "1"}
+
+
+@pytest.mark.parametrize(("separator", "cell"), [("|", " 瓶.png | b.png|"), (";", "瓶.png;b.png")])
+def test_several_pictures_in_a_cell(tmp_path: Path, draw: Draw, separator: str, cell: str) -> None:
+    for name in ("瓶.png", "b.png"):
+        draw(tmp_path / name)
+    path = tmp_path / "t.csv"
+    path.write_text(f"image,text,phrases\n{cell},青花,a{separator}b\n", encoding="utf-8")
+    (item,) = read_table(path, separator=separator).texts
+    assert (item.image_ids, item.phrases) == (("瓶.png", "b.png"), ("a", "b"))
+
+
+def test_lists_that_cannot_be_meant_are_named(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "a.png")
+    good = {"image": "a.png", "text": "x"}
+    faults = {
+        "'image' is an empty list": {"image": []},
+        "'image' entry 2 must be a string, got int 3": {"image": ["a.png", 3]},
+        "'image' entry 1 must be a string, got list ['a.png']": {"image": [["a.png"]]},
+        "'../a.png' leads out of": {"image": ["../a.png"]},
+        "'image' is a list written as text, ['a.png']": {"image": "['a.png']"},
+        "'text' is a list written as text, ['鹤', '莲']": {"text": "['鹤', '莲']"},
+        "'phrases' is a list written as text": {"phrases": "['鹤']"},
+        "'id' must be a string or an integer, got list": {"id": ["1"]},
+        "'language' must be a string, got list": {"language": ["zh"]},
+        "'phrases' entry 1 must be a string, got list": {"phrases": [["鹤"]]},
+    }
+    path = write(tmp_path / "t.jsonl", [{**good, **fault} for fault in faults.values()])
+    with pytest.raises(DataError) as error:
+        read_table(path)
+    lines = str(error.value).splitlines()
+    assert lines[0] == f"{path}: {len(faults)} problems"
+    for number, expected in enumerate(faults, start=1):
+        assert lines[number].strip().startswith(f"{path}:{number}: {expected}"), lines[number]
+    with pytest.raises(DataError, match=r"t\.jsonl:1: 'split' must be a string, got list"):
+        read_table(write(path, [{**good, "split": ["test"]}]), split="test")
+
+
+def test_lists_in_the_cells_of_a_spreadsheet(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "a.png")
+    path = tmp_path / "t.csv"  # as pandas writes a column of lists
+    path.write_text('image,text\n"[\'a.png\', \'b.png\']",x\na.png,"[\'one\', ""two\'s""]"\n|,y\n', encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_table(path)
+    assert "3 problems" in str(error.value)
+    assert "t.csv:2: 'image' is a list written as text, ['a.png', 'b.png']; use .jsonl" in str(error.value)
+    assert "t.csv:3: 'text' is a list written as text, ['one', \"two's\"]" in str(error.value)
+    assert "t.csv:4: 'image' names no picture" in str(error.value)
+    path.write_text('image,text\na.png,"[""成化年制""]"\na.png,"[a, b]"\n', encoding="utf-8")
+    assert [item.text for item in read_table(path).texts] == ['["成化年制"]', "[a, b]"], "an inscription, a remark"
 
 
 def test_csv_faults_name_the_physical_line(tmp_path: Path, draw: Draw) -> None:

@@ -314,3 +314,32 @@ def test_building_again_does_not_bless_a_shard_that_changed(scan: Pipeline, tmp_
     shard.unlink()  # how one mends it
     build_index(scan, sources_of(scan), folder)
     assert list(verify(folder)) == []
+
+
+def test_making_a_cut_shard_again_does_not_bless_another_that_changed(scan: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    build_index(scan, sources_of(scan), folder)
+    whole = contents(folder)
+    changed, cut = folder / "shard-00000.safetensors", folder / "shard-00001.safetensors"
+    content = bytearray(changed.read_bytes())
+    content[-40] ^= 1
+    changed.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    report = build_index(scan, sources_of(scan), folder)
+    assert (report.written, report.remade, report.finished) == (1, (cut.name,), True)
+    assert cut.read_bytes() == whole[cut.name]
+    (fault,) = verify(folder)
+    assert fault.startswith(f"{changed}: its content changed")
+    assert f"once it is removed, heritage-align index update {folder} encodes its pictures again" in fault
+
+
+def test_a_share_names_the_shard_of_another_that_was_cut(scan: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    build_index(scan, sources_of(scan), folder, share=(1, 2))
+    cut = folder / "shard-00000.safetensors"
+    cut.write_bytes(b"")
+    with pytest.raises(StoreError, match=r"shard-00000\.safetensors: is not a whole shard.*same index build again"):
+        build_index(scan, sources_of(scan), folder, share=(2, 2))
+    report = build_index(scan, sources_of(scan), folder, share=(1, 2))
+    assert (report.remade, report.finished) == ((cut.name,), True)
+    assert list(verify(folder)) == []

@@ -357,6 +357,21 @@ def test_a_reordered_store_that_lost_a_shard_is_not_finished_by_a_build(pipeline
         build_index(pipeline, reversed_sources, store)
 
 
+@pytest.mark.parametrize("left", [-1, 0])
+def test_a_store_whose_every_shard_was_cut_is_encoded_again(pipeline: Pipeline, tmp_path: Path, left: int) -> None:
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    build_index(pipeline, sources(pipeline), tmp_path / "fresh")
+    for _ in range(2):  # the second time they are files that an update has made
+        files = [store / entry.file for entry in read_manifest(store).shards]
+        for file in files:
+            file.write_bytes(file.read_bytes()[:left])
+        report = update_index(pipeline, sources(pipeline), store)
+        assert report.written == len(files)
+        assert list(verify(store)) == []
+        assert same(features_of(Store.open(store)), features_of(Store.open(tmp_path / "fresh")))
+
+
 def test_pictures_that_could_not_be_read(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
 

@@ -54,12 +54,15 @@ def test_no_checkpoint_at_all(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("document", [[], {}, {"format": 0}, {"format": 2, "identity": "toy"}, torch.zeros(3)])
+@pytest.mark.parametrize(
+    "document",
+    [[], {}, {"format": 0}, {"format": 1, "identity": "toy"}, {"format": 3, "identity": "toy"}, torch.zeros(3)],
+)
 def test_something_else_that_torch_wrote(tmp_path: Path, document: Any) -> None:
-    assert "is not a checkpoint of a training run (format 1)" in refused(tmp_path, saved(document))
+    assert "is not a checkpoint of a training run (format 2)" in refused(tmp_path, saved(document))
 
 
-@pytest.mark.parametrize("change", [{"identity": None}, {"epoch": None}, {"epochs": 3}])
+@pytest.mark.parametrize("change", [{"identity": None}, {"epoch": None}, {"epochs": None}, {"epochen": 3}])
 def test_fields_that_are_missing_or_unknown(checkpoint: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     document = torch.load(checkpoint, weights_only=True)
     for key, value in change.items():
@@ -75,8 +78,8 @@ def test_no_code_is_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "run",))
 
-    refused(tmp_path, saved({"format": 1, "identity": Evil()}))
-    refused(tmp_path, pickle.dumps({"format": 1, "identity": Evil()}))
+    refused(tmp_path, saved({"format": 2, "identity": Evil()}))
+    refused(tmp_path, pickle.dumps({"format": 2, "identity": Evil()}))
     assert not (tmp_path / "run").exists()
 
 

@@ -169,3 +169,13 @@ def test_texts_without_a_fragment_are_named() -> None:
     with pytest.raises(DataError, match="2 texts have no fragment, the first: 't1', 't2'; look at the fragmenter"):
         fragments_of(Barren(), items)
     assert fragments_of(None, items) == (("灰",),) * 4
+
+
+def test_texts_of_several_pictures_are_learned_with_the_first_and_counted(
+    front: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Greys(4)
+    data.texts = (TextItem("两张", "灰，方", ("g02", "g00")), *data.texts[1:])
+    material = material_of(front(), data, tmp_path / "f", quiet=True)
+    assert [material.images.ids[row] for row in material.rows.tolist()] == ["g02", "g01", "g02", "g03"]
+    assert "greys: 1 texts are of several pictures; each is learned with its first\n" in capsys.readouterr().err

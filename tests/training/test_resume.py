@@ -75,6 +75,66 @@ def test_a_finished_run_is_not_repeated(toy: ModuleType, tmp_path: Path) -> None
     assert again.seconds == first.seconds
 
 
+def test_fewer_epochs_than_are_done_end_the_run_with_what_it_has(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = toy.train(tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in (LAST, "exported.pt", "history.jsonl")}
+    task = toy.Points()
+    state = toy.train(tmp_path, task, epochs=2, quiet=False)
+    assert task.counts == {}
+    assert f"{tmp_path}: has 3 epochs, 2 are asked for: it ends with what it has\n" in capsys.readouterr().err
+    assert (state.epoch, state.best, state.best_epoch) == (3, first.best, first.best_epoch)
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.parametrize(("event", "count"), [("step", 6), ("step", 5), ("validate", 1)])
+def test_fewer_epochs_stop_a_run_earlier_at_the_rate_of_that_many(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], event: str, count: int
+) -> None:
+    first = toy.Points(stop=(event, count))
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path, first, epochs=50, checkpoint_steps=1)
+    task = toy.Points()
+    state = toy.train(tmp_path, task, epochs=2, quiet=False, checkpoint_steps=1)
+    assert "was begun for 50 epochs and goes on to 2; from epoch" in capsys.readouterr().err
+    assert (state.epoch, state.epochs, state.updates) == (2, 2, 8)
+    done = 8 - len(task.rates)
+    assert first.rates[:done] == pytest.approx([0.05 * (1 - update / 200) for update in range(done)])
+    assert task.rates == pytest.approx([0.05 * (1 - update / 8) for update in range(done, 8)])
+    toy.train(tmp_path, toy.Points(), epochs=2, quiet=False)
+    assert "epochs" not in capsys.readouterr().err, "said once"
+
+
+def test_more_epochs_take_a_finished_run_on(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.train(tmp_path, toy.Points(recalls=[10.0, 30.0, 20.0]))
+    task = toy.Points(recalls=[25.0, 40.0])
+    state = toy.train(tmp_path, task, epochs=5, quiet=False)
+    said = "was begun for 3 epochs and goes on to 5; from epoch 4 on the learning rate is that of a run of 5"
+    assert said in capsys.readouterr().err
+    assert [record["recall"] for record in state.history] == [10, 30, 20, 25, 40]
+    assert (state.epoch, state.best, state.best_epoch) == (5, 40, 5)
+    assert task.rates == pytest.approx([0.05 * (1 - update / 20) for update in range(12, 20)])
+
+
+def test_more_epochs_without_a_better_one_keep_the_best_model(toy: ModuleType, tmp_path: Path) -> None:
+    toy.train(tmp_path, toy.Points(recalls=[10.0, 30.0, 20.0]))
+    best = (tmp_path / "exported.pt").read_bytes()
+    state = toy.train(tmp_path, toy.Points(recalls=[25.0, 29.0]), epochs=5)
+    assert (state.epoch, state.best_epoch) == (5, 2)
+    assert (tmp_path / "exported.pt").read_bytes() == best
+
+
+def test_a_run_that_patience_ended_goes_on_with_more_of_it(toy: ModuleType, tmp_path: Path) -> None:
+    assert toy.train(tmp_path, toy.Points(recalls=[30.0, 20.0]), epochs=5, patience=1).epoch == 2
+    task = toy.Points()
+    assert toy.train(tmp_path, task, epochs=9, patience=1).epoch == 2
+    assert task.counts == {}, "more epochs are not more patience"
+    assert toy.train(tmp_path, toy.Points(recalls=[40.0, 20.0, 10.0, 5.0]), epochs=9, patience=2).epoch == 5
+
+
 def test_a_step_s_seed_is_of_run_step_and_process() -> None:
     seeds = {step_seed(seed, update) for seed in range(20) for update in range(20)}
     assert len(seeds) == 400

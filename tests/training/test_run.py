@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from heritage_align.config import load_config
-from heritage_align.errors import ConfigError, DataError
+from heritage_align.errors import CheckpointError, ConfigError, DataError
 from heritage_align.hookspecs import ComponentSpec, hookimpl
 from heritage_align.plugins import PluginInfo, Registry
 from heritage_align.protocols import BuildContext
@@ -122,8 +122,13 @@ def test_training_yaml_is_of_the_checkpoint_and_not_of_a_failed_attempt(
     assert asked() == 4
     (tmp_path / "run" / "stage").mkdir()
     (tmp_path / "run" / "stage" / LAST).touch()
-    train(data=motifs(), epochs=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Notes, "fault", CheckpointError("of another run"))
+        with pytest.raises(CheckpointError, match="of another run"):
+            train(data=motifs(), epochs=5)
     assert asked() == 4, "the checkpoint there is of this one"
+    train(data=motifs(), epochs=6)
+    assert asked() == 6, "the run that was begun for four went on"
 
 
 def test_a_run_is_not_overwritten(train: Train) -> None:

@@ -13,7 +13,16 @@ from torch.nn.functional import cross_entropy, normalize
 
 from heritage_align.evaluation import evaluate_scores
 from heritage_align.plugin import BuildContext
-from heritage_align.training import RECALL, Material, TrainingJob, TrainingOutcome, distributed, fit, run_identity
+from heritage_align.training import (
+    CHANGEABLE,
+    RECALL,
+    Material,
+    TrainingJob,
+    TrainingOutcome,
+    distributed,
+    fit,
+    run_identity,
+)
 from heritage_align_bridge.config import BridgeTrainerConfig
 
 MODEL = "bridge.safetensors"
@@ -34,9 +43,8 @@ class BridgeTrainer:
         if held is not None:
             task.validation = held, texts[1]
         # Features of a forward pass may differ in the last bit elsewhere: the encoder's name stands for them.
-        identity = run_identity(
-            self._config.model_dump(mode="json"), job.front_end.encoder.fingerprint(), train.digest(features=False)
-        )
+        shaping = self._config.model_dump(mode="json", exclude={*CHANGEABLE})
+        identity = run_identity(shaping, job.front_end.encoder.fingerprint(), train.digest(features=False))
         encoder = {"name": "bridge", "checkpoint": str(job.folder / MODEL), "base": job.config.encoder.as_dict()}
         state = fit(
             task, self._config, job.folder, identity=identity, seed=self._context.seed, resume=job.resume,

@@ -22,7 +22,16 @@ from heritage_align.plugin import (
     default_registry,
     gives,
 )
-from heritage_align.training import FrontEnd, Material, TrainingJob, TrainingOutcome, TrainingState, fit, run_identity
+from heritage_align.training import (
+    CHANGEABLE,
+    FrontEnd,
+    Material,
+    TrainingJob,
+    TrainingOutcome,
+    TrainingState,
+    fit,
+    run_identity,
+)
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.golden import golden_material
 from heritage_align_plugins.alignment.model import AlignmentModel
@@ -62,7 +71,9 @@ class AlignmentTrainer:
         task = build_task(job, settings, train, validation, _base_text(front, settings))
         exact = not front.stage.pictures
         digests = [data.digest(exact) if data is not None else None for data in (train, validation)]
-        identity = run_identity(_shaping(job.config), digests)
+        # Fine-tuning begins with the best epoch: another number of epochs would be another beginning.
+        changeable = frozenset({"checkpoint_steps"}) if settings.golden_epochs else CHANGEABLE
+        identity = run_identity(_shaping(job.config, changeable), digests)
         encoder = trained_encoder(job, job.folder / MODEL, settings)
         state = fit(
             task, settings, job.folder, identity=identity, seed=self._context.seed, resume=job.resume, quiet=job.quiet,
@@ -163,12 +174,12 @@ def _base_of(model: AlignmentModel) -> Encoder | None:
     return model.text["frozen"].base if "frozen" in model.text else None  # type: ignore[return-value]
 
 
-def _shaping(config: Config) -> dict[str, Any]:
-    """Return the parts of a configuration that shape the trained weights."""
+def _shaping(config: Config, changeable: frozenset[str]) -> dict[str, Any]:
+    """Return the parts of a configuration that shape the trained weights, without settings that may change."""
     document = config.as_dict()
     runtime = document["runtime"]
     document = {key: value for key, value in document.items() if key not in _SHAPELESS}
-    document["train"] = {key: value for key, value in document["train"].items() if key != "checkpoint_steps"}
+    document["train"] = {key: value for key, value in document["train"].items() if key not in changeable}
     return {**document, "seed": runtime["seed"], "precision": runtime["precision"]}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heritage_align.data import CaptionPair, pair_captions
 from heritage_align.plugin import BuildContext, Config, DataError, Dataset, ImageFeatures, takes_features
-from heritage_align.training import TrainingJob, run_identity
+from heritage_align.training import CHANGEABLE, TrainingJob, run_identity
 from heritage_align_plugins.cl2cm.config import Cl2cmTrainerConfig
 from heritage_align_plugins.cl2cm.pairs import Pairs
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
@@ -80,7 +80,8 @@ def gather_material(job: TrainingJob, settings: Cl2cmTrainerConfig, context: Bui
     others = {image_id: len(rows) + k for k, image_id in enumerate(dict.fromkeys(p.image_id for p in beside))}
     parallel = numbered(learned, rows) if not beside else train.pairs.joined(numbered(beside, others))
     described = [[pair.image_id, pair.source.text, pair.target.text] for pair in learned]
-    identity = run_identity(_shaping(config), settings.model_dump(mode="json"), context.seed, described)
+    shaping = settings.model_dump(mode="json", exclude={*CHANGEABLE})
+    identity = run_identity(_shaping(config), shaping, context.seed, described)
     return Material(vocabulary, train, validation, parallel, from_file, identity)
 
 

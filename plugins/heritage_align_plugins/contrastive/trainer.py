@@ -9,7 +9,7 @@ import torch
 from cn_clip.clip.model import ModifiedResNet
 
 from heritage_align.plugin import BuildContext, ConfigError, DataError, Dataset, Encoder
-from heritage_align.training import TrainingJob, TrainingOutcome, distributed, fit, run_identity
+from heritage_align.training import CHANGEABLE, TrainingJob, TrainingOutcome, distributed, fit, run_identity
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import LoadedModel, load_configured
 from heritage_align_plugins.contrastive.collection import DatasetView, Reading
@@ -21,7 +21,7 @@ from heritage_align_plugins.contrastive.student import Student
 from heritage_align_plugins.contrastive.task import ContrastiveTask
 
 # What changes neither the weights nor which of them is the best; the data sets have digests of their own.
-_WITHOUT_EFFECT = {"checkpoint_steps", "checkpointing", "encode_batch", "kept_mib"}
+_WITHOUT_EFFECT = {*CHANGEABLE, "checkpointing", "encode_batch", "kept_mib"}
 _DATA = {"data", "validation", "validation_share"}
 
 

@@ -92,11 +92,11 @@ class TableConfig(_DatasetConfig):
 
     file: Path = Field(description=".csv, .tsv or .jsonl")
     images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
-    image: str = Field("image", description="column with the picture's path")
+    image: str = Field("image", description="column with the picture's path, or those of several")
     text: str = Field("text", description="column with the text")
     id: str = Field("id", description="column with the text's id; without it ids are <image>#<number>")
     phrases: str = Field("phrases", description="column with the text's noun phrases")
-    separator: str = Field("|", min_length=1, description="between phrases in a CSV or TSV")
+    separator: str = Field("|", min_length=1, description="between phrases, and between pictures, in a CSV or TSV")
     split_column: str = Field("split", description="column with the split")
     split: str | None = Field(None, description="take rows of this split; by default all")
     language_column: str = Field("language", description="column with the language")

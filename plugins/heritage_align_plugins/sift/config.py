@@ -23,8 +23,8 @@ class SiftConfig(ComponentConfig):
     )
     mode: Literal["per_crop", "per_image"] = Field(
         "per_crop",
-        description="per_crop: detect in every region cut out, as in the paper; per_image: detect once and "
-        "count the keypoints inside each box, faster where regions overlap.",
+        description="per_crop: each region is a picture of its own, as in the paper; per_image: detect once and "
+        "count the keypoints inside each box, which finds more at their edges.",
     )
     contrast_threshold: float = Field(
         0.04, ge=0.0, description="OpenCV's contrastThreshold: higher drops more keypoints of low contrast."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ from heritage_align.plugin import BuildContext, Regions
 from heritage_align_plugins.sift.config import SiftConfig
 
 Grey = NDArray[np.uint8]
+_FINEST = 255  # octave -1 as OpenCV packs it: of the picture at twice its size
 
 
 class SiftFilter:
@@ -24,18 +26,18 @@ class SiftFilter:
     ``per_crop`` is the paper's reading: each region is a picture of its own. ``per_image`` detects once and
     counts inside the boxes. The two differ at the borders, since SIFT finds nothing within 5 pixels of an
     edge and a crop has edges where the picture goes on: ``per_image`` finds more and so masks less. Measured
-    with the default settings on 200 photographs of at most 512 pixels (dishes and mosaics), one thread, times
-    compared within one run:
+    with the default settings on 200 photographs of at most 512 pixels (dishes and mosaics):
 
-    | regions an image | masked per_crop | per_image | decided differently | time per_crop : per_image |
-    |---|---|---|---|---|
-    | 10 detected | 3.0 % | 1.8 % | 1.7 % | 1.1 - 1.2 |
-    | 10 random crops | 3.4 % | 2.7 % | 1.2 % | 1.8 - 2.0 |
-    | 14 windows, scales 1, 2, 3 | 1.2 % | 0.9 % | 0.3 % | 1.8 - 2.1 |
-    | 196 cells, 14 x 14 | 45.9 % | 36.2 % | 11.3 % | 0.6 - 0.9 |
+    | regions an image | masked per_crop | per_image | decided differently |
+    |---|---|---|---|
+    | 10 detected | 3.0 % | 1.8 % | 1.7 % |
+    | 10 random crops | 3.4 % | 2.7 % | 1.2 % |
+    | 14 windows, scales 1, 2, 3 | 1.2 % | 0.9 % | 0.3 % |
+    | 196 cells, 14 x 14 | 45.9 % | 36.2 % | 11.3 % |
 
-    So ``per_image`` pays where regions overlap, and cells of a ViT's grid are too small for either to be
-    trusted with z = 2.
+    Cells of a ViT's grid are too small for either to be trusted with z = 2. ``per_image`` no longer pays: ``per_crop``
+    asks for z keypoints, not for their number, and what smaller crops show decides larger ones (`distinctive`). A
+    detection in the whole of a picture is the dearest, half of it the system's handing out of memory.
 
     Attributes:
         attention: empty; the mask travels in `Regions.keep`.
@@ -50,6 +52,7 @@ class SiftFilter:
         self.config = config
         self.attention = {}
         self.kept_all = 0
+        self._reach = reach(config)
         self._detector = cv2.SIFT.create(
             nOctaveLayers=config.octave_layers,
             contrastThreshold=config.contrast_threshold,
@@ -66,12 +69,41 @@ class SiftFilter:
         grey = np.asarray(image.convert("L"))
         if self.config.mode == "per_image":
             return _inside(self._points(grey), regions.boxes)
-        return np.array([len(self._points(_cut(grey, box))) for box in regions.boxes.tolist()], dtype=np.int64)
+        crops = (_cut(grey, _pixels(box)) for box in regions.boxes.tolist())
+        return np.array([len(self._points(crop)) for crop in crops], dtype=np.int64)
+
+    def distinctive(self, image: Image, regions: Regions) -> NDArray[np.bool_]:
+        """Return which regions have z keypoints, ``(n_regions,)``: as `count` would say, with fewer detections.
+
+        Smaller crops are looked at first. A keypoint of the finest octave depends on the pixels within `reach` of it
+        alone, so that a larger crop that has these pixels too has the keypoint; z of one crop's are enough for it.
+        """
+        z = self.config.min_keypoints
+        if self.config.mode == "per_image":
+            return self.count(image, regions) >= z
+        grey = np.asarray(image.convert("L"))
+        boxes = np.array([_pixels(box) for box in regions.boxes.tolist()], dtype=np.int64)
+        order = np.argsort((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")
+        boxes = boxes[order]
+        common, is_common = _common_reach(boxes, self._reach)
+        keep = np.zeros(len(boxes), dtype=bool)
+        finest: dict[int, NDArray[np.float64]] = {}
+        for i, box in enumerate(boxes):
+            smaller = [j for j in np.flatnonzero(is_common[:i, i]).tolist() if j in finest]
+            if any(_within(finest[j], common[j, i]) >= z for j in smaller):
+                keep[i] = True
+                continue
+            found = self._detector.detect(_cut(grey, box), None)
+            keep[i] = len(found) >= z
+            if keep[i] and is_common[i, i + 1 :].any():
+                points = [point.pt for point in found if point.octave & 255 == _FINEST]
+                finest[i] = np.array(points, dtype=np.float64).reshape(-1, 2) + box[:2]
+        return keep[np.argsort(order)]
 
     def _narrow(self, image: Image, regions: Regions) -> Regions:
         if not len(regions):
             return regions
-        keep = self.count(image, regions) >= self.config.min_keypoints
+        keep = self.distinctive(image, regions)
         if regions.keep is not None:
             keep &= regions.keep
         if not keep.any():
@@ -85,10 +117,50 @@ class SiftFilter:
         return np.array([point.pt for point in found], dtype=np.float64).reshape(-1, 2)
 
 
-def _cut(grey: Grey, box: Sequence[float]) -> Grey:
+def _pixels(box: Sequence[float]) -> tuple[int, int, int, int]:
     """Return the whole pixels that a box touches."""
     x0, y0, x1, y1 = box
-    return np.ascontiguousarray(grey[math.floor(y0) : math.ceil(y1), math.floor(x0) : math.ceil(x1)])
+    return math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
+
+
+def _cut(grey: Grey, box: Sequence[int] | NDArray[np.int64]) -> Grey:
+    x0, y0, x1, y1 = box
+    return np.ascontiguousarray(grey[y0:y1, x0:x1])
+
+
+def reach(config: SiftConfig) -> float:
+    """Return how far, in pixels, a keypoint of the finest octave depends on what is around it.
+
+    OpenCV's finest octave is of the picture at twice its size: blurred to sigma, then layer by layer, each time by a
+    kernel of radius ``round(4 sigma)``. The sum of the radii bounds a pixel of the last layer; 5 pixels more are the
+    steps by which an extremum is made precise, 1 its neighbours, 1 the doubling. The orientations look less far: at
+    layers below the last two, within ``4.5`` times their scale, and that is counted too.
+    """
+    layers = config.octave_layers
+    totals = [config.sigma * 2 ** (layer / layers) for layer in range(layers + 3)]
+    first = math.sqrt(max(config.sigma**2 - 1.0, 0.01))
+    blurs = [first, *(math.sqrt(b * b - a * a) for a, b in pairwise(totals))]
+    radii = [round(4 * blur) for blur in blurs]
+    around = round(4.5 * totals[layers] * 2 ** (0.5 / layers)) + 1
+    return (max(sum(radii) + 1, sum(radii[:-2]) + around) + 6) / 2 + 0.5
+
+
+def _common_reach(boxes: NDArray[np.int64], far: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return what of each two crops is `far` inside both, ``(n, n, 4)``, and where that is anything, ``(n, n)``.
+
+    An edge that both have changes nothing, and is no edge here.
+    """
+    if ((boxes[:, 2:] - boxes[:, :2]) > far).all(axis=1).sum() < 2:  # the cells of a grid
+        return np.empty((0, 0, 4)), np.zeros((len(boxes), len(boxes)), dtype=bool)
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2]) + far * (boxes[:, None, :2] != boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - 1.0
+    high -= far * (boxes[:, None, 2:] != boxes[None, :, 2:])
+    return np.concatenate([low, high], axis=2), (low <= high).all(axis=2)
+
+
+def _within(points: NDArray[np.float64], area: NDArray[np.float64]) -> int:
+    """Count the points ``(n, 2)`` in an area, its edges among it."""
+    return int(((points >= area[:2]) & (points <= area[2:])).all(axis=1).sum())
 
 
 def _inside(points: NDArray[np.float64], boxes: NDArray[np.floating[Any]]) -> NDArray[np.int64]:

@@ -166,6 +166,39 @@ def test_another_configuration_in_the_folder_is_refused(small: Any, folder: Path
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_run_goes_on_to_more_epochs_and_ends_at_fewer(
+    small: Any, folder: Path, tmp_path: Path, schedule: str
+) -> None:
+    def epochs(number: int) -> dict[str, Any]:
+        return small.document(folder, epochs=number, schedule=schedule)
+
+    whole = small.train(epochs(4), tmp_path / "whole")
+    small.train(epochs(2), tmp_path / "run")
+    more = small.train(epochs(4), tmp_path / "run")
+    assert len(small.history(tmp_path / "run")) == 4
+    last = [torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in ("whole", "run")]
+    equal = all(torch.equal(value, last[1][name]) for name, value in last[0].items())
+    # A constant rate does not depend on how many epochs there will be; half a cosine over two had fallen further.
+    assert equal == (schedule == "constant")
+    if equal:
+        assert more.files["model"].read_bytes() == whole.files["model"].read_bytes()
+    model = more.files["model"].read_bytes()
+    fewer = small.train(epochs(3), tmp_path / "run")
+    assert fewer.files["model"].read_bytes() == model
+    assert fewer.metrics == more.metrics
+    asked = load_config(tmp_path / "run" / "training.yaml").train
+    assert asked is not None
+    assert asked.as_dict()["epochs"] == 3
+
+
+def test_golden_fine_tuning_is_of_a_number_of_epochs(small: Any, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 0 golden pairs"):  # after the epochs before it
+        small.train(small.document(folder, epochs=1, golden_epochs=1), tmp_path)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        small.train(small.document(folder, epochs=2, golden_epochs=1), tmp_path)
+
+
 def test_other_features_under_the_same_name_are_refused(small: Any, tmp_path: Path) -> None:
     folder = small.write_collection(tmp_path / "data")
     small.train(small.document(folder, epochs=1), tmp_path / "run")

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from heritage_align_plugins.sift.config import SiftConfig
 from heritage_align_plugins.sift.filter import SiftFilter
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 from safetensors import safe_open
 
@@ -154,6 +156,111 @@ def test_modes_agree_on_real_regions() -> None:
     assert np.corrcoef(crop, whole)[0, 1] > 0.99
     # SIFT finds nothing within five pixels of an edge, and only a crop has edges inside the picture.
     assert whole.sum() > crop.sum()
+
+
+class Counted:
+    """A detector that counts how often it is asked."""
+
+    def __init__(self, step: SiftFilter) -> None:
+        self._detector, self.times = step._detector, 0
+        step._detector = self
+
+    def detect(self, *arguments: Any) -> Any:
+        self.times += 1
+        return self._detector.detect(*arguments)
+
+
+def drawn(seed: int, width: int, height: int, plain: float) -> Image.Image:
+    """Blobs of several sizes on a ground of which a share is plain, so that some crops have few keypoints."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((height, width), 120.0)
+    for size in (3, 6, 12, 25):
+        coarse = random.normal(0, 40, (-(-height // size), -(-width // size)))
+        layer = Image.fromarray(coarse.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+        pixels += np.asarray(layer)
+    pixels[:, : int(plain * width)] = 120
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[int, int, Regions]:
+    """A size, and crops of it that overlap, share edges, are alike or lie in each other; whole pixels or not."""
+    width, height = draw(st.integers(40, 220)), draw(st.integers(40, 220))
+    whole = draw(st.booleans())
+    rows = []
+    for _ in range(draw(st.integers(1, 12))):
+        spans = []
+        for length in (width, height):
+            start = draw(st.sampled_from([0.0, length / 3, length / 2]) | st.floats(0, length - 2))
+            end = draw(st.sampled_from([float(length), 2 * length / 3]) | st.floats(2, length))
+            if end - start < 1:
+                start, end = 0.0, float(length)
+            spans.append((float(np.floor(start)), float(np.ceil(end))) if whole else (start, end))
+        rows.append((spans[0][0], spans[1][0], spans[0][1], spans[1][1]))
+    return width, height, boxes(*draw(st.permutations(rows)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    layout=layouts(),
+    seed=st.integers(0, 2**16),
+    plain=st.sampled_from([0.0, 0.4, 0.8]),
+    z=st.sampled_from([0, 1, 2, 3, 6, 15, 60]),
+    detector=st.sampled_from([{}, {"sigma": 1.1}, {"sigma": 2.4}, {"octave_layers": 2}, {"octave_layers": 5}]),
+)
+def test_what_is_inferred_is_what_every_crop_s_keypoints_say(
+    layout: tuple[int, int, Regions], seed: int, plain: float, z: int, detector: dict[str, Any]
+) -> None:
+    width, height, regions = layout
+    picture = drawn(seed, width, height, plain)
+    step = sift(min_keypoints=z, **detector)
+    assert step.distinctive(picture, regions).tolist() == (step.count(picture, regions) >= z).tolist()
+
+
+def test_small_crops_decide_large_ones() -> None:
+    picture = drawn(1, 256, 256, 0.0)
+    thirds, halves = ((0, 86, 171), (86, 171, 256)), ((0, 128), (128, 256))
+    rows = [(0, 0, 256, 256)]
+    for starts, ends in (halves, thirds):
+        rows += [(x0, y0, x1, y1) for x0, x1 in zip(starts, ends) for y0, y1 in zip(starts, ends)]
+    step = sift()
+    counted = Counted(step)
+    assert step.distinctive(picture, boxes(*rows)).all()
+    assert counted.times == 9, "the four quarters and the whole hold a ninth's keypoints"
+    counted.times = 0
+    assert not step.distinctive(Image.new("RGB", (256, 256), "grey"), boxes(*rows)).any()
+    assert counted.times == 14, "what is in no crop decides none"
+
+
+def bars(seed: int) -> tuple[Image.Image, Regions]:
+    """A few blurred bars, which have few keypoints, and crops that cut them, by which some get more."""
+    random = np.random.default_rng(seed)
+    picture = Image.new("L", (160, 160), 128)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(random.integers(1, 5)):
+        angle, centre, half = random.uniform(0, np.pi), random.uniform(30, 130, 2), random.uniform(30, 70)
+        along = np.array([np.cos(angle), np.sin(angle)]) * half
+        grey, width = int(random.choice([20, 240])), int(random.integers(2, 9))
+        draw.line([*(centre - along), *(centre + along)], fill=grey, width=width)
+    picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.5, 2))).convert("RGB")
+    rows = [(0, 0, 160, 160)]
+    for _ in range(5):
+        size = random.integers(30, 110, 2)
+        x, y = (random.integers(0, 160 - length) for length in size)
+        rows.append((x, y, x + size[0], y + size[1]))
+    return picture, boxes(*rows)
+
+
+def test_keypoints_that_a_crop_s_own_edge_makes_decide_nothing() -> None:
+    careless = 0
+    for seed, z in ((11, 1), (11, 2), (23, 1), (27, 1), (31, 1), (104, 2), (166, 1), (235, 1), (235, 2)):
+        picture, regions = bars(seed)
+        step = sift(min_keypoints=z)
+        said = (step.count(picture, regions) >= z).tolist()
+        assert step.distinctive(picture, regions).tolist() == said
+        step._reach = 0.0
+        careless += step.distinctive(picture, regions).tolist() != said
+    assert careless, "the pictures are such that taking every keypoint for the larger crop's would be wrong"
 
 
 @pytest.mark.parametrize("wrong", [{"min_keypoints": -1}, {"mode": "fast"}, {"sigma": 0}, {"z": 2}])
