@@ -121,11 +121,11 @@ class Collection:
         found = read_region_features(features)
         place = {name: row for row, name in enumerate(found.ids)}
         order = torch.tensor([place[row["image"]] for row in self.rows])
-        chosen = Ragged(torch.as_tensor(found.values).float(), torch.as_tensor(found.offsets))
+        chosen = Ragged(torch.tensor(found.values).float(), torch.tensor(found.offsets))
         self.regions = chosen.select(order)
-        self.boxes = torch.as_tensor(found.boxes).float()[chosen.rows_of(order)]
+        self.boxes = torch.tensor(found.boxes).float()[chosen.rows_of(order)]
         assert found.global_features is not None
-        self.whole = torch.as_tensor(found.global_features).float()[order]
+        self.whole = torch.tensor(found.global_features).float()[order]
 
 
 def attend(regions: Tensor, texts: Tensor, prior: Tensor | None = None) -> Tensor:
