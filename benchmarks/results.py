@@ -74,6 +74,7 @@ RESULTS_OF = {
         "benchmarks/pipeline/sift.py --artworks 3 --real ../shared/data --every 20 --rounds 4",
         ("plugins/heritage_align_plugins/sift", "heritage_align/encoding/stage.py"),
         6,
+        one_thread=True,
     ),
     "laclip.json": Result(
         "benchmarks/pipeline/laclip.py", (*ENCODERS, "plugins/heritage_align_plugins/similarities"), 20, one_thread=True
