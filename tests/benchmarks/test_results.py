@@ -105,6 +105,16 @@ def ablated(part: str, system: str) -> dict[str, Any]:
     return dict(row)
 
 
+def variant(name: str) -> list[Callable[[], float]]:
+    """What a page says of a variant on the motif folds: gains over its baseline, of fragments and whole pictures."""
+
+    def gain(what: str, way: str) -> float:
+        test = document("motif-variants.json")["tests"][name][what][way]["mean_recall"]
+        return abs(float(test["difference"]))
+
+    return [lambda: gain("fragments", "i2t"), lambda: gain("fragments", "t2i"), lambda: gain("pictures", "t2i")]
+
+
 def laclip(part: str, system: str) -> list[Callable[[], float]]:
     """What a page says of a row: T2I R@1 and R@5, I2T R@1, and the gains over global."""
     return [
@@ -263,6 +273,16 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         "docs/recipes.md",
         r"\| `renormalise: true` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| -([\d.]+), 0.68 \| -([\d.]+), 0.88 \|",
         laclip("scores", "unit length"),
+    ),
+    (
+        "docs/training.md",
+        r"\| that after golden fine-tuning \|.*\| \+([\d.]+), < 0.001 \| \+([\d.]+), < 0.001 \| [\d.]+ \| -([\d.]+), ",
+        variant("after golden fine-tuning"),
+    ),
+    (
+        "docs/training.md",
+        r"\| changed copies as more regions \|.*\| -([\d.]+), 0.011 \| -([\d.]+), < 0.001 \| [\d.]+ \| -([\d.]+), ",
+        variant("copies added"),
     ),
 ]
 
