@@ -74,9 +74,16 @@ RESULTS_OF = {
         "benchmarks/pipeline/sift.py --artworks 3 --real ../shared/data --every 20 --rounds 4",
         ("plugins/heritage_align_plugins/sift", "heritage_align/encoding/stage.py"),
         6,
+        one_thread=True,
     ),
     "laclip.json": Result(
         "benchmarks/pipeline/laclip.py", (*ENCODERS, "plugins/heritage_align_plugins/similarities"), 20, one_thread=True
+    ),
+    "laclip-ablation.json": Result(
+        "benchmarks/pipeline/laclip_ablation.py",
+        (*ENCODERS, "plugins/heritage_align_plugins/similarities", "plugins/heritage_align_plugins/crops"),
+        40,
+        one_thread=True,
     ),
     "alignment.json": Result("benchmarks/alignment/speed.py", (*ALIGNMENT, *CPU_KERNELS), 10),
     "training-step-cpu.json": Result(
@@ -90,6 +97,17 @@ RESULTS_OF = {
     ),
     "demo-motifs.json": Result("", SCORES, missing="metrics.json of `make demo`, copied"),
     "motif-table4.json": Result("benchmarks/alignment/motif_table.py", ALIGNMENT, 60),
+    "motif-variants.json": Result(
+        "benchmarks/alignment/motif_variants.py",
+        (
+            *ALIGNMENT,
+            "plugins/heritage_align_plugins/fragments",
+            "plugins/heritage_align_plugins/augmented",
+            "plugins/heritage_align_plugins/encoded",
+        ),
+        25,
+        one_thread=True,
+    ),
     "claims.json": Result("benchmarks/training/claims.py", CONTRASTIVE, 90),
     "cl2cm-noise.json": Result(
         "benchmarks/training/cl2cm_noise.py", ("plugins/heritage_align_plugins/cl2cm", "heritage_align/training"), 60

@@ -9,6 +9,7 @@ PLUGINS = (
     "crops",
     "faster_rcnn",
     "region_features",
+    "encoded",
     "augmented",
     "alignment",
     "cl2cm",

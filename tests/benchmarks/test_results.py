@@ -99,6 +99,33 @@ def stage(name: str, case: str, stage: str) -> float:
     return float(document(name)["cases"][case]["stages"][stage]["p50"]) * 1e3
 
 
+def ablated(part: str, system: str) -> dict[str, Any]:
+    """A row of LACLIP's ablation."""
+    (row,) = (row for row in document("laclip-ablation.json")["parts"][part]["systems"] if row["system"] == system)
+    return dict(row)
+
+
+def variant(name: str) -> list[Callable[[], float]]:
+    """What a page says of a variant on the motif folds: gains over its baseline, of fragments and whole pictures."""
+
+    def gain(what: str, way: str) -> float:
+        test = document("motif-variants.json")["tests"][name][what][way]["mean_recall"]
+        return abs(float(test["difference"]))
+
+    return [lambda: gain("fragments", "i2t"), lambda: gain("fragments", "t2i"), lambda: gain("pictures", "t2i")]
+
+
+def laclip(part: str, system: str) -> list[Callable[[], float]]:
+    """What a page says of a row: T2I R@1 and R@5, I2T R@1, and the gains over global."""
+    return [
+        lambda: ablated(part, system)["t2i"]["R@1"]["mean"],
+        lambda: ablated(part, system)["t2i"]["R@5"]["mean"],
+        lambda: ablated(part, system)["i2t"]["R@1"]["mean"],
+        lambda: abs(ablated(part, system)["against_global"]["t2i"]["mean_recall"]["difference"]),
+        lambda: abs(ablated(part, system)["against_global"]["i2t"]["mean_recall"]["difference"]),
+    ]
+
+
 TEXT = "laclip by text"
 COLPALI, QUERIES = "MaxSim, 1 x 1000 x 1024 x 1024 x 128", "MaxSim, 64 x 1000 x 32 x 180 x 128"
 QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
@@ -231,6 +258,31 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
             lambda: stage("query-h100-90822e5.json", TEXT, "regions"),
             lambda: stage("query-h100.json", TEXT, "regions"),
         ],
+    ),
+    (
+        "docs/recipes.md",
+        r"\| `laclip-plus` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| \+([\d.]+), 0.002 \| \+([\d.]+), < 0.001 \|",
+        laclip("tested", "laclip-plus"),
+    ),
+    (
+        "docs/recipes.md",
+        r"\| `laclip` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| -([\d.]+), < 0.001 \| -([\d.]+), 0.88 \|",
+        laclip("scores", "laclip"),
+    ),
+    (
+        "docs/recipes.md",
+        r"\| `renormalise: true` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| -([\d.]+), 0.68 \| -([\d.]+), 0.88 \|",
+        laclip("scores", "unit length"),
+    ),
+    (
+        "docs/training.md",
+        r"\| that after golden fine-tuning \|.*\| \+([\d.]+), < 0.001 \| \+([\d.]+), < 0.001 \| [\d.]+ \| -([\d.]+), ",
+        variant("after golden fine-tuning"),
+    ),
+    (
+        "docs/training.md",
+        r"\| changed copies as more regions \|.*\| -([\d.]+), 0.011 \| -([\d.]+), < 0.001 \| [\d.]+ \| -([\d.]+), ",
+        variant("copies added"),
     ),
 ]
 

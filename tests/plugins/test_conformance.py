@@ -39,6 +39,7 @@ ELSEWHERE = {
     "fragmenter.punctuation": "fragments/test_fragments.py",
     "fragmenter.tokens": "fragments/test_single_words.py",
     "proposer.augmented": "augmented/test_augmented.py",
+    "proposer.encoded": "encoded/test_encoded.py",
     "proposer.faster_rcnn": "faster_rcnn/test_torchvision.py",
     "proposer.patch_grid": "grids/test_patch_grid.py",
     "proposer.random_crops": "crops/test_random_crops.py",

@@ -69,5 +69,5 @@ class Augmented:
 
     def _incompatible(self, fault: str) -> ConfigError:
         name = self.config.proposer.get("name")
-        remedy = "take one that has, for example {name: faster_rcnn, features: pooled}"
+        remedy = "take one that has, for example {name: faster_rcnn, features: pooled} or encoded"
         return ConfigError([f"proposer.proposer: {name!r} {fault}; {remedy}"])

@@ -85,17 +85,17 @@ class SiftFilter:
         boxes = np.array([_pixels(box) for box in regions.boxes.tolist()], dtype=np.int64)
         order = np.argsort((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")
         boxes = boxes[order]
-        common, is_common = _common_reach(boxes, self._reach)
+        share = _share(boxes, self._reach)
         keep = np.zeros(len(boxes), dtype=bool)
         finest: dict[int, NDArray[np.float64]] = {}
         for i, box in enumerate(boxes):
-            smaller = [j for j in np.flatnonzero(is_common[:i, i]).tolist() if j in finest]
-            if any(_within(finest[j], common[j, i]) >= z for j in smaller):
+            smaller = [j for j in np.flatnonzero(share[:i, i]).tolist() if j in finest]
+            if any(_common(finest[j], boxes[j], box, self._reach) >= z for j in smaller):
                 keep[i] = True
                 continue
             found = self._detector.detect(_cut(grey, box), None)
             keep[i] = len(found) >= z
-            if keep[i] and is_common[i, i + 1 :].any():
+            if keep[i] and share[i, i + 1 :].any():
                 points = [point.pt for point in found if point.octave & 255 == _FINEST]
                 finest[i] = np.array(points, dtype=np.float64).reshape(-1, 2) + box[:2]
         return keep[np.argsort(order)]
@@ -145,22 +145,31 @@ def reach(config: SiftConfig) -> float:
     return (max(sum(radii) + 1, sum(radii[:-2]) + around) + 6) / 2 + 0.5
 
 
-def _common_reach(boxes: NDArray[np.int64], far: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return what of each two crops is `far` inside both, ``(n, n, 4)``, and where that is anything, ``(n, n)``.
+def _spans(first: NDArray[np.int64], second: NDArray[np.int64], far: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what is `far` inside two spans ``(..., 2)``, ends among it: its two ends ``(...)``.
 
-    An edge that both have changes nothing, and is no edge here.
+    An end that both have changes nothing for what is near it, and counts for none.
     """
+    (a, b), (c, d) = np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0)
+    return np.maximum(a, c) + far * (a != c), np.minimum(b, d) - 1 - far * (b != d)
+
+
+def _share(boxes: NDArray[np.int64], far: float) -> NDArray[np.bool_]:
+    """Return which two crops have something in common that is `far` inside both, ``(n, n)``."""
     if ((boxes[:, 2:] - boxes[:, :2]) > far).all(axis=1).sum() < 2:  # the cells of a grid
-        return np.empty((0, 0, 4)), np.zeros((len(boxes), len(boxes)), dtype=bool)
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2]) + far * (boxes[:, None, :2] != boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - 1.0
-    high -= far * (boxes[:, None, 2:] != boxes[None, :, 2:])
-    return np.concatenate([low, high], axis=2), (low <= high).all(axis=2)
+        return np.zeros((len(boxes), len(boxes)), dtype=bool)
+    both = np.ones((len(boxes), len(boxes)), dtype=bool)
+    for axis in (0, 1):
+        spans = boxes[:, axis::2]
+        low, high = _spans(spans[:, None], spans[None], far)
+        both &= low <= high
+    return both
 
 
-def _within(points: NDArray[np.float64], area: NDArray[np.float64]) -> int:
-    """Count the points ``(n, 2)`` in an area, its edges among it."""
-    return int(((points >= area[:2]) & (points <= area[2:])).all(axis=1).sum())
+def _common(points: NDArray[np.float64], inner: NDArray[np.int64], box: NDArray[np.int64], far: float) -> int:
+    """Count the points ``(n, 2)`` of the crop `inner` that are `far` inside it and `box`."""
+    low, high = _spans(inner.reshape(2, 2).T, box.reshape(2, 2).T, far)
+    return int(((points >= low) & (points <= high)).all(axis=1).sum())
 
 
 def _inside(points: NDArray[np.float64], boxes: NDArray[np.floating[Any]]) -> NDArray[np.int64]:

@@ -1,0 +1,21 @@
+"""Settings of the proposer whose features are an encoder's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from heritage_align.plugin import ComponentConfig, Kind
+
+
+class EncodedConfig(ComponentConfig):
+    """Whose regions, and which encoder describes them."""
+
+    proposer: dict[str, Any] = Field(description="{name: ..., settings} of the proposer of the boxes.")
+    encoder: dict[str, Any] = Field(description="{name: ..., settings} of the encoder of pictures.")
+    batch_size: int = Field(64, ge=1, description="Crops encoded at once.")
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return the proposer and the encoder."""
+        return {"proposer": ("proposer", self.proposer), "encoder": ("encoder", self.encoder)}
