@@ -84,7 +84,8 @@ def fold_document(recipe: str, way: str, features: Path, fold: int, options: arg
     train = document["train"]
     train |= {"data": {**part, "part": "train"}, "validation": {**part, "part": "val"}}
     train |= {"learning_rate": options.learning_rate, "epochs": options.epochs}
-    train |= {"batch_size": 64, "model": {"dim": options.dim, "text": ["bigru"]}}
+    # From scratch as the source, and as many epochs for every row.
+    train |= {"batch_size": 64, "model": {"dim": options.dim, "text": ["bigru"]}, "warm_start": None, "patience": None}
     return document
 
 
