@@ -21,7 +21,7 @@ LEVELS = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "hinge": {"similarity": LEVELS, "filters": [{"name": "sift", "min_keypoints": 1}]},
-    "infonce": {"train": {"loss": "infonce"}},
+    "infonce": {"train": {"loss": "infonce", "learning_rate": 1e-3}},
     "deepfrag": {"train": {"loss": "deepfrag", "learning_rate": 1e-3}, "similarity": {"name": "deepfrag"}},
 }
 
