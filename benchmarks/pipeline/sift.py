@@ -72,7 +72,7 @@ class Case:
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Return what a call costs on all cores, whatever else the machine does (one thread: torch does not wait)."""
+    """Return what a call costs on all cores, whatever else the machine does; torch with one thread does not spin."""
     start = time.process_time()
     work()
     return time.process_time() - start

@@ -128,8 +128,27 @@ def laclip(part: str, system: str) -> list[Callable[[], float]]:
 
 TEXT = "laclip by text"
 COLPALI, QUERIES = "MaxSim, 1 x 1000 x 1024 x 1024 x 128", "MaxSim, 64 x 1000 x 32 x 180 x 128"
+
+
+def sift(case: str, key: str) -> float:
+    return float(document("sift.json")["results"][case][key]["p50"])
+
+
 QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
     # page, its words with a group for each number, and the numbers of the files
+    (
+        "docs/encoding.md",
+        r"takes ([\d.]+) times as much of\nthe processor on the windows .* (\d+) times on 20 .* ([\d.]+) times on",
+        [lambda case=case: sift(f"motifs, {case}", "speedup") for case in ("windows", "crops", "cells")],  # type: ignore[misc]
+    ),
+    (
+        "docs/encoding.md",
+        r"with windows costs ([\d.]+) times .* filter, ([\d.]+)\nwith a detection .* the mask alone, for ([\d.]+)\.",
+        [
+            lambda way=way: sift("encoding", f"{way} over without")  # type: ignore[misc]
+            for way in ("ours", "every crop", "mask alone")
+        ],
+    ),
     (
         "README.md",
         r"\| patches against texts, softmax, .* \| ([\d.]+) \| cuBLAS making the similarities alone: ([\d.]+) \|",
