@@ -105,6 +105,13 @@ def ablated(part: str, system: str) -> dict[str, Any]:
     return dict(row)
 
 
+def of_encoder(encoder: str, system: str) -> dict[str, Any]:
+    """A row of the ablation's encoders."""
+    found = document("laclip-ablation.json")["parts"]["encoders"]["encoders"][encoder]["systems"]
+    (row,) = (row for row in found if row["system"] == system)
+    return dict(row)
+
+
 def variant(name: str) -> list[Callable[[], float]]:
     """What a page says of a variant on the motif folds: gains over its baseline, of fragments and whole pictures."""
 
@@ -292,6 +299,14 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         "docs/recipes.md",
         r"\| `renormalise: true` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| -([\d.]+), 0.68 \| -([\d.]+), 0.88 \|",
         laclip("scores", "unit length"),
+    ),
+    (
+        "docs/recipes.md",
+        r"with crops under the picture's caption, captions \|.*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| -5.3, < 0.001 \|",
+        [
+            lambda name=name: of_encoder("crops", name)["t2i"]["R@1"]["mean"]  # type: ignore[misc]
+            for name in ("global", "laclip", "unit length")
+        ],
     ),
     (
         "docs/training.md",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig, Kind
+from heritage_align.plugin import ComponentConfig, Facts, Kind
 
 
 class EncodedConfig(ComponentConfig):
@@ -19,3 +19,13 @@ class EncodedConfig(ComponentConfig):
     def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
         """Return the proposer and the encoder."""
         return {"proposer": ("proposer", self.proposer), "encoder": ("encoder", self.encoder)}
+
+    def facts(self) -> Facts:
+        """Give the width of the features, the encoder's."""
+        from heritage_align.plugin import ConfigError, default_registry, resolve_component
+
+        try:
+            encoder = resolve_component("encoder", self.encoder, default_registry())
+        except ConfigError:  # named where the encoder itself is resolved
+            return Facts()
+        return Facts(dim=encoder.settings.facts().dim)

@@ -17,6 +17,7 @@ from heritage_align.data import Motifs
 from heritage_align.errors import ConfigError
 from heritage_align.evaluation import encode_golden
 from heritage_align.pipeline import Pipeline
+from heritage_align.planning import plan
 from heritage_align.protocols import BoxFeatures, BuildContext, Proposer
 from heritage_align.testing import Case, parametrize_with_checks, samples
 from heritage_align.types import Regions
@@ -119,6 +120,18 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(ConfigError, match=r"proposer\.encoder\.checkpoint: there is no file"):
         Pipeline(load_config(document))
+
+
+def test_another_width_is_told_before_a_model_loads() -> None:
+    document = {
+        "version": 1, "name": "x", "encoder": {"name": "region_features", "dim": 64}, "text_encoder": ENCODER,
+        "proposer": ENCODED, "similarity": {"name": "laclip"},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"encoder\.dim: says 64, the features of proposer 'encoded' have 128"):
+        plan(load_config(document))
+    document["proposer"] = {**ENCODED, "encoder": {"name": "cn_clop"}}
+    with pytest.raises(ConfigError, match=r"proposer\.encoder\.name: unknown encoder 'cn_clop'"):
+        load_config(document)
 
 
 @parametrize_with_checks([Case("proposer", "encoded", SETTINGS)])
