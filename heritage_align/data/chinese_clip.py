@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from heritage_align.data.collection import Collection
-from heritage_align.data.encoded_pictures import LmdbPictures, TsvPictures, open_lmdb
+from heritage_align.data.encoded_pictures import LmdbPictures, TsvPictures
 from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, as_texts, optional, required
 from heritage_align.data.lines import Row, jsonl_rows
+from heritage_align.data.lmdb_file import LmdbFile
 from heritage_align.data.pictures import FilePictures, Pictures, walk_pictures
 from heritage_align.data.plain_pickle import read_plain_pickle
 from heritage_align.data.problems import Problems
@@ -143,27 +144,30 @@ def _lmdb_rows(path: Path, problems: Problems) -> Iterator[Row]:
     """Yield the texts of an LMDB of pairs ``(image_id, text_id, text)``, one record a text with all its
     images."""
     texts: dict[Any, tuple[str, dict[str, Any]]] = {}
-    with open_lmdb(path).begin() as transaction:
-        for number in range(_sample_count(path, transaction.get(b"num_samples"))):
-            place = f"{path}, pair {number}"
-            try:
-                image_id, text_id, text = _pair(transaction.get(str(number).encode()))
-            except ValueError as error:
-                problems.add(place, str(error))
-                continue
-            first, fields = texts.setdefault(text_id, (place, {"text_id": text_id, "text": text, "image_ids": []}))
-            if fields["text"] != text:
-                problems.add(place, f"text {text_id!r} differs from that of {first}")
-            fields["image_ids"].append(image_id)
+    pairs = LmdbFile(path)
+    for number in range(_sample_count(path, pairs.get(b"num_samples"), len(pairs))):
+        place = f"{path}, pair {number}"
+        try:
+            image_id, text_id, text = _pair(pairs.get(str(number).encode()))
+        except ValueError as error:
+            problems.add(place, str(error))
+            continue
+        first, fields = texts.setdefault(text_id, (place, {"text_id": text_id, "text": text, "image_ids": []}))
+        if fields["text"] != text:
+            problems.add(place, f"text {text_id!r} differs from that of {first}")
+        fields["image_ids"].append(image_id)
     for place, fields in texts.values():
         yield Row(place, fields)
 
 
-def _sample_count(path: Path, value: bytes | None) -> int:
+def _sample_count(path: Path, value: bytes | None, entries: int) -> int:
     try:
-        return int(value or b"")
+        count = int(value or b"")
     except ValueError:
         raise DataError(f"{path}: has no number under the key num_samples") from None
+    if not 0 <= count <= 2 * entries:  # some may be missing, which is said of each; billions are a damaged number
+        raise DataError(f"{path}: holds {entries - 1} pairs, its num_samples says {count}")
+    return count
 
 
 def _pair(value: bytes | None) -> tuple[Any, Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,3 +144,21 @@ def test_what_is_not_there_or_of_no_known_form_is_refused(tmp_path: Path) -> Non
     (tmp_path / "f.h5").write_bytes(b"")
     with pytest.raises(DataError, match=r"f\.h5: region features are read from \.safetensors, \.tsv, \.npz, a folder"):
         read_region_features(tmp_path / "f.h5")
+
+
+def test_a_file_that_shrinks_while_it_is_mapped_is_an_error(toy: RegionFeatures, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    write_region_features(path, toy)
+    features = read_region_features(path)
+    os.truncate(path, 100)
+    uses: list[Callable[[], object]] = [
+        lambda: features.select(toy.ids),
+        features.regions,
+        lambda: write_region_features(tmp_path / "g.safetensors", features),
+    ]
+    for use in uses:
+        with pytest.raises(DataError, match=r"f\.safetensors: was changed since it was opened"):
+            use()
+    path.unlink()
+    with pytest.raises(DataError, match=r"f\.safetensors: cannot be read: No such file"):
+        features.regions()
