@@ -11,11 +11,15 @@ _ANNEX = re.compile(rb"(\.\./)*(\.git/annex/objects|/annex/objects)/")
 _MARKUP = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body|\?xml|error)\b", re.IGNORECASE | re.DOTALL)
 
 
-def foreign(path: Path) -> str | None:
+def foreign(path: Path, *, messages: bool = True) -> str | None:
     """Return what a file is instead, as the rest of a sentence that begins with its name; None where nothing is known.
 
     A Git LFS or git-annex pointer, a web page, an error as XML or JSON, nothing at all: they are told by their first
     1024 bytes.
+
+    Args:
+        path: the file.
+        messages: whether JSON with an error in it counts: not for a table of JSON Lines, which may have such a column.
 
     Raises:
         OSError: the file cannot be read.
@@ -36,7 +40,7 @@ def foreign(path: Path) -> str | None:
             "is a web page or an error as XML, not the file itself: download it again (a page for logging in, or "
             "for a file that is too large to be scanned, is often saved in its place)"
         )
-    if re.match(rb'\s*\{\s*"(error|message|errors|detail)"\s*:', head):
+    if messages and re.match(rb'\s*\{\s*"(error|message|errors|detail)"\s*:', head):
         return f"is the error message of a server, not the file itself: {_shown(head)}"
     if not head.strip(b"\0"):
         return "begins with zeros alone: it was not written or downloaded to its end"

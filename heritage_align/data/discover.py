@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heritage_align.data.problems import Problems
+from heritage_align.data.table_rows import JSON, SEPARATED, table_rows
 from heritage_align.errors import DataError
 
-TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".tab")
+TABLES = (*JSON, *SEPARATED)
 FEATURES = (".safetensors", ".npz", ".tsv")
 
 IMAGE_COLUMNS = (
@@ -96,21 +97,9 @@ def _column(row: Mapping[str, Any], known: tuple[str, ...]) -> str | None:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield a table's readable rows; what is wrong with the others is the reader's to say."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        if path.suffix.lower() in (".csv", ".tsv", ".tab"):
-            delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-            try:
-                yield from csv.DictReader(stream, delimiter=delimiter)
-            except csv.Error:
-                return
-            return
-        for line in stream:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict):
-                yield row
+    with suppress(DataError):
+        for row in table_rows(path, Problems(path), quiet=True):
+            yield row.fields
 
 
 def _first_row(path: Path) -> dict[str, Any]:

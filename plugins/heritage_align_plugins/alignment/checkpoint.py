@@ -38,8 +38,7 @@ def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentM
     """Load a model and the sha256 of its file.
 
     Raises:
-        CheckpointError: the file is damaged or holds NaN or infinity, or the pretrained text encoder is not the one that
-            it was trained with.
+        CheckpointError: the file is damaged, holds NaN or infinity, or was trained with another text encoder.
     """
     description = read_description(path)
     if "frozen" in description.settings.text and base_text is None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from heritage_align.plugin import ComponentConfig, Facts, Kind
+
+_ENCODING = "of the text file: utf-8, gb18030, big5, utf-16 ...; by default it is found out, and a guess is said"
+
+
+def _known(name: str | None) -> str | None:
+    try:
+        return None if name is None or "".encode(name) is None else name
+    except LookupError:
+        raise ValueError(f"there is no encoding {name!r}; known are utf-8, gb18030, big5, utf-16 ...") from None
+
+
+Encoding = Annotated[str | None, AfterValidator(_known)]
 
 
 class _DatasetConfig(ComponentConfig):
@@ -90,7 +102,15 @@ class ArtworkPairsConfig(_DatasetConfig):
 class TableConfig(_DatasetConfig):
     """A table of pictures and texts, one text a row."""
 
-    file: Path = Field(description=".csv, .tsv or .jsonl")
+    file: Path = Field(description=".csv, .tsv, .tab, .txt, .jsonl, .ndjson or .json")
+    encoding: Encoding = Field(None, description=_ENCODING)
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r'[^"\r\n]',
+        description="character between columns; by default the one of , ; tab and | that fits",
+    )
     images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
     image: str = Field("image", description="column with the picture's path, or those of several")
     text: str = Field("text", description="column with the text")

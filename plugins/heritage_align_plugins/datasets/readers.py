@@ -128,6 +128,8 @@ class TableDataset(_Read):
                 separator=config.separator,
                 name=config.title,
                 require_pictures=config.require_pictures,
+                delimiter=config.delimiter,
+                encoding=config.encoding,
             )
         )
 
