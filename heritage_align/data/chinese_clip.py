@@ -37,6 +37,7 @@ def read_chinese_clip(
     all_pictures: bool = False,
     language: str | None = "zh",
     name: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read one split of a Chinese-CLIP data set.
 
@@ -50,6 +51,7 @@ def read_chinese_clip(
         all_pictures: of a folder of pictures take all, not only those that the split's texts name. Splits
             that share a folder would otherwise be searched together. Without any named picture all are taken.
         language: of the texts; None where unknown.
+        encoding: of the texts' file; None finds it out (`data.encodings`) and says a guess on stderr.
         name: of the data set; by default the folder's name and the split.
 
     Raises:
@@ -65,7 +67,7 @@ def read_chinese_clip(
         if not texts.exists():
             raise DataError(f"{texts}: no such file{_other_splits(folder, split)}")
         problems = Problems(texts)
-        items = list(_read_texts(jsonl_rows(texts, problems), problems, known, language))
+        items = list(_read_texts(jsonl_rows(texts, problems, encoding), problems, known, language))
     else:
         problems = Problems(pairs)
         items = list(_read_texts(_lmdb_rows(pairs, problems), problems, known, language))

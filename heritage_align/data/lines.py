@@ -18,7 +18,9 @@ class Row(NamedTuple):
     fields: dict[str, Any]
 
 
-def numbered_lines(path: Path, problems: Problems, encoding: str | None = None) -> Iterator[tuple[int, str]]:
+def numbered_lines(
+    path: Path, problems: Problems, encoding: str | None = None, *, quiet: bool = False
+) -> Iterator[tuple[int, str]]:
     """Yield ``(line number from 1, line with its ending)``; a line that cannot be decoded becomes a problem.
 
     A byte order mark, which spreadsheet programs write, is skipped.
@@ -27,11 +29,12 @@ def numbered_lines(path: Path, problems: Problems, encoding: str | None = None) 
         path: the file.
         problems: takes the faults.
         encoding: Python's name; None finds it out, and says a guess on stderr.
+        quiet: do not say it.
 
     Raises:
         DataError: the file is missing or cannot be read, or there is no such encoding.
     """
-    for number, line, fault in decoded_lines(path, encoding):
+    for number, line, fault in decoded_lines(path, encoding, quiet=quiet):
         if fault is not None:
             problems.add(f"{path}:{number}", fault)
         else:

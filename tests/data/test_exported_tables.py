@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heritage_align.data.captions import read_captions
+from heritage_align.data.chinese_clip import read_chinese_clip
 from heritage_align.data.discover import discover
 from heritage_align.data.encodings import encoding_of
 from heritage_align.data.problems import Problems
@@ -229,3 +231,15 @@ def test_any_bytes_are_rows_or_named(data: bytes, ending: str, tmp_path_factory:
     except DataError as error:
         said = str(error)
     assert str(path) in said or (said == "" and all(isinstance(name, str) for row in rows for name in row.fields))
+
+
+def test_other_text_files_are_decoded_alike(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.txt").write_bytes("0#zhm#0 一只青花瓶\n1#zhm#0 两只仙鹤\n".encode("gbk"))
+    assert [item.text for item in read_captions(folder / "c.txt", folder).texts] == ["一只青花瓶", "两只仙鹤"]
+    assert "c.txt: is read as GB18030 (GBK), which is a guess" in capsys.readouterr().err
+    documents = [{"text_id": n, "text": text, "image_ids": [n]} for n, text in enumerate(TRADITIONAL)]
+    rows = [json.dumps(document, ensure_ascii=False) for document in documents]
+    (folder / "test_texts.jsonl").write_bytes("\n".join(rows).encode("cp950"))
+    for encoding in (None, "big5hkscs"):
+        found = read_chinese_clip(folder, "test", images=folder, encoding=encoding)
+        assert [item.text for item in found.texts] == TRADITIONAL

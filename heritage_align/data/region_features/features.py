@@ -40,8 +40,8 @@ class RegionFeatures:
         keypoints: ``(total_regions,)`` integers, SIFT keypoints of each region (Sheng et al. 2021, eq. 11), or None.
         keep: ``(total_regions,)`` bool, False for a region that is masked, or None where all are kept; an image
             whose regions are all masked keeps all.
-        file: of the mapped arrays; looked at before they are read, as one that was cut meanwhile would end the process
-            (SIGBUS). None for arrays in memory.
+        files: of the mapped arrays; looked at before they are read, as one that was cut meanwhile would end the process
+            (SIGBUS). () for arrays in memory.
 
     Raises:
         DataError: something does not fit; names the source and the array or the image.
@@ -56,7 +56,7 @@ class RegionFeatures:
     global_features: Array | None = None
     keypoints: Array | None = None
     keep: Array | None = None
-    file: FileSpans | None = None
+    files: tuple[FileSpans, ...] = ()
 
     def __post_init__(self) -> None:
         checks.ids(self.source, self.ids)
@@ -164,9 +164,9 @@ class RegionFeatures:
         return found
 
     def refuse_changed(self) -> None:
-        """Raise DataError where the arrays are mapped and their file was changed since."""
-        if self.file is not None:
-            self.file.refuse_changed()
+        """Raise DataError where the arrays are mapped and a file of theirs was changed since."""
+        for file in self.files:
+            file.refuse_changed()
 
     @cached_property
     def _matcher(self) -> IdMatcher:

@@ -61,7 +61,7 @@ def read_safetensors(path: Path) -> RegionFeatures:
         arrays.get("global"),
         arrays.get("keypoints"),
         arrays.get("keep"),
-        file,
+        (file,),
     )
 
 

@@ -53,6 +53,7 @@ class ChineseClipConfig(_DatasetConfig):
         False, description="of a folder of pictures take all, not only those that the split's texts name"
     )
     language: str | None = Field("zh", description="language of the texts: zh, en or null")
+    encoding: Encoding = Field(None, description=_ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"folder": self.folder, "texts": self.texts, "images": self.images}
@@ -82,6 +83,7 @@ class CaptionsConfig(_DatasetConfig):
     images: Path = Field(description="folder below which the pictures are, named by their image's key")
     split_list: Path | None = Field(None, description="file with an image key a line; by default all images")
     language: str | None = Field("zh", description="language of captions whose tag (#zhc#, #enc#) does not tell")
+    encoding: Encoding = Field(None, description=_ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images, "split_list": self.split_list}
@@ -130,6 +132,18 @@ class TableConfig(_DatasetConfig):
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images}
+
+
+class PrecomputedConfig(_DatasetConfig):
+    """A split as VSE++, SCAN and BFAN keep it; its pictures are the features of a proposer."""
+
+    folder: Path = Field(description="folder with {split}_ims.npy, {split}_caps.txt and perhaps {split}_ids.txt")
+    split: str = Field("test", description="beginning of the file names")
+    language: str | None = Field("en", description="language of the captions: zh, en or null")
+    encoding: Encoding = Field(None, description=_ENCODING)
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"folder": self.folder}
 
 
 class FoldConfig(ComponentConfig):
