@@ -93,7 +93,7 @@ def _sound(lines: Iterable[tuple[int, str, str | None]], path: Path, problems: P
 
 def _json_rows(path: Path, lines: Iterator[Line], problems: Problems) -> Iterator[Row]:
     """Yield objects, one a line or those of one array."""
-    filled = ((number, line) for number, line in lines if line.strip())
+    filled: Iterator[Line] = ((number, line) for number, line in lines if line.strip())
     first = next(filled, None)
     if first is None:
         return

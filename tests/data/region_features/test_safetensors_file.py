@@ -142,9 +142,7 @@ def test_what_is_not_there_or_of_no_known_form_is_refused(tmp_path: Path) -> Non
         with pytest.raises(DataError, match="is none of these: a store, a folder of .npz files"):
             read(tmp_path)
     (tmp_path / "f.h5").write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"f\.h5: region features are read from \.safetensors, \.tsv, \.npz, \.npy, a folder"
-    ):
+    with pytest.raises(DataError, match=r"f\.h5: region features are read from \.safetensors, .*, \.npy, a folder"):
         read_region_features(tmp_path / "f.h5")
 
 
