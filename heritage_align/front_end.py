@@ -13,7 +13,7 @@ from heritage_align.encoding.preparation import preparation_for
 from heritage_align.encoding.sources import OnError
 from heritage_align.encoding.stage import Masks
 from heritage_align.encoding.stream import mask_images
-from heritage_align.errors import ConfigError, ImageError
+from heritage_align.errors import ConfigError, HeritageAlignError, ImageError
 from heritage_align.identity import identity_of
 from heritage_align.planning import gives, takes_features
 from heritage_align.plugins import Registry
@@ -143,7 +143,16 @@ def _opens(source: ImageSource) -> bool:
 
 
 def build_component(component: Component, context: BuildContext, registry: Registry) -> Any:
-    """Import and build a component and, before it, the ones that it names (`BuildContext.nested`)."""
+    """Import and build a component and, before it, the ones that it names (`BuildContext.nested`).
+
+    Raises:
+        ConfigError: a setting does not suit the model or the file that it is for, which a component says as ValueError.
+    """
     nested = {place: build_component(inner, context, registry) for place, inner in component.nested.items()}
     target: Callable[..., Any] = registry.target(component.spec)
-    return target(component.settings, replace(context, nested=nested))
+    try:
+        return target(component.settings, replace(context, nested=nested))
+    except HeritageAlignError:  # DataError is a ValueError
+        raise
+    except ValueError as error:
+        raise ConfigError([f"{component.spec.kind}: {error}"], component.spec.name) from error

@@ -28,7 +28,6 @@ OPTIONAL = {  # library: the extra that brings it, what it is for
     "spacy": ("english", "noun phrases of English texts"),
     "sacrebleu": ("evaluation", "BLEU"),
     "scipy": ("evaluation", "the test of variances"),
-    "lmdb": ("lmdb", "Chinese-CLIP's LMDB folders"),
     "matplotlib": ("plots", "plots of training and of the benchmark"),
 }
 

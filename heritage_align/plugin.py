@@ -78,16 +78,22 @@ __all__ = [
     "did_you_mean",
     "dot",
     "file_digest",
+    "fitted",
     "gives",
     "hookimpl",
     "mean_of_groups",
     "needs",
+    "read_tensors",
+    "refusal",
+    "refuse_foreign",
+    "refuse_not_finite",
     "resolve_component",
     "takes_features",
     "write_atomically",
 ]
 
 if TYPE_CHECKING:
+    from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_foreign, refuse_not_finite
     from heritage_align.component import ComponentConfig, Facts
     from heritage_align.config import Component, Config, resolve_component
     from heritage_align.errors import (
@@ -141,6 +147,7 @@ if TYPE_CHECKING:
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 _PLACES = {
+    "heritage_align.checkpoints": ("fitted", "read_tensors", "refusal", "refuse_foreign", "refuse_not_finite"),
     "heritage_align.component": ("ComponentConfig", "Facts"),
     "heritage_align.config": ("Component", "Config", "resolve_component"),
     "heritage_align.errors": (

@@ -53,7 +53,7 @@ def test_checks_of_plugins_are_run_each_on_its_own() -> None:
 
 
 def test_doctor_says_the_way_to_a_right_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"torch": "2.9.1", "lmdb": None, "matplotlib": "3.7.0"}
+    versions = {"torch": "2.9.1", "scipy": None, "matplotlib": "3.7.0"}
 
     def version(name: str) -> str:
         found = versions.get(name, "999")
@@ -66,8 +66,8 @@ def test_doctor_says_the_way_to_a_right_version(monkeypatch: pytest.MonkeyPatch)
     found = {finding.name: finding for finding in examine(Registry())}
     assert found["torch"] == Finding("torch", "broken", "2.9.1 is installed: pip install 'torch<3,>=2.10'")
     assert found["matplotlib"] == Finding("matplotlib", "broken", "3.7.0 is installed: pip install 'matplotlib>=3.8'")
-    assert found["lmdb"].state == "missing"
-    assert found["lmdb"].detail.startswith("optional: pip install 'heritage-align[lmdb]'")
+    assert found["scipy"].state == "missing"
+    assert found["scipy"].detail.startswith("optional: pip install 'heritage-align[evaluation]'")
 
 
 def test_doctor_gets_to_its_last_line_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

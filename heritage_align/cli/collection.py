@@ -33,6 +33,11 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
     read instead.
     """
     found = discover(Path(data)) if data is not None else None
+    if found is not None and found.role == "precomputed" and not _reads_features(document):
+        raise DataError(
+            f"{data}: has features of its pictures, no pictures, and this configuration reads none; train on them, "
+            f"for example heritage-align train scan --data {data} --out RUN, and evaluate RUN/config.yaml"
+        )
     if features is None and found is not None and _reads_features(document) and found.features is not None:
         features = str(found.features)
     if features is not None:
@@ -108,7 +113,7 @@ def _place(
 
 
 def _table(found: Discovered, part: str | None, require_pictures: bool) -> dict[str, Any]:
-    return {"name": default_registry().of_role("dataset", "pairs"), **found.settings(part, require_pictures)}
+    return {"name": default_registry().of_role("dataset", found.role), **found.settings(part, require_pictures)}
 
 
 def _place_folds(document: dict[str, Any], trainer: dict[str, Any], whole: dict[str, Any], fold: str) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "read_frame_features",
     "read_karpathy",
     "read_parallel_captions",
+    "read_precomputed",
     "read_region_features",
     "read_table",
     "read_translated_captions",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from heritage_align.data.karpathy import read_karpathy
     from heritage_align.data.motifs import Motifs
     from heritage_align.data.parallel_captions import read_parallel_captions
+    from heritage_align.data.precomputed import read_precomputed
     from heritage_align.data.region_copies import with_copies
     from heritage_align.data.region_features import (
         RegionFeatures,
@@ -89,6 +91,7 @@ _PLACES = {
     "heritage_align.data.karpathy": ("read_karpathy",),
     "heritage_align.data.motifs": ("Motifs",),
     "heritage_align.data.parallel_captions": ("read_parallel_captions",),
+    "heritage_align.data.precomputed": ("read_precomputed",),
     "heritage_align.data.region_copies": ("with_copies",),
     "heritage_align.data.region_features": (
         "RegionFeatures",

@@ -46,6 +46,7 @@ def read_captions(
     split: Path | None = None,
     language: str | None = "zh",
     name: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read a caption file and the pictures that it names; ids are the keys without file name endings.
 
@@ -54,6 +55,7 @@ def read_captions(
         images: the folder below which the pictures are.
         split: a list of image keys; captions of other images are left out. None takes all.
         language: of captions whose tag does not tell.
+        encoding: of the caption file; None finds it out (`data.encodings`) and says a guess on stderr.
         name: of the data set; by default the split list's or the caption file's name.
 
     Raises:
@@ -62,7 +64,7 @@ def read_captions(
     """
     problems = Problems(path)
     wanted = None if split is None else read_split_list(split, problems)
-    captions = [c for c in caption_lines(path, problems, language) if wanted is None or c.image in wanted]
+    captions = [c for c in caption_lines(path, problems, language, encoding) if wanted is None or c.image in wanted]
     described = {caption.image for caption in captions}
     for key, place in (wanted or {}).items():
         if key not in described:
@@ -83,10 +85,12 @@ def text_item(caption: Caption) -> TextItem:
     return TextItem(caption.id, caption.text, (caption.image,), language=caption.language)
 
 
-def caption_lines(path: Path, problems: Problems, language: str | None) -> Iterator[Caption]:
+def caption_lines(
+    path: Path, problems: Problems, language: str | None, encoding: str | None = None
+) -> Iterator[Caption]:
     """Yield the captions of a file; lines of another form and repeated ids become problems."""
     unique = UniqueIds("caption", problems)
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, encoding):
         if not line.strip():
             continue
         place = f"{path}:{number}"

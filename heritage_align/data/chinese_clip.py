@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from heritage_align.data.collection import Collection
-from heritage_align.data.encoded_pictures import LmdbPictures, TsvPictures, open_lmdb
+from heritage_align.data.encoded_pictures import LmdbPictures, TsvPictures
 from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, as_texts, optional, required
 from heritage_align.data.lines import Row, jsonl_rows
+from heritage_align.data.lmdb_file import LmdbFile
 from heritage_align.data.pictures import FilePictures, Pictures, walk_pictures
 from heritage_align.data.plain_pickle import read_plain_pickle
 from heritage_align.data.problems import Problems
@@ -36,6 +37,7 @@ def read_chinese_clip(
     all_pictures: bool = False,
     language: str | None = "zh",
     name: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read one split of a Chinese-CLIP data set.
 
@@ -49,6 +51,7 @@ def read_chinese_clip(
         all_pictures: of a folder of pictures take all, not only those that the split's texts name. Splits
             that share a folder would otherwise be searched together. Without any named picture all are taken.
         language: of the texts; None where unknown.
+        encoding: of the texts' file; None finds it out (`data.encodings`) and says a guess on stderr.
         name: of the data set; by default the folder's name and the split.
 
     Raises:
@@ -64,7 +67,7 @@ def read_chinese_clip(
         if not texts.exists():
             raise DataError(f"{texts}: no such file{_other_splits(folder, split)}")
         problems = Problems(texts)
-        items = list(_read_texts(jsonl_rows(texts, problems), problems, known, language))
+        items = list(_read_texts(jsonl_rows(texts, problems, encoding), problems, known, language))
     else:
         problems = Problems(pairs)
         items = list(_read_texts(_lmdb_rows(pairs, problems), problems, known, language))
@@ -143,27 +146,30 @@ def _lmdb_rows(path: Path, problems: Problems) -> Iterator[Row]:
     """Yield the texts of an LMDB of pairs ``(image_id, text_id, text)``, one record a text with all its
     images."""
     texts: dict[Any, tuple[str, dict[str, Any]]] = {}
-    with open_lmdb(path).begin() as transaction:
-        for number in range(_sample_count(path, transaction.get(b"num_samples"))):
-            place = f"{path}, pair {number}"
-            try:
-                image_id, text_id, text = _pair(transaction.get(str(number).encode()))
-            except ValueError as error:
-                problems.add(place, str(error))
-                continue
-            first, fields = texts.setdefault(text_id, (place, {"text_id": text_id, "text": text, "image_ids": []}))
-            if fields["text"] != text:
-                problems.add(place, f"text {text_id!r} differs from that of {first}")
-            fields["image_ids"].append(image_id)
+    pairs = LmdbFile(path)
+    for number in range(_sample_count(path, pairs.get(b"num_samples"), len(pairs))):
+        place = f"{path}, pair {number}"
+        try:
+            image_id, text_id, text = _pair(pairs.get(str(number).encode()))
+        except ValueError as error:
+            problems.add(place, str(error))
+            continue
+        first, fields = texts.setdefault(text_id, (place, {"text_id": text_id, "text": text, "image_ids": []}))
+        if fields["text"] != text:
+            problems.add(place, f"text {text_id!r} differs from that of {first}")
+        fields["image_ids"].append(image_id)
     for place, fields in texts.values():
         yield Row(place, fields)
 
 
-def _sample_count(path: Path, value: bytes | None) -> int:
+def _sample_count(path: Path, value: bytes | None, entries: int) -> int:
     try:
-        return int(value or b"")
+        count = int(value or b"")
     except ValueError:
         raise DataError(f"{path}: has no number under the key num_samples") from None
+    if not 0 <= count <= 2 * entries:  # some may be missing, which is said of each; billions are a damaged number
+        raise DataError(f"{path}: holds {entries - 1} pairs, its num_samples says {count}")
+    return count
 
 
 def _pair(value: bytes | None) -> tuple[Any, Any, Any]:

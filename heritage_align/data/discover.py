@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heritage_align.data.precomputed import precomputed_splits
+from heritage_align.data.problems import Problems
+from heritage_align.data.table_rows import JSON, SEPARATED, table_rows
 from heritage_align.errors import DataError
 
-TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".tab")
+TABLES = (*JSON, *SEPARATED)
 FEATURES = (".safetensors", ".npz", ".tsv")
 
 IMAGE_COLUMNS = (
@@ -34,7 +36,8 @@ class Discovered:
     """What a path holds.
 
     Attributes:
-        table: the file of pictures and texts.
+        table: the file of pictures and texts, or the folder that is a data set as it is.
+        role: of the data set that reads it: ``pairs`` a table, ``precomputed`` a folder of features and captions.
         columns: settings of the data set that reads the table, for columns that are not called by their default names.
         splits: part (``train``, ``val``, ``test``) -> the word by which the table calls it; {} without such a column.
         features: the file of region features beside the table; None for none or several.
@@ -44,9 +47,20 @@ class Discovered:
     columns: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
     features: Path | None = None
+    role: str = "pairs"
 
     def settings(self, part: str | None = None, require_pictures: bool = True) -> dict[str, Any]:
-        """Return the settings of a data set of role ``pairs`` for a part, or all rows where the table has no splits."""
+        """Return the settings of the data set for a part, or all rows where the table has no splits.
+
+        Raises:
+            DataError: features and captions of splits, and no part is asked for.
+        """
+        if self.role == "precomputed":
+            if part is None:
+                raise DataError(
+                    f"{self.table}: has splits {', '.join(self.splits.values())}, and no test to evaluate on"
+                )
+            return {"folder": str(self.table), "split": self.splits[part]}
         document: dict[str, Any] = {"file": str(self.table), **self.columns}
         if part is not None and self.splits:
             document["split"] = self.splits[part]
@@ -65,6 +79,9 @@ def discover(path: Path) -> Discovered | None:
         raise DataError(f"{path}: there is no such file or folder")
     features = _features(path if path.is_dir() else path.parent)
     if path.is_dir():
+        splits = _named(set(precomputed_splits(path)))
+        if splits:
+            return Discovered(path, splits=splits, features=path, role="precomputed")
         tables = sorted(p for p in path.iterdir() if p.suffix.lower() in TABLES and p not in features)
         tables = [p for p in tables if _column(_first_row(p), IMAGE_COLUMNS)]
         if not tables:
@@ -96,21 +113,9 @@ def _column(row: Mapping[str, Any], known: tuple[str, ...]) -> str | None:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield a table's readable rows; what is wrong with the others is the reader's to say."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        if path.suffix.lower() in (".csv", ".tsv", ".tab"):
-            delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-            try:
-                yield from csv.DictReader(stream, delimiter=delimiter)
-            except csv.Error:
-                return
-            return
-        for line in stream:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict):
-                yield row
+    with suppress(DataError):
+        for row in table_rows(path, Problems(path), quiet=True):
+            yield row.fields
 
 
 def _first_row(path: Path) -> dict[str, Any]:
@@ -119,5 +124,10 @@ def _first_row(path: Path) -> dict[str, Any]:
 
 def _splits(path: Path) -> dict[str, str]:
     words = {word for row in _rows(path) if isinstance(word := row.get("split"), str)}
+    return _named(words)
+
+
+def _named(words: Collection[str]) -> dict[str, str]:
+    """Return part -> the word that is there for it."""
     found = {part: next((w for w in names if w in words), None) for part, names in SPLITS.items()}
     return {part: word for part, word in found.items() if word is not None}

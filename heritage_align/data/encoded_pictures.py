@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import mmap
+import itertools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import BinaryIO
 
+from heritage_align.data.lmdb_file import LmdbFile
 from heritage_align.data.problems import Problems
-from heritage_align.errors import DataError, ImageError, MissingDependency
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from heritage_align.data.spans import FileSpans
+from heritage_align.errors import DataError, ImageError
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _COUNT_KEYS = (b"num_images", b"num_samples")
+_HEAD = 2**16  # bytes of a TSV's line that are looked at: an id is far shorter
 
 
 def decode_base64(data: bytes) -> bytes:
@@ -38,8 +39,8 @@ def decode_base64(data: bytes) -> bytes:
 class TsvPictures:
     """``{split}_imgs.tsv`` of Chinese-CLIP: ``image id <TAB> base64 picture`` a line.
 
-    Opening reads the ids and remembers where each picture begins (16 bytes a picture and the id); the
-    pictures themselves are read from disk when they are asked for.
+    Opening reads the ids and remembers where each picture begins; the pictures themselves are read from disk when
+    they are asked for.
 
     Raises:
         DataError: the file cannot be read; a line without a tab, a blank or repeated id, an empty picture.
@@ -47,87 +48,96 @@ class TsvPictures:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._spans = _index_tsv(path)
+        self._file = FileSpans(path)
+        self._spans = _index_tsv(self._file)
         self.ids = tuple(self._spans)
 
     def read(self, image_id: str) -> bytes:
-        """Return the encoded picture; raises ImageError where it is not base64."""
+        """Return the encoded picture; raises ImageError where it is not base64, or the file was changed."""
         begin, length = self._spans[image_id]
-        with self._path.open("rb") as stream:
-            stream.seek(begin)
-            data = stream.read(length)
-        return _picture(data, self.place(image_id))
+        return _picture(lambda: self._file.read(begin, length), self.place(image_id))
 
     def place(self, image_id: str) -> str:
         """Return ``file, image 'id'``."""
         return f"{self._path}, image {image_id!r}"
 
 
-def _index_tsv(path: Path) -> dict[str, tuple[int, int]]:
+def _index_tsv(spans: FileSpans) -> dict[str, tuple[int, int]]:
     """Return id -> (first byte, number of bytes) of every picture."""
+    path, begin = spans.path, 0
     problems = Problems(path)
-    spans: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[int, int]] = {}
     try:
         with path.open("rb") as stream:
-            if path.stat().st_size == 0:  # mmap refuses an empty file
-                return spans
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                _index_lines(view, path, spans, problems)
+            for number in itertools.count(1):
+                head, rest = _line(stream)
+                if not head:
+                    break
+                _add_picture(found, problems, f"{path}:{number}", head, begin, begin + len(head) + rest)
+                begin += len(head) + rest
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     problems.raise_if_any()
-    return spans
+    return found
 
 
-def _index_lines(view: mmap.mmap, path: Path, spans: dict[str, tuple[int, int]], problems: Problems) -> None:
-    begin, number, size = 0, 0, len(view)
-    while begin < size:
-        number += 1
-        end = view.find(b"\n", begin)
-        end = size if end < 0 else end
-        tab = view.find(b"\t", begin, end)
-        place = f"{path}:{number}"
-        if tab < 0:
-            if view[begin : min(end, begin + 80)].strip():
-                problems.add(place, "has no tab between image id and picture")
-        elif not (raw := view[begin:tab]).strip():
-            problems.add(place, "has an empty image id")
-        elif not view[tab + 1 : min(end, tab + 80)].strip():
-            problems.add(place, f"image {raw!r} is empty")
-        else:
-            try:
-                image_id = raw.decode("utf-8")
-            except UnicodeDecodeError:
-                problems.add(place, f"image id {raw!r} is not UTF-8")
-            else:
-                if image_id in spans:
-                    problems.add(place, f"image id {image_id!r} was already used on an earlier line")
-                spans.setdefault(image_id, (tab + 1, end - tab - 1))
-        begin = end + 1
+def _line(stream: BinaryIO) -> tuple[bytes, int]:
+    """Return the head of the next line, with its ending where it is short, and the number of bytes behind it.
+
+    The rest of a line is read in pieces and let go: one picture may be larger than all ids.
+    """
+    head = piece = stream.readline(_HEAD)
+    rest = 0
+    while len(piece) == _HEAD and not piece.endswith(b"\n"):
+        piece = stream.readline(_HEAD)
+        rest += len(piece)
+    return head, rest
+
+
+def _add_picture(
+    found: dict[str, tuple[int, int]], problems: Problems, place: str, head: bytes, begin: int, end: int
+) -> None:
+    """Note the picture of a line that goes from byte `begin` to before `end`; `head` is its beginning."""
+    raw, tab, data = head.partition(b"\t")
+    if not tab:
+        if head.strip():
+            problems.add(place, "has no tab between image id and picture")
+    elif not raw.strip():
+        problems.add(place, "has an empty image id")
+    elif not data.strip():
+        problems.add(place, f"image {raw!r} is empty")
+    else:
+        try:
+            image_id = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            problems.add(place, f"image id {raw!r} is not UTF-8")
+            return
+        if image_id in found:
+            problems.add(place, f"image id {image_id!r} was already used on an earlier line")
+        first = begin + len(raw) + 1
+        found.setdefault(image_id, (first, end - first))
 
 
 class LmdbPictures:
     """``lmdb/{split}/imgs`` of Chinese-CLIP: key ``image id``, value base64 picture, and ``num_images``.
 
     Raises:
-        DataError: not an LMDB, an id that is not UTF-8, or fewer pictures than ``num_images`` says (a copy
-            that was cut off).
-        MissingDependency: the package lmdb is not installed.
+        DataError: not an LMDB, one that is cut off or damaged, an id that is not UTF-8, or fewer pictures than
+            ``num_images`` says.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._environment = open_lmdb(path)
+        self._file = LmdbFile(path)
         ids = []
-        with self._environment.begin() as transaction:
-            for key in transaction.cursor().iternext(keys=True, values=False):
-                if key in _COUNT_KEYS:
-                    continue
-                try:
-                    ids.append(key.decode("utf-8"))
-                except UnicodeDecodeError:
-                    raise DataError(f"{path}: image id {key!r} is not UTF-8") from None
-            declared = transaction.get(b"num_images")
+        for key in self._file:
+            if key in _COUNT_KEYS:
+                continue
+            try:
+                ids.append(key.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise DataError(f"{path}: image id {key!r} is not UTF-8") from None
+        declared = self._file.get(b"num_images")
         # LMDB keeps its keys as bytes in byte order: 1, 10, 2. Numbers go first and in their own order.
         self.ids = tuple(sorted(ids, key=lambda i: (not i.isdecimal(), int(i) if i.isdecimal() else 0, i)))
         if declared is not None and declared.strip() != str(len(ids)).encode():
@@ -136,46 +146,19 @@ class LmdbPictures:
             )
 
     def read(self, image_id: str) -> bytes:
-        """Return the encoded picture; raises ImageError where it is not base64."""
-        with self._environment.begin(buffers=False) as transaction:
-            data = transaction.get(image_id.encode("utf-8"))
-        if data is None:
+        """Return the encoded picture; raises ImageError where it is not base64, or the file was changed."""
+        key = image_id.encode("utf-8")
+        if key not in self._file:
             raise KeyError(image_id)
-        return _picture(data, self.place(image_id))
+        return _picture(lambda: self._file.get(key) or b"", self.place(image_id))
 
     def place(self, image_id: str) -> str:
         """Return ``folder, image 'id'``."""
         return f"{self._path}, image {image_id!r}"
 
 
-def _picture(data: bytes, place: str) -> bytes:
+def _picture(read: Callable[[], bytes], place: str) -> bytes:
     try:
-        return decode_base64(data)
-    except ValueError as error:
+        return decode_base64(read())
+    except ValueError as error:  # DataError is one
         raise ImageError(f"{place}: {error}") from error
-
-
-def open_lmdb(path: Path) -> Any:
-    """Open an LMDB folder for reading, without a lock file (the medium may be read-only).
-
-    Returns:
-        An ``lmdb.Environment``; read transactions of it may run in several threads.
-
-    Raises:
-        DataError: the folder holds no LMDB.
-        MissingDependency: the package lmdb is not installed.
-    """
-    lmdb = _import_lmdb()
-    try:
-        return lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False)
-    except lmdb.Error as error:
-        raise DataError(f"{path}: cannot be opened as an LMDB: {error}") from error
-
-
-def _import_lmdb() -> ModuleType:
-    try:
-        import lmdb
-    except ImportError as error:
-        raise MissingDependency("reading an LMDB needs the package lmdb: pip install 'heritage-align[lmdb]'") from error
-    module: ModuleType = lmdb
-    return module

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from heritage_align.data.npy_file import mapped_npy
 from heritage_align.data.problems import Problems
 from heritage_align.data.region_features import RegionFeatures
 from heritage_align.errors import DataError
@@ -37,8 +38,8 @@ def read_frame_features(folder: Path | str) -> RegionFeatures:
     for path in paths:
         try:
             frames = _frames(path, width)
-        except (OSError, ValueError, EOFError) as error:
-            problems.add(path.name, str(error))
+        except ValueError as error:  # DataError is one
+            problems.add(path.name, str(error).removeprefix(f"{path}: "))
             continue
         width = frames.shape[1]
         videos[path.stem] = frames
@@ -51,9 +52,7 @@ def read_frame_features(folder: Path | str) -> RegionFeatures:
 
 def _frames(path: Path, width: int | None) -> NDArray[np.float32]:
     """Return ``(n_frames, dim)``; raises ValueError that says what is wrong with the file."""
-    array = np.load(path, allow_pickle=False)  # a pickle could run code
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise ValueError("holds no floating numbers")
+    array = mapped_npy(path)
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
     if array.ndim != 2 or not len(array) or width not in (None, array.shape[1]):

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from heritage_align.data.encodings import decoded_lines
 from heritage_align.data.problems import Problems
-from heritage_align.errors import DataError
-
-_BOM = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
@@ -20,36 +18,36 @@ class Row(NamedTuple):
     fields: dict[str, Any]
 
 
-def numbered_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Yield ``(line number from 1, line with its ending)``; a line that is not UTF-8 becomes a problem.
+def numbered_lines(
+    path: Path, problems: Problems, encoding: str | None = None, *, quiet: bool = False
+) -> Iterator[tuple[int, str]]:
+    """Yield ``(line number from 1, line with its ending)``; a line that cannot be decoded becomes a problem.
 
     A byte order mark, which spreadsheet programs write, is skipped.
 
+    Args:
+        path: the file.
+        problems: takes the faults.
+        encoding: Python's name; None finds it out, and says a guess on stderr.
+        quiet: do not say it.
+
     Raises:
-        DataError: the file is missing or cannot be read.
+        DataError: the file is missing or cannot be read, or there is no such encoding.
     """
-    try:
-        with path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                if number == 1:
-                    raw = raw.removeprefix(_BOM)
-                try:
-                    line = raw.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    problems.add(f"{path}:{number}", f"is not UTF-8 (byte {error.start + 1}: {error.reason})")
-                    continue
-                yield number, line
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for number, line, fault in decoded_lines(path, encoding, quiet=quiet):
+        if fault is not None:
+            problems.add(f"{path}:{number}", fault)
+        else:
+            yield number, line
 
 
-def jsonl_rows(path: Path, problems: Problems) -> Iterator[Row]:
+def jsonl_rows(path: Path, problems: Problems, encoding: str | None = None) -> Iterator[Row]:
     """Yield the objects of a JSON Lines file; a broken line becomes a problem, an empty line is skipped.
 
     Raises:
         DataError: the file is missing or cannot be read.
     """
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, encoding):
         if not line.strip():
             continue
         place = f"{path}:{number}"
@@ -64,11 +62,19 @@ def jsonl_rows(path: Path, problems: Problems) -> Iterator[Row]:
         yield Row(place, record)
 
 
-def parse_json(text: str) -> Any:
-    """Parse one JSON document; every way in which it can be broken is a ValueError."""
+def parse_json(text: str, *, unique: bool = False) -> Any:
+    """Parse one JSON document; every way in which it can be broken is a ValueError, and with `unique` a key twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique else None)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} (column {error.colno})") from error
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in an object")
+    return found

@@ -1,4 +1,4 @@
-"""A table of pictures and texts, CSV, TSV or JSON Lines: the form for everybody who has no other.
+"""A table of pictures and texts, CSV or JSON: the form for everybody who has no other.
 
 One row is one text of one picture; a picture may have several rows, and in JSON Lines a row may have a list
 of texts. A row may also have several pictures, of which its texts are all true: a list in JSON Lines, separated by | in
@@ -13,7 +13,6 @@ CSV, as phrases are. Columns may have any name::
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -22,14 +21,13 @@ from typing import Any
 
 from heritage_align.data.collection import Collection
 from heritage_align.data.fields import UniqueIds, as_id, as_text, as_texts, optional, required
-from heritage_align.data.lines import Row, jsonl_rows, numbered_lines
+from heritage_align.data.lines import Row
 from heritage_align.data.pictures import FilePictures, path_below
 from heritage_align.data.problems import Problems
-from heritage_align.errors import DataError, did_you_mean
+from heritage_align.data.table_rows import SEPARATED, table_rows
+from heritage_align.errors import did_you_mean
 from heritage_align.types import TextItem
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_JSONL = (".jsonl", ".ndjson")
 _WRITTEN_LIST = re.compile(r"""\[\s*(["']).*\1\s*,?\s*\]""", re.DOTALL)
 _WRITTEN_TEXTS = re.compile(r"""\[\s*(["']).*\1\s*,\s*["'].*["']\s*,?\s*\]""", re.DOTALL)
 """``['a', 'b']``, as which pandas writes a list into a cell. A text alone may be ``["成化年制"]``, an inscription."""
@@ -70,11 +68,14 @@ def read_table(
     separator: str = "|",
     name: str | None = None,
     require_pictures: bool = True,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read a table of pictures and texts.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.tab`` (first line: the columns' names) or ``.jsonl``, ``.ndjson``.
+        path: ``.csv``, ``.tsv``, ``.tab``, ``.txt`` (first line: the columns' names) or ``.jsonl``, ``.ndjson``,
+            ``.json`` (a row a line, or a list of rows).
         images: the folder that picture paths are relative to and must not leave; by default the table's own.
         columns: their names. A column that is renamed must be there.
         split: take the rows whose split column says this; None takes all.
@@ -82,13 +83,15 @@ def read_table(
         separator: between phrases, and between the pictures of a row, in a CSV or TSV.
         name: of the data set; by default the file's name and the split.
         require_pictures: False for a table whose pictures are not needed, as their features are at hand.
+        delimiter: between columns; None finds out which of ``, ; tab |``.
+        encoding: Python's name; None finds it out (`data.encodings`) and says a guess on stderr.
 
     Raises:
         DataError: the file cannot be read, or rows are at fault: each is named by its line.
     """
     problems = Problems(path)
     root = path.parent if images is None else images
-    rows = _Selected(path, columns, split, problems)
+    rows = _Selected(path, table_rows(path, problems, delimiter=delimiter, encoding=encoding), columns, split, problems)
     unique = UniqueIds("text id", problems)
     files: dict[str, Path] = {}
     owners: dict[str, str] = {}
@@ -136,14 +139,16 @@ def read_table(
 class _Selected:
     """The rows of one split, remembering which columns and splits occurred."""
 
-    def __init__(self, path: Path, columns: Columns, split: str | None, problems: Problems) -> None:
-        self._path, self._columns, self._split, self._problems = path, columns, split, problems
+    def __init__(
+        self, path: Path, rows: Iterator[Row], columns: Columns, split: str | None, problems: Problems
+    ) -> None:
+        self._path, self._rows, self._columns, self._split, self._problems = path, rows, columns, split, problems
         self._seen: dict[str, None] = {}
         self._splits: dict[str, None] = {}
         self._count = 0
 
     def __iter__(self) -> Iterator[Row]:
-        for row in _rows(self._path, self._problems):
+        for row in self._rows:
             self._seen.update(dict.fromkeys(row.fields))
             if self._split is not None:
                 try:
@@ -181,48 +186,10 @@ class _Selected:
         problems.raise_if_any()
 
 
-def _rows(path: Path, problems: Problems) -> Iterator[Row]:
-    suffix = path.suffix.lower()
-    if suffix in _JSONL:
-        return jsonl_rows(path, problems)
-    if suffix in _DELIMITERS:
-        return _csv_rows(path, _DELIMITERS[suffix], problems)
-    raise DataError(f"{path}: is not {', '.join([*_DELIMITERS, *_JSONL[:-1]])} or {_JSONL[-1]}")
-
-
-def _csv_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[Row]:
-    number = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal number  # the reader's own count would leave out the lines that are not UTF-8
-        for number, line in numbered_lines(path, problems):  # noqa: B007
-            yield line
-
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    try:
-        for record in reader:
-            place = f"{path}:{number}"
-            if not any(record):
-                continue
-            if header is None:
-                header = [column.strip() for column in record]
-                for column in header:
-                    if header.count(column) > 1:
-                        raise DataError(f"{place}: column {column!r} occurs twice")
-            elif len(record) != len(header):
-                problems.add(place, f"has {len(record)} fields, the header has {len(header)}")
-            else:
-                # An empty cell says that there is no value, as a missing key does in JSON.
-                yield Row(place, {column: cell or None for column, cell in zip(header, record)})
-    except csv.Error as error:
-        problems.add(f"{path}:{number}", str(error))
-
-
 def _images(row: dict[str, Any], column: str, separator: str, path: Path) -> tuple[str, ...]:
     """Return the paths of a row's pictures, at least one; in a CSV no name can hold the separator."""
     names = _texts(row, column, _WRITTEN_LIST)
-    if path.suffix.lower() in _DELIMITERS:
+    if path.suffix.lower() in SEPARATED:
         names = tuple(part.strip() for part in names[0].split(separator) if part.strip())
         if not names:
             raise ValueError(f"{column!r} names no picture")

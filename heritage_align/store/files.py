@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from heritage_align.errors import StoreError
+
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+"""In safetensors' messages: ``I/O error: No space left on device (os error 28)``."""
+
+_WRITING_FAILED = re.compile(_SYSTEM_ERROR.pattern + r"|inline_container\.cc.*(unexpected pos|failed writ)", re.DOTALL)
+"""torch.save tells nothing but where its writer stood: ``inline_container.cc:672] . unexpected pos 576 vs 534``."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -20,9 +30,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    _remove_stale(path)
     temporary = path.with_name(_temporary_name(path.name, os.getpid()))
     try:
+        _remove_stale(path)
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask leaves; safetensors would keep all to the owner
         write(temporary)
@@ -32,9 +42,28 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StoreError(f"{path}: cannot be written: {_reason(error, path)}") from error
+    except Exception as error:
+        # safetensors and torch.save have errors of their own for a full disk; any other fault stays what it is.
+        if _WRITING_FAILED.search(str(error)) is None:
+            raise
+        raise StoreError(f"{path}: cannot be written: {_reason(error, path)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what forbade the writing forbids this; a later run removes what is left
+            temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Return what the system says, with the room that is left where it may be that which is missing."""
+    number = error.errno if isinstance(error, OSError) else None
+    named = _SYSTEM_ERROR.search(str(error))
+    if number is None and named is not None:
+        number = int(named[1])
+    reason = os.strerror(number) if number is not None else "the file could not be written to its end"
+    if number in (None, errno.ENOSPC):
+        with suppress(OSError):
+            reason += f" ({shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free)"
+    return reason
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from heritage_align.checkpoints import refusal
 from heritage_align.errors import CheckpointError
 from heritage_align.store.files import write_atomically
 
@@ -74,8 +75,7 @@ def load_state(folder: Path, identity: str) -> TrainingState | None:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a scribbled file makes the unpickler raise whatever there is
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"{path}: is damaged ({reason}); delete it to start afresh") from error
+        raise CheckpointError(f"{path}: is damaged ({refusal(error)}); delete it to start afresh") from error
     names = {"format", *(entry.name for entry in fields(TrainingState))}
     if not isinstance(document, dict) or document.get("format") != FORMAT or set(document) != names:
         raise CheckpointError(f"{path}: is not a checkpoint of a training run (format {FORMAT})")

@@ -13,7 +13,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from heritage_align.data.encoded_pictures import open_lmdb
 from heritage_align.errors import MissingDependency
 from heritage_align.evaluation.bleu import corpus_bleu
 from heritage_align.evaluation.variance_ratio import variance_ratio_test
@@ -73,7 +72,6 @@ def test_doctor_calls_optional_what_is_optional(project: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("module", "use", "message"),
     [
-        ("lmdb", lambda: open_lmdb(Path("nowhere")), r"reading an LMDB needs .*heritage-align\[lmdb\]"),
         ("sacrebleu.metrics.bleu", lambda: corpus_bleu(["a"], [["a"]], "en"), r"needs sacrebleu: .*\[evaluation\]"),
         ("scipy.stats", lambda: variance_ratio_test([1, 2], [1, 3]), r"needs scipy: .*\[evaluation\]"),
     ],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from heritage_align.data.region_features import checks
 from heritage_align.data.region_features.matching import IdMatcher
 from heritage_align.data.region_features.rows import best_first, means, narrowed, taken, with_rows
+from heritage_align.data.spans import FileSpans
 from heritage_align.errors import DataError
 from heritage_align.types import FloatArray, Regions
 
@@ -39,6 +40,8 @@ class RegionFeatures:
         keypoints: ``(total_regions,)`` integers, SIFT keypoints of each region (Sheng et al. 2021, eq. 11), or None.
         keep: ``(total_regions,)`` bool, False for a region that is masked, or None where all are kept; an image
             whose regions are all masked keeps all.
+        files: of the mapped arrays; looked at before they are read, as one that was cut meanwhile would end the process
+            (SIGBUS). () for arrays in memory.
 
     Raises:
         DataError: something does not fit; names the source and the array or the image.
@@ -53,6 +56,7 @@ class RegionFeatures:
     global_features: Array | None = None
     keypoints: Array | None = None
     keep: Array | None = None
+    files: tuple[FileSpans, ...] = ()
 
     def __post_init__(self) -> None:
         checks.ids(self.source, self.ids)
@@ -100,6 +104,7 @@ class RegionFeatures:
                 without regions, and features that are NaN or infinite.
         """
         images = self._matcher.rows(ids)
+        self.refuse_changed()
         bounds = [(int(self.offsets[image]), int(self.offsets[image + 1])) for image in images]
         picked = [best_first(start, stop, self.objectness, count) for start, stop in bounds]
         bare = [i for i, rows in enumerate(picked) if not len(rows)]
@@ -141,6 +146,7 @@ class RegionFeatures:
         Raises:
             DataError: there are no global features, and an image has no regions whose mean could stand for it.
         """
+        self.refuse_changed()
         whole = self.global_features if self.global_features is not None else self._whole(range(len(self)))
         keep = None if self.keep is None else narrowed(None, self.keep, self.offsets)
         found = []
@@ -156,6 +162,11 @@ class RegionFeatures:
                 )
             )
         return found
+
+    def refuse_changed(self) -> None:
+        """Raise DataError where the arrays are mapped and a file of theirs was changed since."""
+        for file in self.files:
+            file.refuse_changed()
 
     @cached_property
     def _matcher(self) -> IdMatcher:

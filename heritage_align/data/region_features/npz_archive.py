@@ -61,6 +61,8 @@ def _opened(path: Path, use: Callable[[Any], Any]) -> Any:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib, struct and numpy's parser of headers raise a dozen different ones
         first_line = (str(error) or type(error).__name__).splitlines()[0]
+        if "allow_pickle" in first_line:  # numpy's advice would run what the file says
+            first_line = "it holds Python objects, which could run code"
         raise DataError(f"{path}: cannot be read as arrays: {first_line}") from error
 
 

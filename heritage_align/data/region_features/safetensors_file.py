@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from heritage_align.data.region_features import checks
 from heritage_align.data.region_features.features import RegionFeatures
+from heritage_align.data.spans import FileSpans
 from heritage_align.errors import DataError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -43,6 +44,7 @@ class _Tensor(NamedTuple):
 
 def read_safetensors(path: Path) -> RegionFeatures:
     """Map a file; raises DataError that names it and what is wrong."""
+    file = FileSpans(path)
     tensors, metadata = _header(path)
     for name in ("values", "offsets"):
         if name not in tensors:
@@ -59,6 +61,7 @@ def read_safetensors(path: Path) -> RegionFeatures:
         arrays.get("global"),
         arrays.get("keypoints"),
         arrays.get("keep"),
+        (file,),
     )
 
 
@@ -97,6 +100,7 @@ def write_region_features(
     from heritage_align.store.files import write_atomically  # imports torch with its package
 
     path = Path(path)
+    features.refuse_changed()
     if path.suffix.lower() != ".safetensors":
         raise DataError(f"{path}: region features are written to a .safetensors file")
     wanted = np.float16 if dtype == "fp16" else np.float32

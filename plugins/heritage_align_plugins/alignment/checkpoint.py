@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from heritage_align.plugin import CheckpointError, Encoder, write_atomically
+from heritage_align.plugin import CheckpointError, Encoder, refuse_not_finite, write_atomically
 from heritage_align_plugins.alignment.description import Description, read_description
 from heritage_align_plugins.alignment.model import AlignmentModel
 
@@ -38,7 +38,7 @@ def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentM
     """Load a model and the sha256 of its file.
 
     Raises:
-        CheckpointError: the file is damaged, or the pretrained text encoder is not the one that it was trained with.
+        CheckpointError: the file is damaged, holds NaN or infinity, or was trained with another text encoder.
     """
     description = read_description(path)
     if "frozen" in description.settings.text and base_text is None:
@@ -52,4 +52,5 @@ def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentM
         model.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error
+    refuse_not_finite(state, str(path))
     return model.eval(), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from heritage_align.plugin import CheckpointError
+from heritage_align.plugin import CheckpointError, refuse_foreign
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
 
@@ -46,6 +46,7 @@ class Description:
 
 def read_description(path: Path) -> Description:
     """Read the metadata; raises CheckpointError where the file is not an alignment model's."""
+    refuse_foreign(path)
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

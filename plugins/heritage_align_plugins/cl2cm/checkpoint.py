@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from heritage_align.plugin import CheckpointError, file_digest, write_atomically
+from heritage_align.plugin import CheckpointError, file_digest, refuse_not_finite, write_atomically
 from heritage_align_plugins.cl2cm.description import Description, read_description
 from heritage_align_plugins.cl2cm.model import StudentModel
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
@@ -23,13 +23,16 @@ def load_student(path: Path) -> tuple[StudentModel, Vocabulary, Description, str
     """Load a student in evaluation mode, its vocabulary and description, and the sha256 of its file.
 
     Raises:
-        CheckpointError: the file is no such model, or its tensors are not those of the model that it describes.
+        CheckpointError: the file is no such model, its tensors are not those of the model that it describes, or
+            they are NaN or infinite.
     """
     description = read_description(path)
     vocabulary = Vocabulary(description.vocabulary)
     model = StudentModel(description.text, len(vocabulary), description.image_dim, description.dim)
     try:
-        model.load_state_dict(load_file(path))
+        state = load_file(path)
+        model.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error
+    refuse_not_finite(state, str(path))
     return model.eval(), vocabulary, description, file_digest(path)

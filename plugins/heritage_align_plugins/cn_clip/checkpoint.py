@@ -1,26 +1,23 @@
 """Read and write weights: cn_clip's own files, those of its training, bare state dicts, and our safetensors.
 
-Nothing is unpickled but tensors and plain containers (``weights_only=True``).
+Nothing is unpickled but tensors and plain values, see `heritage_align.checkpoints`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from heritage_align.plugin import CheckpointError
+from heritage_align.plugin import CheckpointError, fitted, read_tensors, refuse_not_finite
 from heritage_align_plugins.cn_clip.architecture import (
     FORMAT,
     Architecture,
@@ -49,11 +46,7 @@ def read_weights(path: Path) -> Weights:
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or has no state dict in it.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint file")
-    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    state = {k.removeprefix("module."): v for k, v in raw.items()}
-    state = {k: v for k, v in state.items() if not k.startswith("bert.pooler.")}
+    state = read_tensors(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -75,11 +68,15 @@ def load_model(architecture: Architecture, weights: Weights, source: str, image_
         The model, fp32, on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: the weights do not fit; names the first mismatches.
+        CheckpointError: the weights do not fit, which names the first mismatches, or are NaN or infinite.
     """
-    _check_fit(architecture, weights.state, source)
+    expected = build_model(architecture, "meta").state_dict()
+    state = fitted(weights.state, expected, source)
+    state = {k: v for k, v in state.items() if not k.startswith("bert.pooler.")}
+    _check_fit(architecture, state, source)
+    refuse_not_finite(state, source)
     # Copies, because the tensors may be views of a mapped file that someone overwrites later.
-    state = {k: v.to(_real(v, torch.float32), copy=True) for k, v in weights.state.items()}
+    state = {k: v.to(_real(v, torch.float32), copy=True) for k, v in state.items()}
     if image_size is not None and image_size != architecture.image_resolution:
         architecture = architecture.at(image_size)
         for key in _POSITIONS:
@@ -155,36 +152,6 @@ def _order_metadata(path: Path) -> None:
             file.write(ordered.ljust(length))
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {error}") from error
-
-
-def _read_pickle(path: Path) -> Mapping[str, Tensor]:
-    try:
-        # A mapped file leaves the optimizer's state, twice the size of the weights, on the disk.
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, because it is damaged or holds objects that could run code, not only tensors; "
-            f"save its state dict alone ({_first_line(error)})"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {_first_line(error)}") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        found = f"keys {list(loaded)[:5]}" if isinstance(loaded, Mapping) else type(loaded).__name__
-        raise CheckpointError(f"{path}: expected a state dict or a file with a state_dict, found {found}")
-    return state
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _real(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
     return dtype if tensor.is_floating_point() else tensor.dtype
 
@@ -193,7 +160,7 @@ def _split_flash_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undo the renaming of cn_clip's --use-flash-attention (one Wqkv for q, k and v)."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
-        if key.startswith("visual.") and ".attn.Wqkv." in key:
+        if ".attn.Wqkv." in key:
             plain[key.replace(".attn.Wqkv.", ".attn.in_proj_")] = value
         elif ".attention.self.Wqkv." in key:
             for name, part in zip(("query", "key", "value"), value.chunk(3)):
@@ -221,4 +188,30 @@ def _check_fit(architecture: Architecture, state: Mapping[str, Tensor], source: 
             for sort, names in found.items()
             if names
         ]
-        raise CheckpointError(f"{source}: the weights are not of {architecture.name}: {', '.join(parts)}")
+        raise CheckpointError(
+            f"{source}: the weights are not of {architecture.name}: {', '.join(parts)}{_whose(state)}"
+        )
+
+
+def _whose(state: Mapping[str, Tensor]) -> str:
+    """Say which encoder takes the weights of another library, known by its names; '' where they are not known."""
+    names = list(state)
+
+    def has(*parts: str) -> bool:
+        return all(any(part in name for name in names) for part in parts)
+
+    if has("lora_A") or has("lora_down"):
+        return ". They are a LoRA adapter: merge it into its model first"
+    if has("text_model.", "vision_model."):
+        return (
+            ". Their names are those of Hugging Face's transformers: take encoder {name: transformers, model: FOLDER}, "
+            "the folder with their config.json"
+        )
+    if has("visual.transformer.", "token_embedding.weight") or has("visual.trunk."):
+        return (
+            ". Their names are those of OpenAI's CLIP or open_clip, which are no Chinese-CLIP: take encoder "
+            "{name: transformers, model: FOLDER} with the same model in Hugging Face's form"
+        )
+    if has("encoder.layer.0.attention.self.") and not has("visual."):
+        return ". They are a BERT alone: take text_encoder {name: bert, model: FOLDER}"
+    return ""

@@ -45,6 +45,12 @@ def heritage_align_components() -> list[ComponentSpec]:
             "ArtworkPairs",
             "artworks with descriptions, boxes and the phrases that name them",
         ),
+        _spec(
+            "precomp",
+            "Precomputed",
+            "VSE++, SCAN and BFAN: {split}_ims.npy and {split}_caps.txt",
+            role="precomputed",
+        ),
         _spec("table", "Table", "a CSV or JSON Lines of picture paths and texts, columns of any name", role="pairs"),
         ComponentSpec(
             "dataset",

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from heritage_align.plugin import ComponentConfig, Facts, Kind
+
+_ENCODING = "of the text file: utf-8, gb18030, big5, utf-16 ...; by default it is found out, and a guess is said"
+
+
+def _known(name: str | None) -> str | None:
+    try:
+        return None if name is None or "".encode(name) is None else name
+    except LookupError:
+        raise ValueError(f"there is no encoding {name!r}; known are utf-8, gb18030, big5, utf-16 ...") from None
+
+
+Encoding = Annotated[str | None, AfterValidator(_known)]
 
 
 class _DatasetConfig(ComponentConfig):
@@ -41,6 +53,7 @@ class ChineseClipConfig(_DatasetConfig):
         False, description="of a folder of pictures take all, not only those that the split's texts name"
     )
     language: str | None = Field("zh", description="language of the texts: zh, en or null")
+    encoding: Encoding = Field(None, description=_ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"folder": self.folder, "texts": self.texts, "images": self.images}
@@ -70,6 +83,7 @@ class CaptionsConfig(_DatasetConfig):
     images: Path = Field(description="folder below which the pictures are, named by their image's key")
     split_list: Path | None = Field(None, description="file with an image key a line; by default all images")
     language: str | None = Field("zh", description="language of captions whose tag (#zhc#, #enc#) does not tell")
+    encoding: Encoding = Field(None, description=_ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images, "split_list": self.split_list}
@@ -90,7 +104,15 @@ class ArtworkPairsConfig(_DatasetConfig):
 class TableConfig(_DatasetConfig):
     """A table of pictures and texts, one text a row."""
 
-    file: Path = Field(description=".csv, .tsv or .jsonl")
+    file: Path = Field(description=".csv, .tsv, .tab, .txt, .jsonl, .ndjson or .json")
+    encoding: Encoding = Field(None, description=_ENCODING)
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r'[^"\r\n]',
+        description="character between columns; by default the one of , ; tab and | that fits",
+    )
     images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
     image: str = Field("image", description="column with the picture's path, or those of several")
     text: str = Field("text", description="column with the text")
@@ -110,6 +132,18 @@ class TableConfig(_DatasetConfig):
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images}
+
+
+class PrecomputedConfig(_DatasetConfig):
+    """A split as VSE++, SCAN and BFAN keep it; its pictures are the features of a proposer."""
+
+    folder: Path = Field(description="folder with {split}_ims.npy, {split}_caps.txt and perhaps {split}_ids.txt")
+    split: str = Field("test", description="beginning of the file names")
+    language: str | None = Field("en", description="language of the captions: zh, en or null")
+    encoding: Encoding = Field(None, description=_ENCODING)
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"folder": self.folder}
 
 
 class FoldConfig(ComponentConfig):

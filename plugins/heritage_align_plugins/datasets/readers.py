@@ -12,6 +12,7 @@ from heritage_align.data import (
     read_chinese_clip,
     read_folder,
     read_karpathy,
+    read_precomputed,
     read_table,
 )
 from heritage_align.plugin import BuildContext, ImageFile
@@ -55,6 +56,7 @@ class ChineseClipDataset(_Read):
                 all_pictures=config.all_pictures,
                 language=config.language,
                 name=config.title,
+                encoding=config.encoding,
             )
         )
 
@@ -86,6 +88,7 @@ class CaptionsDataset(_Read):
                 split=config.split_list,
                 language=config.language,
                 name=config.title,
+                encoding=config.encoding,
             )
         )
 
@@ -128,6 +131,19 @@ class TableDataset(_Read):
                 separator=config.separator,
                 name=config.title,
                 require_pictures=config.require_pictures,
+                delimiter=config.delimiter,
+                encoding=config.encoding,
+            )
+        )
+
+
+class PrecomputedDataset(_Read):
+    """`heritage_align.data.read_precomputed` by configuration."""
+
+    def __init__(self, config: settings.PrecomputedConfig, context: BuildContext) -> None:
+        super().__init__(
+            read_precomputed(
+                config.folder, config.split, language=config.language, name=config.title, encoding=config.encoding
             )
         )
 

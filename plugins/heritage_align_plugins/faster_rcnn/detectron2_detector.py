@@ -11,9 +11,16 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from heritage_align.plugin import BuildContext, ConfigError, MissingDependency
+from heritage_align.plugin import (
+    BuildContext,
+    ConfigError,
+    MissingDependency,
+    fitted,
+    read_tensors,
+    refuse_not_finite,
+)
 from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
-from heritage_align_plugins.faster_rcnn.weights import read_checkpoint, require_fit
+from heritage_align_plugins.faster_rcnn.weights import read_arrays, require_fit
 
 INSTALL = (
     "it is not on the package index and must be built against the torch that is installed: "
@@ -174,14 +181,15 @@ class _SafeCheckpointer(DetectionCheckpointer):
     incompatible: Any = None
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        content = read_checkpoint(Path(filename))
+        if not filename.endswith(".pkl"):
+            return {"model": fitted(read_tensors(Path(filename)), self.model.state_dict(), filename)}
+        content = read_arrays(Path(filename))
         if "model" in content:
             return content
-        if filename.endswith(".pkl"):  # from Caffe2, whose names differ
-            blobs = content.get("blobs", content)
-            weights = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
-            return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
-        return {"model": content}
+        # From Caffe2, whose names differ.
+        blobs = content.get("blobs", content)
+        weights = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         self.incompatible = super()._load_model(checkpoint)
@@ -196,3 +204,4 @@ def _load(model: Any, path: Path) -> None:
     wrong = {name for name, _, _ in found.incorrect_shapes}
     # Weights that the model has no place for, such as those of an attribute head, are none of its faults.
     require_fit(str(path), [name for name in found.missing_keys if name not in wrong], [], shapes)
+    refuse_not_finite(model.state_dict(), str(path))

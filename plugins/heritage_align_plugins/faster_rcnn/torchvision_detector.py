@@ -15,9 +15,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.transforms.functional import convert_image_dtype, pil_to_tensor
 
-from heritage_align.plugin import BuildContext, CheckpointError
+from heritage_align.plugin import BuildContext, CheckpointError, fitted, read_tensors, refuse_not_finite
 from heritage_align_plugins.faster_rcnn.config import FasterRcnnConfig
-from heritage_align_plugins.faster_rcnn.weights import read_state, require_fit
+from heritage_align_plugins.faster_rcnn.weights import require_fit
 
 _EPS_0_SHA = "258fb6c6"
 """First digits of the SHA-256 of torchvision's COCO_V1 weights of resnet50_fpn, as in their file name: they
@@ -112,7 +112,7 @@ def _model(config: FasterRcnnConfig, seed: int) -> nn.Module:
     state: dict[str, Tensor] | None = None
     source = str(config.weights)
     if isinstance(config.weights, Path):
-        state = read_state(config.weights)
+        state = read_tensors(config.weights)
     elif config.weights == "coco":
         state = _download(config.architecture)
     options: dict[str, Any] = {
@@ -121,8 +121,9 @@ def _model(config: FasterRcnnConfig, seed: int) -> nn.Module:
         # Twice suppressed, per class and then across classes: enough for the second to choose from.
         "box_detections_per_img": max(100, 10 * config.count),
     }
-    if state is not None and _CLASS_WEIGHT in state:
-        options["num_classes"] = len(state[_CLASS_WEIGHT])
+    classes = [value for name, value in (state or {}).items() if name.endswith(_CLASS_WEIGHT)]
+    if classes:
+        options["num_classes"] = len(classes[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = get_model(
@@ -140,13 +141,16 @@ def _model(config: FasterRcnnConfig, seed: int) -> nn.Module:
 
 def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     own = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    given = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    given = {
+        name: value for name, value in fitted(state, own, source).items() if not name.endswith("num_batches_tracked")
+    }
     shapes = [
         f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
         for name, value in own.items()
         if name in given and given[name].shape != value.shape
     ]
     require_fit(source, own.keys() - given.keys(), given.keys() - own.keys(), shapes)
+    refuse_not_finite(given, source)
     model.load_state_dict(given, strict=False)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from heritage_align.plugin import CheckpointError
+from heritage_align.plugin import CheckpointError, refusal, refuse_foreign, refuse_not_finite
 
 # What the library lets through when a folder is missing, incomplete or damaged, or needs another library.
 _LOADING_ERRORS = (
@@ -29,12 +30,20 @@ def load(factory: Any, name: str, **options: Any) -> Any:
     """Call ``factory.from_pretrained(name, **options)``; only code of the library itself is run.
 
     Raises:
-        CheckpointError: there is no such folder or hub name, or it does not hold what `factory` loads.
+        CheckpointError: there is no such folder or hub name, or it does not hold what `factory` loads; a file in it
+            is a Git LFS pointer or a web page.
     """
+    folder = Path(name)
+    if folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and file.stat().st_size:  # an empty file of notes is no fault
+                refuse_foreign(file)
     try:
         return factory.from_pretrained(name, trust_remote_code=False, **options)
     except _LOADING_ERRORS as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if "pickle" in str(error) or "weights_only" in str(error):  # the library's advice would run what a file says
+            reason = refusal(error)
         raise CheckpointError(f"{name}: {factory.__name__} cannot load it: {reason}") from error
 
 
@@ -48,13 +57,15 @@ def load_weights(factory: Any, name: str, revision: str | None, unused: tuple[st
         unused: beginnings of weights that may be missing, because the caller makes no use of them.
 
     Raises:
-        CheckpointError: see `load`; or weights are missing, which the library would fill with random numbers.
+        CheckpointError: see `load`; or weights are missing, which the library would fill with random numbers,
+            or are NaN or infinite.
     """
     model, report = load(factory, name, revision=revision, dtype=torch.float32, output_loading_info=True)
     missing = sorted(k for k in report["missing_keys"] if not k.startswith(unused))
     if missing:
         more = "; ..." if len(missing) > 3 else ""
         raise CheckpointError(f"{name}: {len(missing)} weights are missing ({'; '.join(missing[:3])}{more})")
+    refuse_not_finite(model.state_dict(), name)
     evaluated: torch.nn.Module = model.eval()
     return evaluated
 

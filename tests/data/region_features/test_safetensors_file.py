@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +139,26 @@ def test_what_is_not_there_or_of_no_known_form_is_refused(tmp_path: Path) -> Non
     for read in (read_region_features, feature_dim):
         with pytest.raises(DataError, match="gone: there is no such file"):
             read(tmp_path / "gone")
-        with pytest.raises(DataError, match="is neither a store nor a folder of .npz files"):
+        with pytest.raises(DataError, match="is none of these: a store, a folder of .npz files"):
             read(tmp_path)
     (tmp_path / "f.h5").write_bytes(b"")
-    with pytest.raises(DataError, match=r"f\.h5: region features are read from \.safetensors, \.tsv, \.npz, a folder"):
+    with pytest.raises(DataError, match=r"f\.h5: region features are read from \.safetensors, .*, \.npy, a folder"):
         read_region_features(tmp_path / "f.h5")
+
+
+def test_a_file_that_shrinks_while_it_is_mapped_is_an_error(toy: RegionFeatures, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    write_region_features(path, toy)
+    features = read_region_features(path)
+    os.truncate(path, 100)
+    uses: list[Callable[[], object]] = [
+        lambda: features.select(toy.ids),
+        features.regions,
+        lambda: write_region_features(tmp_path / "g.safetensors", features),
+    ]
+    for use in uses:
+        with pytest.raises(DataError, match=r"f\.safetensors: was changed since it was opened"):
+            use()
+    path.unlink()
+    with pytest.raises(DataError, match=r"f\.safetensors: cannot be read: No such file"):
+        features.regions()

@@ -187,12 +187,12 @@ def test_files_that_are_no_weights_are_refused_and_never_run(name: str, content:
         torch.save({"model": Malicious()}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name}: (cannot be read as weights|expected a dict|.a. is no tensor)"):
+    with pytest.raises(CheckpointError, match=f"{name}: (cannot read|refused|expected a state|begins with zeros)"):
         build(weights=str(path))
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"gone\.pth: cannot be read as weights"):
+    with pytest.raises(CheckpointError, match=r"gone\.pth: there is no such checkpoint file"):
         build(weights=str(tmp_path / "gone.pth"))
 
 

@@ -1,0 +1,204 @@
+"""Weights out of files as people have them: any library's wrappers around the tensors, and no code is ever run.
+
+A file may hold tensors by name, or dictionaries of them beside an optimizer's state; names may have the beginnings
+that DataParallel (``module.``), ``torch.compile`` (``_orig_mod.``), FSDP and Lightning (``model.``) put before them, in
+any stack. What belongs together is found by the names that the model has, not by a list of wrappers.
+
+>>> state = {"model/module.net.w": 1, "model/module.net.b": 2, "optimizer/state/0": 3}
+>>> fitted(state, {"w", "b"}, "file")
+{'w': 1, 'b': 2}
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import pickle
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from heritage_align.errors import CheckpointError
+from heritage_align.foreign_files import foreign
+
+T = TypeVar("T")
+
+_INSIDE = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
+"""What torch puts into a name wherever a part of the model was compiled, sharded or checkpointed."""
+
+_WRAPPERS = frozenset({"module", "model", "state_dict", "model_state_dict", "model_state", "net", "network", "weights"})
+"""Words of a beginning that says nothing of which model it is. Of two models the one behind these alone is meant."""
+
+_DEEPEST = 16
+_PLAIN = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.WindowsPath,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdUS"},
+    (getattr(np, "_core", None) or np.core).multiarray.scalar,
+    (getattr(np, "_core", None) or np.core).multiarray._reconstruct,
+]
+"""Beside tensors and what Python has: a run's arguments, paths and numbers of numpy (a best score). They run
+nothing."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a file, those of nested dictionaries under names joined by slashes.
+
+    Args:
+        path: a ``.safetensors`` file, or what `torch.save` wrote. Tensors may be views of the file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, something else (a Git LFS pointer, a web page), holds objects
+            that could run code, or no tensor.
+    """
+    content = read_content(path)
+    tensors = dict(_flat(content))
+    if not tensors:
+        found = f"keys {list(content)[:5]}" if isinstance(content, Mapping) else type(content).__name__
+        raise CheckpointError(f"{path}: expected a state dict, or a file that holds one, found {found}")
+    return tensors
+
+
+def read_content(path: Path) -> Any:
+    """Return what a file holds, safetensors as a dictionary; raises CheckpointError as `read_tensors`."""
+    refuse_foreign(path)
+    if path.suffix.lower() == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: cannot read the checkpoint: {_first_line(error)}") from error
+    try:
+        # A mapped file leaves the optimizer's state, twice the size of the weights, on the disk.
+        with torch.serialization.safe_globals(_PLAIN), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice to load it by other means, which would run what it says
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a damaged file makes the unpickler raise whatever there is
+        raise CheckpointError(f"{path}: {refusal(error)}") from error
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise CheckpointError where there is no such file, or one that is something else (`foreign_files`)."""
+    if path.is_dir():
+        inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
+        raise CheckpointError(f"{path}: is a folder (it holds {inside}), expected a file of weights")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint file")
+    try:
+        instead = foreign(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
+    if instead is not None:
+        raise CheckpointError(f"{path}: {instead}")
+
+
+def refusal(error: Exception) -> str:
+    """Return why a file could not be loaded, without the advice of torch to load it in a way that runs its code."""
+    said = str(error)
+    named = re.search(r"GLOBAL ([\w.]+)", said)
+    holds = (
+        f"holds {named[1]}, and objects could run code" if named else "is damaged or holds objects that could run code"
+    )
+    refused = f"refused, because it {holds}; only tensors and plain values are read: have its state dict saved alone"
+    if "TorchScript" in said:
+        return "refused, because it is a TorchScript archive, which holds code; only tensors and plain values are read"
+    if named or isinstance(error, pickle.UnpicklingError) or "weights_only" in said or "pickle" in said:
+        return refused
+    return f"cannot read the checkpoint, it is damaged or of another kind: {_first_line(error)}"
+
+
+def fitted(state: Mapping[str, T], expected: Collection[str], source: str) -> dict[str, T]:
+    """Return the part of a file's tensors that is the model's, under the model's names.
+
+    Args:
+        state: by the file's names.
+        expected: the model's names.
+        source: what errors call the file.
+
+    Returns:
+        What is behind the beginning that all of `expected`, or most of it, has: the caller says what is missing and
+        what is too much.
+
+    Raises:
+        CheckpointError: two models are in the file, and nothing says which is meant; or two names become one.
+    """
+    wanted = frozenset(expected)
+    plain = {name: _INSIDE.sub("", name.replace("/", ".")).lstrip(".") for name in state}
+    holders: dict[str, set[str]] = {}  # beginning -> the dictionaries in which names of the model are behind it
+    counts: Counter[str] = Counter()
+    for name, short in plain.items():
+        for beginning in _beginnings(short, wanted):
+            holders.setdefault(beginning, set()).add(_holder(name))
+            counts[beginning] += 1
+    whole = sorted(beginning for beginning, count in counts.items() if count >= len(wanted))
+    idle = [beginning for beginning in whole if _WRAPPERS.issuperset(beginning.split(".")[:-1])]
+    if len(whole) > 1 and len(idle) != 1:
+        raise CheckpointError(
+            f"{source}: holds {len(whole)} models, behind {', '.join(map(repr, whole))}; "
+            "save the one that is meant alone"
+        )
+    chosen = (idle if len(whole) > 1 else whole) or [name for name, _ in counts.most_common(1)]
+    if not chosen:
+        return dict(state)
+    found: dict[str, T] = {}
+    for name, short in plain.items():
+        if not short.startswith(chosen[0]) or _holder(name) not in holders[chosen[0]]:
+            continue
+        own = short.removeprefix(chosen[0])
+        if own in found:
+            raise CheckpointError(f"{source}: holds {own!r} twice, the second time as {name!r}")
+        found[own] = state[name]
+    return found
+
+
+def refuse_not_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError that names the first tensors with NaN or infinite numbers, and how many these are."""
+    broken = [
+        (name, int((~value.isfinite()).sum()), value.numel())
+        for name, value in state.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    ]
+    if broken:
+        name, count, total = broken[0]
+        more = f", and {len(broken) - 1} tensors more" if len(broken) > 1 else ""
+        raise CheckpointError(f"{source}: {name} holds {count} of {total} numbers that are NaN or infinite{more}")
+
+
+def _holder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _beginnings(name: str, wanted: frozenset[str]) -> Iterator[str]:
+    """Yield what stands before a name of the model, '' where the name is one."""
+    start = 0
+    while start >= 0:
+        if name[start:] in wanted:
+            yield name[:start]
+        dot = name.find(".", start)
+        start = dot + 1 if dot >= 0 else -1
+
+
+def _flat(content: Any, before: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield f"{before}{key}", value
+        else:
+            yield from _flat(value, f"{before}{key}/", depth + 1)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

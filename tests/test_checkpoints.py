@@ -1,0 +1,209 @@
+"""Weights as people have them: in any wrapper, beside anything, or something else under their name."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_not_finite
+from heritage_align.errors import CheckpointError
+from heritage_align.foreign_files import foreign
+
+STATE = {"visual.conv.weight": torch.ones(2, 3), "bert.emb": torch.zeros(4), "logit_scale": torch.tensor(2.0)}
+WORDS = ["module", "_orig_mod", "model", "_fsdp_wrapped_module", "net", "clip"]
+
+HOLDERS = ["model", "state_dict", "x"]
+
+
+def behind(beginning: str, state: dict[str, torch.Tensor] = STATE) -> dict[str, torch.Tensor]:
+    return {beginning + name: value for name, value in state.items()}
+
+
+def read(path: Path, document: Any, expected: Any = STATE) -> dict[str, torch.Tensor]:
+    torch.save(document, path)
+    return fitted(read_tensors(path), expected, str(path))
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=4), st.lists(st.sampled_from(["model", "state_dict", "x"]), max_size=3)
+)
+def test_any_stack_of_wrappers_is_taken_off(words: list[str], holders: list[str]) -> None:
+    document: Any = behind("".join(f"{word}." for word in words))
+    for holder in holders:
+        document = {holder: document, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}
+    stream = io.BytesIO()
+    torch.save(document, stream)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.pt"
+        path.write_bytes(stream.getvalue())
+        found = fitted(read_tensors(path), STATE, "f")
+    assert found.keys() == STATE.keys()
+    assert all(torch.equal(found[name], value) for name, value in STATE.items())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"state_dict": {"model": behind("module.")}},
+        {"model": {"state_dict": behind("_orig_mod.")}},
+        {"visual": {"conv.weight": STATE["visual.conv.weight"]}, "bert": {"emb": STATE["bert.emb"]}, **STATE},
+        {"module": STATE, "ds_config": {"train_batch_size": 4}, "ds_version": "0.14"},
+        {"state_dict": {**behind("model."), **behind("ema_model.")}, "hyper_parameters": {"lr": 0.1}},
+        {"state_dict": behind("model."), "loss": {"weight": torch.ones(1)}},
+        {**STATE, "optimizer": {"state": {0: {"step": torch.tensor(1)}}}},
+        {"state_dict": {"visual._orig_mod.conv.weight": STATE["visual.conv.weight"], **behind("", STATE)}},
+    ],
+    ids=lambda document: "+".join(document)[:40],
+)
+def test_forms_of_training_programs(document: dict[str, Any], tmp_path: Path) -> None:
+    if "visual" in document or "_orig_mod" in str(document.get("state_dict", {}).keys()):
+        with pytest.raises(CheckpointError, match="holds 'visual.conv.weight' twice"):
+            read(tmp_path / "c.pt", document)
+        return
+    found = read(tmp_path / "c.pt", document)
+    assert all(torch.equal(found[name], value) for name, value in STATE.items())
+    assert found.keys() == STATE.keys()
+
+
+def test_a_compiled_part_and_towers_in_dictionaries_of_their_own(tmp_path: Path) -> None:
+    part = {"visual._orig_mod.conv.weight": torch.ones(1), "bert.emb": torch.ones(1), "logit_scale": torch.ones(1)}
+    assert read(tmp_path / "c.pt", part).keys() == STATE.keys()
+    towers = {"visual": {"conv.weight": torch.ones(1)}, "bert": {"emb": torch.ones(1)}, "logit_scale": torch.ones(1)}
+    assert read(tmp_path / "c.pt", towers).keys() == STATE.keys()
+
+
+def test_what_is_too_much_beside_the_model_is_kept_for_the_message(tmp_path: Path) -> None:
+    assert "decoder.weight" in read(tmp_path / "c.pt", {**STATE, "decoder.weight": torch.ones(1)})
+    assert "decoder.weight" in read(
+        tmp_path / "c.pt", {"model": behind("module.", {**STATE, "decoder.weight": torch.ones(1)})}
+    )
+    other = {"w": torch.ones(1)}
+    assert read(tmp_path / "c.pt", other) == other
+
+
+def test_of_two_models_the_one_is_taken_that_no_name_tells_apart(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"c\.pt: holds 2 models, behind 'student\.', 'teacher\.'"):
+        read(tmp_path / "c.pt", {**behind("student."), **behind("teacher.")})
+
+
+def test_arguments_paths_and_numpy_numbers_beside_the_weights_do_no_harm(tmp_path: Path) -> None:
+    beside = {
+        "args": argparse.Namespace(lr=0.1, out=Path("x")),
+        "best": np.float64(0.5),
+        "curve": np.array([1.0, 2.0]),
+        "names": np.array(["a"]),
+        "scheduler": {"last": np.int64(3)},
+    }
+    assert read(tmp_path / "c.pt", {"model": STATE, **beside}).keys() == STATE.keys()
+
+
+class Evil:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_no_code_is_run_and_no_message_says_how_to(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("new.pt", "old.pt", "bare.pt", "script.pt", "object.pt")}
+    torch.save({"model": STATE, "x": Evil(tmp_path / "ran")}, files["new.pt"])
+    torch.save({"x": Evil(tmp_path / "ran")}, files["old.pt"], _use_new_zipfile_serialization=False)
+    files["bare.pt"].write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    torch.jit.script(nn.Linear(2, 2)).save(str(files["script.pt"]))
+    torch.save(nn.Linear(2, 2), files["object.pt"])
+    for path in files.values():
+        with pytest.raises(CheckpointError) as caught:
+            read_tensors(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: refused, because it ")
+        assert "could run code" in message or "holds code" in message
+        for advice in ("weights_only", "safe_globals", "trust", "pickle", "torch.load", "\n"):
+            assert advice not in message
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(CheckpointError, match=r"holds torch\.nn\.modules\.linear\.Linear, and"):
+        read_tensors(files["object.pt"])
+    assert "weights_only" not in refusal(RuntimeError("Cannot use `weights_only=True` with that"))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4" * 64 + b"\nsize 718123456\n"
+FOREIGN = {
+    "pointer": (
+        POINTER,
+        "is a Git LFS pointer of the file of 684.9 MiB, not the file itself: fetch it with `git lfs pull`",
+    ),
+    "annex": (b"../../.git/annex/objects/x/y/SHA256E-s1--a.pt", "is a git-annex pointer"),
+    "page": (b"\n<!DOCTYPE html>\n<html><title>Google Drive - Quota exceeded</title>", "is a web page"),
+    "lower": (b"\xef\xbb\xbf<html lang=en><head>", "is a web page"),
+    "noted": (b"<!-- saved -->\n<HTML>", "is a web page"),
+    "s3": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page or an error as XML"),
+    "hub": (
+        '{"error":"Repository 模型 not found"}'.encode(),
+        'is the error message of a server, not the file itself: {"er',
+    ),
+    "empty": (b"", "is empty"),
+    "zeros": (bytes(5000), "begins with zeros alone"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_what_a_download_leaves_in_the_place_of_weights_is_named(kind: str, ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"w{ending}"
+    path.write_bytes(FOREIGN[kind][0])
+    with pytest.raises(CheckpointError) as caught:
+        read_tensors(path)
+    assert str(caught.value).startswith(f"{path}: {FOREIGN[kind][1]}")
+
+
+def test_real_files_are_not_taken_for_something_else(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "w.safetensors")
+    torch.save(STATE, tmp_path / "w.pt")
+    torch.save(STATE, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}', encoding="utf-8")
+    for path in tmp_path.iterdir():
+        assert foreign(path) is None
+    assert read_tensors(tmp_path / "old.pt").keys() == STATE.keys()
+
+
+def test_files_that_are_missing_cut_or_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pt: there is no such checkpoint file"):
+        read_tensors(tmp_path / "gone.pt")
+    torch.save(STATE, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"is a folder \(it holds w\.pt\), expected a file of weights"):
+        read_tensors(tmp_path)
+    whole = (tmp_path / "w.pt").read_bytes()
+    for length in (1, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "w.pt").write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"w\.pt: (refused|cannot read)"):
+            read_tensors(tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "z.pt", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(CheckpointError, match=r"z\.pt: (refused|cannot read)"):
+        read_tensors(tmp_path / "z.pt")
+    for content, found in (([1], "list"), ({"epoch": 1}, r"keys \['epoch'\]"), (torch.ones(2), "Tensor")):
+        torch.save(content, tmp_path / "c.pt")
+        with pytest.raises(CheckpointError, match=f"expected a state dict, or a file that holds one, found {found}"):
+            read_tensors(tmp_path / "c.pt")
+
+
+def test_a_weight_that_is_not_finite_is_named_with_its_number() -> None:
+    refuse_not_finite({**STATE, "steps": torch.tensor(3)}, "w.pt")
+    broken = torch.ones(4)
+    broken[1], broken[3] = float("nan"), float("-inf")
+    with pytest.raises(CheckpointError, match=r"w\.pt: b holds 2 of 4 numbers .* NaN or infinite, and 1 tensors more"):
+        refuse_not_finite({"a": torch.ones(2), "b": broken, "c": broken.half()}, "w.pt")
