@@ -113,7 +113,11 @@ RESULTS_OF = {
         "benchmarks/training/cl2cm_noise.py", ("plugins/heritage_align_plugins/cl2cm", "heritage_align/training"), 60
     ),
     "howtocook-dishes.json": Result("", ALIGNMENT, missing="a data set with region features (docs/training.md)"),
-    "howtocook-all.json": Result("", ALIGNMENT, missing="a data set with region features (docs/training.md)"),
+    "small-collection.json": Result("", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)"),
+    "small-collection-folds.json": Result(
+        "", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)"
+    ),
+    "small-ideas.json": Result("", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)"),
     "kernels-h100-25310bc.json": Result("benchmarks/kernels/run.py --device cuda", CUDA_KERNELS, missing="an H100"),
     "kernels-focal-variants.json": Result("", ("csrc/cuda/hopper_focal.cu",), missing="an H100 and an H200"),
     "query-h100.json": Result(
