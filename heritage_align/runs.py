@@ -72,7 +72,7 @@ def from_trec(path: str | os.PathLike[str]) -> Run:
     queries: dict[str, list[_Line]] = {}
     places: dict[tuple[str, str], int] = {}
     tag, tag_line = "", 0
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, "utf-8-sig"):
         columns = line.split()
         if not columns:
             continue

@@ -41,6 +41,7 @@ _LEAST = 0.75
 """Share of common characters below which nothing is guessed: the file is taken as UTF-8, and its faults are named."""
 
 _BROKEN = re.compile("[\udc00-\udcff]")
+_ALONE = frozenset("àáâèéêìíòóôùúÀÁÂÈÉÊÓÔ")  # words of one letter
 _WORD = re.compile(r"[^\W\d_]+")
 _HANDLER = "heritage_align.mark"
 
@@ -162,7 +163,7 @@ def _in_words(text: str) -> int:
     count = sum(character in "–—’‘“”°«»€©" for character in text)
     for word in _WORD.findall(text):
         beyond = sum(not character.isascii() for character in word)
-        if 2 * beyond <= len(word) or len(word) == 1:
+        if 2 * beyond <= len(word) or word in _ALONE:
             count += beyond
     return count
 

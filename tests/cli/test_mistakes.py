@@ -271,7 +271,9 @@ def test_data_that_is_none(refused: Refused, scan_file: Path, pictures: Path, tm
     table.write_text(json.dumps({"image": "b.png", "text": "x"}) + "\n")
     assert "none of the 1 pictures exists" in evaluate(table)
     (tmp_path / "rows.txt").write_text("x")
-    assert "rows.txt: is not .csv" in evaluate(tmp_path / "rows.txt")
+    assert "rows.txt: has no rows" in evaluate(tmp_path / "rows.txt")
+    (tmp_path / "rows.md").write_text("x")
+    assert "rows.md: is not .csv" in evaluate(tmp_path / "rows.md")
 
 
 def test_checkpoints_of_another_architecture(

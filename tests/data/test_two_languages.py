@@ -168,4 +168,4 @@ def test_frames_at_fault_are_named(tmp_path: Path) -> None:
     assert "4 problems" in message
     assert "b.npy: has shape (2, 4), expected (n_frames, 3)" in message
     assert "c.npy: holds numbers that are not finite" in message
-    assert "d.npy: Object arrays cannot be loaded" in message
+    assert "d.npy: holds objects, expected floating numbers" in message

@@ -77,13 +77,13 @@ def test_every_library_that_writes_has_its_error_told_alike(write: Callable[[Pat
 
 
 def test_a_checkpoint_of_a_run_keeps_the_one_before(tmp_path: Path) -> None:
-    save_state(TrainingState("i", epoch=1), tmp_path)
+    save_state(TrainingState("i", 3, epoch=1), tmp_path)
     before = (tmp_path / "last.pt").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(StoreError, match=r"last\.pt: cannot be written: the file could not be .* MiB are free"):
-            save_state(TrainingState("i", epoch=2, model={"w": torch.zeros(9999)}), tmp_path)
+            save_state(TrainingState("i", 3, epoch=2, model={"w": torch.zeros(9999)}), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "last.pt").read_bytes() == before

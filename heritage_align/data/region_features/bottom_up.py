@@ -62,7 +62,7 @@ def read_bottom_up(path: Path) -> RegionFeatures:
     problems = Problems(path)
     pictures: list[_Picture] = []
     dim = columns = 0
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, "utf-8-sig"):
         if not line.strip():
             continue
         try:
@@ -95,7 +95,7 @@ def read_bottom_up(path: Path) -> RegionFeatures:
 def bottom_up_dim(path: Path) -> int:
     """Return the width of the features, from the first picture with regions; raises DataError."""
     problems = Problems(path)
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, "utf-8-sig"):
         if line.strip():
             try:
                 dim = _picture(line).features.shape[1]
