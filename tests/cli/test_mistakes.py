@@ -316,3 +316,11 @@ def test_two_systems_of_one_name(
 def test_an_empty_path_is_not_the_folder_that_we_are_in(refused: Refused, option: str) -> None:
     assert f"'{option}': is empty; name a file or folder" in refused("evaluate", "global", option, " ")
     assert f"'{option}': is empty; name a file or folder" in refused("train", "cca", option, "")
+
+
+def test_a_setting_that_does_not_suit_the_model_is_one_line(refused: Refused, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    build = ("index", "build", "global", "--data", tmp_path, "--out", tmp_path / "s")
+    shown = refused(*build, "--set", "encoder.context_length=9999")
+    assert "encoder: context_length: motif-small has positions for 64 tokens, got 9999" in shown
+    assert not (tmp_path / "s").exists()

@@ -205,3 +205,28 @@ def test_equal_weights_are_equal_files(vit_model, tiny_vit, tmp_path):
         save_checkpoint(vit_model, tiny_vit, path)
         written.add(path.read_bytes())
     assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["text_model.encoder.layer.0.x", "vision_model.post_layernorm.weight"], "take encoder {name: transformers"),
+        (["visual.transformer.resblocks.0.x", "token_embedding.weight"], "those of OpenAI's CLIP or open_clip"),
+        (["base_model.model.visual.x.lora_A.weight"], "a LoRA adapter: merge it into its model first"),
+        (["bert.encoder.layer.0.attention.self.query.weight"], "a BERT alone: take text_encoder {name: bert"),
+    ],
+)
+def test_weights_of_another_library_say_which_encoder_takes_them(tiny_vit, tmp_path, names, said):
+    torch.save({"state_dict": {name: torch.ones(1) for name in names}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "other.pt", tiny_vit)
+    assert "the weights are not of" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_weight_that_is_not_a_number_is_named(vit_model, tiny_vit, tmp_path):
+    state = {f"_orig_mod.module.{k}": v.clone() for k, v in vit_model.state_dict().items()}
+    state["_orig_mod.module.visual.proj"][0, 0] = float("nan")
+    torch.save({"model": state}, tmp_path / "nan.pt")
+    with pytest.raises(CheckpointError, match=r"nan\.pt: visual\.proj holds 1 of \d+ numbers that are NaN"):
+        load_checkpoint(tmp_path / "nan.pt", tiny_vit)
