@@ -57,6 +57,7 @@ class Result:
 
 
 FIRST_GPU = Result("", (), missing="kept: what a GPU first showed of an earlier state")
+SMALL = Result("", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)")
 RESULTS_OF = {
     "kernels-cpu.json": Result("benchmarks/kernels/run.py", CPU_KERNELS, 4, one_thread=True),
     "query-cpu.json": Result(
@@ -113,11 +114,9 @@ RESULTS_OF = {
         "benchmarks/training/cl2cm_noise.py", ("plugins/heritage_align_plugins/cl2cm", "heritage_align/training"), 60
     ),
     "howtocook-dishes.json": Result("", ALIGNMENT, missing="a data set with region features (docs/training.md)"),
-    "small-collection.json": Result("", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)"),
-    "small-collection-folds.json": Result(
-        "", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)"
-    ),
-    "small-ideas.json": Result("", ALIGNMENT, missing="a data set with region features (docs/small-collections.md)"),
+    "small-collection.json": SMALL,
+    "small-collection-folds.json": SMALL,
+    "small-ideas.json": SMALL,
     "kernels-h100-25310bc.json": Result("benchmarks/kernels/run.py --device cuda", CUDA_KERNELS, missing="an H100"),
     "kernels-focal-variants.json": Result("", ("csrc/cuda/hopper_focal.cu",), missing="an H100 and an H200"),
     "query-h100.json": Result(
