@@ -45,7 +45,7 @@ def command(
     """
     from heritage_align.cli.collection import read_training_config
     from heritage_align.training.job import TRAINED
-    from heritage_align.training.run import run_training
+    from heritage_align.training.run import run_training, trainer_of
 
     resolved = read_training_config(config, overrides, data, features, fold)
     folder = out or Path("runs") / resolved.name
@@ -62,4 +62,11 @@ def command(
     click.echo(f"best: {measured}" if measured else "trained")
     for name, path in files.items():
         click.echo(f"wrote {path} ({name})")
+    learned = trainer_of(resolved).nested.get("data")
+    if resolved.data is not None and learned is not None and resolved.data.as_dict() == learned.as_dict():
+        click.echo(
+            "note: there are no rows to test on, so evaluate measures what was learned from; give the table a column "
+            "split (train, test), or train with --fold 1/4",
+            err=True,
+        )
     click.echo(f"next: heritage-align evaluate {folder / TRAINED}")

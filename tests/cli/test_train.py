@@ -432,3 +432,19 @@ def test_a_damaged_checkpoint(refused: Refused, run: Path, collection: Path, tmp
     assert "model.safetensors: cannot be read as an alignment model" in shown
     shown = refused("evaluate", run / "config.yaml", "--set", "encoder.checkpoint=none.safetensors")
     assert "encoder.checkpoint: there is no file 'none.safetensors'" in shown
+
+
+def test_no_rows_to_test_on_is_said(call: Call, collection: Path, tmp_path: Path) -> None:
+    """What was learned from is measured then, and a model that remembers its pairs finds all of them."""
+    lines = (collection / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [{key: value for key, value in json.loads(line).items() if key != "split"} for line in lines]
+    table = tmp_path / "all.jsonl"
+    table.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    features = ("--features", str(collection / "region_features.safetensors"), "--set", "runtime.device=cpu")
+    said = "note: there are no rows to test on, so evaluate measures what was learned from"
+    whole = call("train", "cca", "--data", str(table), *features, "--out", str(tmp_path / "whole"))
+    assert said in whole.stderr
+    fold = call("train", "cca", "--data", str(table), *features, "--fold", "1/3", "--out", str(tmp_path / "fold"))
+    assert said not in fold.stderr
+    split = call("train", "cca", "--data", str(collection), "--set", "runtime.device=cpu", "--out", str(tmp_path / "s"))
+    assert said not in split.stderr
