@@ -148,6 +148,30 @@ class FragmentEncoder(Protocol):
         """Encode texts with their fragments, at least one a text."""
 
 
+class TextRead(NamedTuple):
+    """What an encoder reads of a text.
+
+    Attributes:
+        tokens: of the whole text, with those that mark its beginning and end; of one many times longer than is read
+            at least more than are read.
+        known: tokens that are read and that the vocabulary has, the marks not counted.
+    """
+
+    tokens: int
+    known: int
+
+
+@runtime_checkable
+class ReadingEncoder(Protocol):
+    """What an encoder offers besides if it says how much it reads of a text: what it cuts off is then told."""
+
+    context_length: int  # tokens of a text that are read
+    longest_context: int  # what the encoder's setting context_length may be raised to; no more than it is: no setting
+
+    def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
+        """Return what is read of each text, without encoding it."""
+
+
 @runtime_checkable
 class Proposer(Protocol):
     """Finds regions of images."""

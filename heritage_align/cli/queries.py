@@ -37,6 +37,13 @@ def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int
     Raises:
         DataError: a file that cannot be read or written, a line that is not UTF-8, an id that occurs twice, no query.
     """
+    from heritage_align.encoding.reading import told_together
+
+    with told_together():
+        return _answer_all(searcher, source, out, top_k, candidates)
+
+
+def _answer_all(searcher: Searcher, source: str, out: Path | None, top_k: int | None, candidates: int | None) -> int:
     from heritage_align.runs import to_trec
     from heritage_align.types import Run
 
