@@ -51,6 +51,7 @@ def main() -> None:
             rows[f"{script}, {form}"] = recall(pipeline, images, motifs.image_ids, items)
             print(f"R@1 {rows[f'{script}, {form}']:6.2f}  {script} queries, characters: {form}")
     lost = rows["simplified, auto"] - rows["traditional, auto"]
+    changed_by_reading = rows["simplified, auto"] - rows["simplified, as_written"]
     document: dict[str, Any] = {
         "commit": commit(),
         "machine": machine_facts(torch.device("cpu")),
@@ -59,16 +60,8 @@ def main() -> None:
         "queries_that_differ": changed,
         "r_at_1": {name: round(value, 2) for name, value in rows.items()},
         "goals": [
-            {
-                "goal": f"traditional queries lose at most {LOSS} points of R@1",
-                "value": round(lost, 2),
-                "reached": lost <= LOSS,
-            },
-            {
-                "goal": "simplified queries are read as before",
-                "value": round(rows["simplified, auto"] - rows["simplified, as_written"], 2),
-                "reached": rows["simplified, auto"] == rows["simplified, as_written"],
-            },
+            goal("points of R@1 that traditional queries lose", lost, LOSS),
+            goal("points of R@1 that simplified queries lose", abs(changed_by_reading), 0.0),
         ],
     }
     given.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -79,6 +72,12 @@ def recall(pipeline: Pipeline, images: torch.Tensor, ids: tuple[str, ...], items
     texts = pipeline.encode_texts(items).global_features
     best = (texts @ images.T).argmax(1).tolist()
     return 100 * sum(ids[row] in item.image_ids for row, item in zip(best, items)) / len(items)
+
+
+def goal(text: str, value: float, accept: float) -> dict[str, Any]:
+    """Judge a number that must be at most `accept`."""
+    verdict = "accept" if value <= accept else "missed"
+    return {"goal": text, "kind": "at most", "accept": accept, "commit": commit(), "value": value, "verdict": verdict}
 
 
 def refuse(image_id: str, error: Exception) -> None:
