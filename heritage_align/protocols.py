@@ -295,10 +295,27 @@ class UnitedDataset(Protocol):
 
 
 class ImageFile(NamedTuple):
-    """A picture as it is kept: a file or its bytes, and what messages call it."""
+    """A picture as it is kept.
+
+    Attributes:
+        source: a file or its bytes.
+        name: what messages call it.
+        max_pixels: width x height beyond which it is decoded at a reduced size or refused; None for the default.
+        may_reduce: False where boxes in pixels of the whole picture are known.
+    """
 
     source: Path | bytes
     name: str
+    max_pixels: int | None = None
+    may_reduce: bool = True
+
+
+@runtime_checkable
+class PictureSettings(Protocol):
+    """What a data set's configuration offers besides if its pictures are files: pictures of the command line are
+    decoded alike."""
+
+    max_pixels: int
 
 
 @runtime_checkable

@@ -71,11 +71,11 @@ def command(
 
 
 def _picture(image: Path, config: Config) -> Image:
-    from heritage_align.data.images import load_image
+    from heritage_align.cli.queries import load_query
     from heritage_align.pipeline import build_dataset
 
     if not image.exists() and config.data is not None:
         dataset = build_dataset(config)
         if str(image) in dataset.image_ids:
             return dataset.load_image(str(image))
-    return load_image(image)
+    return load_query(image, config)

@@ -120,7 +120,7 @@ def _find(
     explain_to: Path | None,
     as_json: bool,
 ) -> None:
-    from heritage_align.data.images import load_image
+    from heritage_align.cli.queries import load_query
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
@@ -128,7 +128,7 @@ def _find(
 
     if explain_to is not None:
         check_file(explain_to, PICTURE_SUFFIXES)
-    query = load_image(image) if image is not None else None
+    query = load_query(image, config) if image is not None else None
     pipeline = Pipeline(config)
     searcher = Searcher.open(pipeline, store, resident=False)
     item = TextItem("query", text or "", phrases=phrases)

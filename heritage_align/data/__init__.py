@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "MAX_PIXELS",
     "Augmentation",
     "Boxes",
     "CaptionPair",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from heritage_align.data.frame_features import read_frame_features
     from heritage_align.data.images import load_image
     from heritage_align.data.karpathy import read_karpathy
+    from heritage_align.data.limits import MAX_PIXELS
     from heritage_align.data.motifs import Motifs
     from heritage_align.data.parallel_captions import read_parallel_captions
     from heritage_align.data.precomputed import read_precomputed
@@ -89,6 +91,7 @@ _PLACES = {
     "heritage_align.data.frame_features": ("read_frame_features",),
     "heritage_align.data.images": ("load_image",),
     "heritage_align.data.karpathy": ("read_karpathy",),
+    "heritage_align.data.limits": ("MAX_PIXELS",),
     "heritage_align.data.motifs": ("Motifs",),
     "heritage_align.data.parallel_captions": ("read_parallel_captions",),
     "heritage_align.data.precomputed": ("read_precomputed",),

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class _Read:
     """A data set that hands on what its reader returned."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, max_pixels: int) -> None:
+        collection.max_pixels = max_pixels
         self.name = collection.name
         self.image_ids = collection.image_ids
         self.texts = collection.texts
@@ -57,7 +58,8 @@ class ChineseClipDataset(_Read):
                 language=config.language,
                 name=config.title,
                 encoding=config.encoding,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -72,8 +74,10 @@ class KarpathyDataset(_Read):
                 splits=config.splits,
                 captions=config.captions,
                 language=config.language,
+                prefix=config.prefix,
                 name=config.title,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -89,7 +93,8 @@ class CaptionsDataset(_Read):
                 language=config.language,
                 name=config.title,
                 encoding=config.encoding,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -101,10 +106,12 @@ class ArtworkPairsDataset(_Read):
             read_artwork_pairs(
                 config.file,
                 images=config.images,
+                prefix=config.prefix,
                 split=config.split,
                 language=config.language,
                 name=config.title,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -125,6 +132,7 @@ class TableDataset(_Read):
             read_table(
                 config.file,
                 images=config.images,
+                prefix=config.prefix,
                 columns=columns,
                 split=config.split,
                 language=config.language,
@@ -133,7 +141,8 @@ class TableDataset(_Read):
                 require_pictures=config.require_pictures,
                 delimiter=config.delimiter,
                 encoding=config.encoding,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -144,7 +153,8 @@ class PrecomputedDataset(_Read):
         super().__init__(
             read_precomputed(
                 config.folder, config.split, language=config.language, name=config.title, encoding=config.encoding
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -152,4 +162,4 @@ class FolderDataset(_Read):
     """`heritage_align.data.read_folder` by configuration."""
 
     def __init__(self, config: settings.FolderConfig, context: BuildContext) -> None:
-        super().__init__(read_folder(config.folder, name=config.title))
+        super().__init__(read_folder(config.folder, name=config.title), config.max_pixels)
