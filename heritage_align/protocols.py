@@ -327,6 +327,13 @@ class ImageFiles(Protocol):
 
 
 @runtime_checkable
+class CanvasDataset(Protocol):
+    """What a data set offers besides if its images are canvases of IIIF, whose addresses are their ids."""
+
+    canvas_sizes: Mapping[str, tuple[int, int]]  # image id -> width and height of the canvas's coordinates
+
+
+@runtime_checkable
 class Trainer(Protocol):
     """Fits a model to a data set; ``heritage-align train`` runs it."""
 

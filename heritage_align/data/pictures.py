@@ -192,9 +192,7 @@ def _below(root: Path, absolute: str, named: str) -> str:
     for folder in (os.path.abspath(root), os.path.realpath(root)):
         if os.path.commonpath([folder, path]) == folder:
             return os.path.relpath(path, folder)
-    raise ValueError(
-        f"{named!r} is an absolute path outside of {root}; set data.images to a folder that holds them all"
-    )
+    raise ValueError(f"{named!r} is an absolute path outside of {root}; set data.images to a folder that holds all")
 
 
 def walk_pictures(folder: Path, passed_over: list[str] | None = None) -> Iterator[tuple[str, Path]]:

@@ -219,3 +219,24 @@ class FolderConfig(_DatasetConfig):
 
     def _paths(self) -> dict[str, Path | None]:
         return {"folder": self.folder}
+
+
+class IiifConfig(_DatasetConfig):
+    """A manifest or collection of the IIIF Presentation API; ids are the canvases' addresses."""
+
+    manifest: str = Field(min_length=1, description="file, or address of the web, of a manifest or collection")
+    allow_network: bool = Field(False, description="fetch what is on the web; without, only files are read")
+    cache: Path | None = Field(
+        None, description="folder where what was fetched is kept, to be read without the network"
+    )
+    side: int = Field(1024, ge=1, description="longer side in pixels that image services are asked for")
+    texts: tuple[Literal["label", "summary", "metadata"], ...] = Field(
+        ("label", "summary", "metadata"), description="texts of manifests and canvases that are taken"
+    )
+    language: str | None = Field(
+        None, description="take texts in this language alone (zh), and those that say none; by default all"
+    )
+    timeout: float = Field(30.0, gt=0, description="seconds that a server may be silent")
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {} if "://" in self.manifest else {"manifest": Path(self.manifest)}

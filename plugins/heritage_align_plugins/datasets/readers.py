@@ -11,6 +11,7 @@ from heritage_align.data import (
     read_captions,
     read_chinese_clip,
     read_folder,
+    read_iiif,
     read_karpathy,
     read_precomputed,
     read_table,
@@ -163,3 +164,21 @@ class FolderDataset(_Read):
 
     def __init__(self, config: settings.FolderConfig, context: BuildContext) -> None:
         super().__init__(read_folder(config.folder, name=config.title), config.max_pixels)
+
+
+class IiifDataset(_Read):
+    """`heritage_align.data.read_iiif` by configuration."""
+
+    def __init__(self, config: settings.IiifConfig, context: BuildContext) -> None:
+        collection = read_iiif(
+            config.manifest,
+            allow_network=config.allow_network,
+            cache=config.cache,
+            side=config.side,
+            texts=config.texts,
+            language=config.language,
+            timeout=config.timeout,
+            name=config.title,
+        )
+        super().__init__(collection, config.max_pixels)
+        self.canvas_sizes = collection.canvas_sizes
