@@ -146,7 +146,7 @@ def _find(
     query = load_query(image, config) if image is not None else None
     pipeline = Pipeline(config)
     searcher = Searcher.open(pipeline, store, resident=False)
-    item = TextItem("query", text or str(image), phrases=phrases)
+    item = TextItem("query", str(image) if text is None else text, phrases=phrases)
     if query is not None:
         hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
     else:

@@ -154,8 +154,8 @@ def path_below(root: Path, named: str, *, prefix: str | None = None) -> tuple[st
         )
     if _DRIVE.match(posix) or posix.startswith("//"):
         raise ValueError(
-            f"{named!r} is a path of another computer; set data.prefix to the beginning that stands for {root}: "
-            f"--set 'data.prefix={_beginning(root, posix)}'"
+            f"{named!r} is an absolute path of another computer; set data.prefix to the beginning that stands for "
+            f"{root}: --set 'data.prefix={_beginning(root, posix)}'"
         )
     if PurePosixPath(posix).is_absolute():
         posix = _below(root, posix, named)
