@@ -68,6 +68,11 @@ RESULTS_OF = {
     "search.json": Result(
         "benchmarks/pipeline/search.py", ("plugins/heritage_align_plugins/exact_index", "heritage_align/store"), 8
     ),
+    "characters.json": Result(
+        "benchmarks/pipeline/characters.py",
+        ("heritage_align/text/characters.py", "plugins/heritage_align_plugins/cn_clip"),
+        1,
+    ),
     "encode.json": Result(
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),

@@ -49,6 +49,10 @@ class StoreError(HeritageAlignError):
     """A feature store is missing, half written, or made by another encoder or configuration."""
 
 
+class Note(UserWarning):
+    """Something that stops nothing and that the user should know; commands print it as one line."""
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or ``""`` where nothing is close."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = (
 
 ROLES: dict[str, tuple[str, ...]] = {
     "index": ("default",),
-    "dataset": ("pairs", "pictures", "precomputed", "part"),
+    "dataset": ("pairs", "pictures", "precomputed", "manifest", "part"),
     "proposer": ("features",),
     "encoder": ("features",),
 }
@@ -55,9 +55,9 @@ class ComponentSpec:
         role: what the core takes this component for where a user names none; of two plugins with the same role the
             one that registered first is taken. An index: ``"default"``, of a config without one. A data set: what
             ``--data`` means, ``"pairs"`` for a table (settings `file`, `image`, `text`, `group`, `split`,
-            `require_pictures`) ``"pictures"`` for a folder without one (`folder`) and ``"precomputed"`` for one of
-            ``{split}_ims.npy`` and ``{split}_caps.txt`` (`folder`, `split`); what ``--fold`` means,
-            ``"part"`` (`of`, `folds`, `fold`, `part`). With
+            `require_pictures`), ``"pictures"`` for a folder without one (`folder`), ``"precomputed"`` for one of
+            ``{split}_ims.npy`` and ``{split}_caps.txt`` (`folder`, `split`) and ``"manifest"`` for a manifest of IIIF
+            (`manifest`, `allow_network`); what ``--fold`` means, ``"part"`` (`of`, `folds`, `fold`, `part`). With
             ``--features``, ``"features"``: a proposer that reads them (`path`, and what `Facts.stored` of filters
             names), and an encoder that takes them as they are (`dim`).
     """

@@ -156,7 +156,9 @@ class Pipeline:
 
     def encode_texts(self, items: Sequence[TextItem]) -> TextFeatures:
         """Encode texts and, with a fragmenter, their fragments; raises DataError that names a blank text."""
-        return encode_texts(self.text_encoder, self.fragmenter, items, batch_size=self.config.runtime.batch_size)
+        place = "text_encoder" if self.config.text_encoder is not None else "encoder"
+        size = self.config.runtime.batch_size
+        return encode_texts(self.text_encoder, self.fragmenter, items, batch_size=size, place=place)
 
     def score(self, images: ImageFeatures, texts: TextFeatures, candidates: Tensor | None = None) -> Tensor:
         """Score with the configured similarity (see `protocols.Similarity.score`)."""

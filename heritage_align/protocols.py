@@ -148,6 +148,30 @@ class FragmentEncoder(Protocol):
         """Encode texts with their fragments, at least one a text."""
 
 
+class TextRead(NamedTuple):
+    """What an encoder reads of a text.
+
+    Attributes:
+        tokens: of the whole text, with those that mark its beginning and end; of one many times longer than is read
+            at least more than are read.
+        known: tokens that are read and that the vocabulary has, the marks not counted.
+    """
+
+    tokens: int
+    known: int
+
+
+@runtime_checkable
+class ReadingEncoder(Protocol):
+    """What an encoder offers besides if it says how much it reads of a text: what it cuts off is then told."""
+
+    context_length: int  # tokens of a text that are read
+    longest_context: int  # what the encoder's setting context_length may be raised to; no more than it is: no setting
+
+    def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
+        """Return what is read of each text, without encoding it."""
+
+
 @runtime_checkable
 class Proposer(Protocol):
     """Finds regions of images."""
@@ -271,10 +295,27 @@ class UnitedDataset(Protocol):
 
 
 class ImageFile(NamedTuple):
-    """A picture as it is kept: a file or its bytes, and what messages call it."""
+    """A picture as it is kept.
+
+    Attributes:
+        source: a file or its bytes.
+        name: what messages call it.
+        max_pixels: width x height beyond which it is decoded at a reduced size or refused; None for the default.
+        may_reduce: False where boxes in pixels of the whole picture are known.
+    """
 
     source: Path | bytes
     name: str
+    max_pixels: int | None = None
+    may_reduce: bool = True
+
+
+@runtime_checkable
+class PictureSettings(Protocol):
+    """What a data set's configuration offers besides if its pictures are files: pictures of the command line are
+    decoded alike."""
+
+    max_pixels: int
 
 
 @runtime_checkable
@@ -283,6 +324,13 @@ class ImageFiles(Protocol):
 
     def image_file(self, image_id: str) -> ImageFile | None:
         """Return what `load_image` decodes, None for a picture that is no file; raises as `load_image` does."""
+
+
+@runtime_checkable
+class CanvasDataset(Protocol):
+    """What a data set offers besides if its images are canvases of IIIF, whose addresses are their ids."""
+
+    canvas_sizes: Mapping[str, tuple[int, int]]  # image id -> width and height of the canvas's coordinates
 
 
 @runtime_checkable

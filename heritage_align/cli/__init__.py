@@ -11,6 +11,9 @@ from __future__ import annotations
 import errno
 import io
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -71,7 +74,8 @@ class _LazyGroup(click.Group):
             if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
                 stream.reconfigure(errors="backslashreplace")  # Chinese in a terminal that has none: no traceback
         try:
-            return super().invoke(ctx)
+            with _notes_in_one_line():
+                return super().invoke(ctx)
         except HeritageAlignError as error:
             click.echo(f"error: {error}", err=True)
         except OSError as error:  # a file or folder that cannot be read or written, a full disk
@@ -83,6 +87,24 @@ class _LazyGroup(click.Group):
             click.echo("\ninterrupted", err=True)
             raise click.exceptions.Exit(130) from None  # 128 + SIGINT, as shells count it
         raise click.exceptions.Exit(2)
+
+
+@contextmanager
+def _notes_in_one_line() -> Iterator[None]:
+    """Print a `Note` as its message alone; other warnings look as Python's always do."""
+    from heritage_align.errors import Note
+
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, Note):
+            click.echo(f"note: {message}", err=True)
+        else:
+            shown(message, category, *place, **options)
+
+    with warnings.catch_warnings():  # puts `showwarning` back
+        warnings.showwarning = show
+        yield
 
 
 def _of_plugins(ctx: click.Context) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ import click
 
 from heritage_align.config import Config, resolve, resolve_component
 from heritage_align.data.discover import Discovered, discover
+from heritage_align.data.iiif.reader import is_iiif
+from heritage_align.data.iiif.resources import is_remote
 from heritage_align.data.region_features import feature_dim, read_region_features
 from heritage_align.document import apply_overrides
 from heritage_align.errors import ConfigError, DataError, HeritageAlignError
@@ -32,7 +35,8 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
     Where the configuration reads region features from a file and the collection has one of its own beside it, that is
     read instead.
     """
-    found = discover(Path(data)) if data is not None else None
+    manifest = data is not None and (is_remote(data) or is_iiif(Path(data)))
+    found = discover(Path(data)) if data is not None and not manifest else None
     if found is not None and found.role == "precomputed" and not _reads_features(document):
         raise DataError(
             f"{data}: has features of its pictures, no pictures, and this configuration reads none; train on them, "
@@ -44,11 +48,24 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
         document["proposer"] = _reader(document, features)
     if data is None:
         return
-    if found is None:
+    if manifest:
+        document["data"] = {"name": default_registry().of_role("dataset", "manifest"), "manifest": data}
+    elif found is None:
         document["data"] = {"name": default_registry().of_role("dataset", "pictures"), "folder": data}
     else:
         part = "test" if "test" in found.splits else None
         document["data"] = _table(found, part, not _reads_features(document))
+
+
+def canvas_sizes(config: Config) -> Mapping[str, tuple[int, int]]:
+    """Return the sizes of the canvases that the configuration's data set has; none where it is of other pictures."""
+    from heritage_align.pipeline import build_dataset
+    from heritage_align.protocols import CanvasDataset
+
+    if config.data is None:
+        return {}
+    dataset = build_dataset(config)
+    return dataset.canvas_sizes if isinstance(dataset, CanvasDataset) else {}
 
 
 def read_training_config(

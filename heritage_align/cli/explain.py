@@ -12,6 +12,7 @@ from heritage_align.cli.options import (
     check_file,
     config_argument,
     json_option,
+    network_option,
     print_json,
     read_config,
     set_option,
@@ -25,19 +26,24 @@ if TYPE_CHECKING:
 
 @click.command(name="explain")
 @config_argument
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image")
 @click.argument("text")
 @set_option
 @click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write; IMAGE.explained.png here by default.")
+@click.option(
+    "--annotations", type=click.Path(path_type=Path), help="Write the answers as a IIIF AnnotationPage too (.json)."
+)
+@network_option
 @json_option
 def command(
     config: str,
-    image: Path,
+    image: str,
     text: str,
     overrides: tuple[str, ...],
     phrases: tuple[str, ...],
     out: Path | None,
+    annotations: Path | None,
     as_json: bool,
 ) -> None:
     """Show which region of IMAGE answered which phrase of TEXT, as a picture and a list.
@@ -50,17 +56,23 @@ def command(
 
     Example: heritage-align explain scan vase.jpg "a blue dragon above white waves"
     """
+    from heritage_align.annotations import page_of_explanation, write_page
+    from heritage_align.cli.collection import canvas_sizes
     from heritage_align.pipeline import Pipeline
     from heritage_align.report.explain import check_explainable, explain
     from heritage_align.types import TextItem
 
-    path = check_file(out or Path(f"{image.stem}.explained.png"), PICTURE_SUFFIXES)
+    path = check_file(out or Path(f"{Path(image).stem}.explained.png"), PICTURE_SUFFIXES)
+    if annotations is not None:
+        check_file(annotations, (".json", ".jsonld"))
     resolved = read_config(config, overrides)
     check_explainable(resolved)
     picture = _picture(image, resolved)
     pipeline = Pipeline(resolved)
-    explanation = explain(pipeline, picture, str(image), TextItem("text", text, phrases=phrases))
+    explanation = explain(pipeline, picture, image, TextItem("text", text, phrases=phrases))
     explanation.picture().save(path)
+    if annotations is not None:
+        write_page(annotations, page_of_explanation(explanation, canvas_sizes(resolved)))
     if as_json:
         print_json({**explanation.to_dict(), "picture": str(path)})
         return
@@ -68,14 +80,16 @@ def command(
     for phrase, box, response in explanation.answers():
         click.echo(f"  {response:+.3f}  {phrase}  at x {box[0]:.2f}-{box[2]:.2f}, y {box[1]:.2f}-{box[3]:.2f}")
     click.echo(f"wrote {path}")
+    if annotations is not None:
+        click.echo(f"wrote {annotations}")
 
 
-def _picture(image: Path, config: Config) -> Image:
-    from heritage_align.data.images import load_image
+def _picture(image: str, config: Config) -> Image:
+    from heritage_align.cli.queries import load_query
     from heritage_align.pipeline import build_dataset
 
-    if not image.exists() and config.data is not None:
+    if not Path(image).exists() and config.data is not None:
         dataset = build_dataset(config)
-        if str(image) in dataset.image_ids:
-            return dataset.load_image(str(image))
-    return load_image(image)
+        if image in dataset.image_ids:
+            return dataset.load_image(image)
+    return load_query(Path(image), config)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from heritage_align.cli.options import (
+    check_file,
     collection_options,
     config_argument,
     data_option,
     json_option,
+    network_option,
     print_json,
     read_config,
     set_option,
@@ -234,6 +236,37 @@ def _config_of(store: Path, overrides: tuple[str, ...], data: str | None, featur
     if not (store / CONFIG).exists():
         raise StoreError(f"{store / CONFIG}: is missing; put back the configuration that the store was built with")
     return read_config(str(store / CONFIG), overrides, data, features)
+
+
+@command.command()
+@_store_argument
+@click.option("--id", "ids", multiple=True, help="Image whose vectors are written; may be given several times.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The page, a .json file.")
+@data_option
+@network_option
+def annotate(store: Path, ids: tuple[str, ...], out: Path, data: str | None) -> None:
+    """Write the vectors of STORE's images and regions as a IIIF AnnotationPage.
+
+    In the form of the draft extension for embeddings, with the fingerprint of the model. Canvases' sizes come from the
+    data set that the store was built with, or --data; selectors of other images are in percent.
+
+    Example: heritage-align index annotate store --out vectors.json
+    """
+    from heritage_align.annotations import page_of_vectors, write_page
+    from heritage_align.cli.collection import canvas_sizes
+    from heritage_align.store import Store
+
+    check_file(out, (".json", ".jsonld"))
+    resolved = _config_of(store, (), data, None)
+    opened = Store.open(store)
+    unknown = [image_id for image_id in ids if image_id not in set(opened.ids)]
+    if unknown:
+        raise StoreError(f"{store}: holds no image {unknown[0]!r}")
+    batches = (opened.shard_features(number) for number in range(len(opened.manifest.shards)))
+    fingerprint = opened.manifest.build.identity["encoder"]
+    page = page_of_vectors(batches, canvas_sizes(resolved), fingerprint, wanted=ids or None)
+    write_page(out, page)
+    click.echo(f"wrote {out}: {len(page['items'])} vectors")
 
 
 @command.command()

@@ -53,9 +53,24 @@ data_option = click.option(
     "--data",
     metavar="PATH",
     callback=not_blank,
-    help="A CSV or JSON-lines table of paths and texts, a folder with one, or a folder of pictures; instead of the "
-    "config's data. Columns by --set, e.g. data.text=title.",
+    help="A CSV or JSON-lines table of paths and texts, a folder with one, a folder of pictures, or a IIIF manifest; "
+    "instead of the config's data. Columns by --set, e.g. data.text=title.",
 )
+ALLOW_NETWORK = "data.allow_network=true"
+
+
+def _allow_network(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[ALLOW_NETWORK] = value
+
+
+network_option = click.option(
+    "--allow-network",
+    is_flag=True,
+    expose_value=False,
+    callback=_allow_network,
+    help="Fetch a IIIF manifest, and the pictures that it names, from the web.",
+)
+"""Option ``--allow-network``: `read_config` sets it in the configuration's data set."""
 features_option = click.option(
     "--features",
     metavar="FILE",
@@ -68,8 +83,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data and --features."""
-    return data_option(features_option(function))
+    """Add --data, --allow-network and --features."""
+    return data_option(network_option(features_option(function)))
 
 
 def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, features: str | None = None) -> Config:
@@ -91,6 +106,9 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, 
     collection.rename(document, overrides)
     if data is not None or features is not None:
         collection.evaluation(document, data, features)
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get(ALLOW_NETWORK):
+        overrides = (*overrides, ALLOW_NETWORK)
     apply_overrides(document, overrides, source)
     return resolve(document, default_registry(), source)
 

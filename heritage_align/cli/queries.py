@@ -13,6 +13,9 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from heritage_align.errors import DataError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from heritage_align.config import Config
     from heritage_align.search import Searcher
     from heritage_align.types import Hit, TextItem
 
@@ -37,6 +40,13 @@ def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int
     Raises:
         DataError: a file that cannot be read or written, a line that is not UTF-8, an id that occurs twice, no query.
     """
+    from heritage_align.encoding.reading import told_together
+
+    with told_together():
+        return _answer_all(searcher, source, out, top_k, candidates)
+
+
+def _answer_all(searcher: Searcher, source: str, out: Path | None, top_k: int | None, candidates: int | None) -> int:
     from heritage_align.runs import to_trec
     from heritage_align.types import Run
 
@@ -62,6 +72,18 @@ def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int
             count += len(items)
         _refuse_none(count, source)
     return count
+
+
+def load_query(path: Path, config: Config) -> Image:
+    """Decode a picture of the command line, as those of the configuration's data set are."""
+    from heritage_align.data.images import DATA_SETTING, load_image
+    from heritage_align.data.limits import MAX_PIXELS
+    from heritage_align.protocols import PictureSettings
+
+    settings = config.data.settings if config.data is not None else None
+    if isinstance(settings, PictureSettings):
+        return load_image(path, max_pixels=settings.max_pixels, remedy=DATA_SETTING)
+    return load_image(path, max_pixels=MAX_PIXELS, remedy="give a smaller copy of it")
 
 
 def check_source(source: str) -> None:

@@ -13,6 +13,7 @@ from heritage_align.cli.options import (
     config_argument,
     data_option,
     json_option,
+    network_option,
     not_blank,
     print_json,
     read_config,
@@ -48,8 +49,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Picture of why the first answer was found; needs the config's data or --data.",
 )
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    help="Write the hits as a IIIF AnnotationPage too (.json): a Web Annotation for each region that answered.",
+)
 @set_option
 @data_option
+@network_option
 @json_option
 def command(
     config: str,
@@ -62,6 +69,7 @@ def command(
     top_k: int | None,
     candidates: int | None,
     explain_to: Path | None,
+    annotations: Path | None,
     overrides: tuple[str, ...],
     data: str | None,
     as_json: bool,
@@ -85,11 +93,15 @@ def command(
         check_file(out, SUFFIXES)
     if queries is not None:
         check_source(queries)
+    if annotations is not None:
+        if queries is not None:
+            raise ConfigError(["--annotations: is for the hits of one query"], "search")
+        check_file(annotations, (".json", ".jsonld"))
     resolved = read_config(config, overrides, data)
     if queries is not None:
         _answer(resolved, store, queries, out, top_k, candidates)
     else:
-        _find(resolved, store, text, image, phrases, top_k, candidates, explain_to, as_json)
+        _find(resolved, store, text, image, phrases, top_k, candidates, explain_to, annotations, as_json)
 
 
 def _answer(
@@ -118,9 +130,12 @@ def _find(
     top_k: int | None,
     candidates: int | None,
     explain_to: Path | None,
+    annotations: Path | None,
     as_json: bool,
 ) -> None:
-    from heritage_align.data.images import load_image
+    from heritage_align.annotations import page_of_hits, write_page
+    from heritage_align.cli.collection import canvas_sizes
+    from heritage_align.cli.queries import load_query
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
@@ -128,10 +143,10 @@ def _find(
 
     if explain_to is not None:
         check_file(explain_to, PICTURE_SUFFIXES)
-    query = load_image(image) if image is not None else None
+    query = load_query(image, config) if image is not None else None
     pipeline = Pipeline(config)
     searcher = Searcher.open(pipeline, store, resident=False)
-    item = TextItem("query", text or "", phrases=phrases)
+    item = TextItem("query", str(image) if text is None else text, phrases=phrases)
     if query is not None:
         hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
     else:
@@ -142,6 +157,10 @@ def _find(
         for hit in hits:
             answers = ", ".join(f"{phrase} {score:+.2f}" for phrase, _, score in hit.regions) if hit.regions else ""
             click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
+    if annotations is not None:
+        write_page(annotations, page_of_hits([(item, hits)], canvas_sizes(config), config.name))
+        if not as_json:
+            click.echo(f"wrote {annotations}")
     if explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
         first = hits[0].id
         explain(pipeline, build_dataset(config).load_image(first), first, item).picture().save(explain_to)

@@ -12,12 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "MAX_PIXELS",
     "Augmentation",
     "Boxes",
     "CaptionPair",
     "Collection",
     "Columns",
     "Details",
+    "IiifCollection",
     "Motifs",
     "RegionFeatures",
     "Subset",
@@ -35,6 +37,7 @@ __all__ = [
     "read_chinese_clip",
     "read_folder",
     "read_frame_features",
+    "read_iiif",
     "read_karpathy",
     "read_parallel_captions",
     "read_precomputed",
@@ -57,8 +60,10 @@ if TYPE_CHECKING:
     from heritage_align.data.details import Details
     from heritage_align.data.folder import read_folder
     from heritage_align.data.frame_features import read_frame_features
+    from heritage_align.data.iiif import IiifCollection, read_iiif
     from heritage_align.data.images import load_image
     from heritage_align.data.karpathy import read_karpathy
+    from heritage_align.data.limits import MAX_PIXELS
     from heritage_align.data.motifs import Motifs
     from heritage_align.data.parallel_captions import read_parallel_captions
     from heritage_align.data.precomputed import read_precomputed
@@ -87,8 +92,10 @@ _PLACES = {
     "heritage_align.data.details": ("Details",),
     "heritage_align.data.folder": ("read_folder",),
     "heritage_align.data.frame_features": ("read_frame_features",),
+    "heritage_align.data.iiif": ("IiifCollection", "read_iiif"),
     "heritage_align.data.images": ("load_image",),
     "heritage_align.data.karpathy": ("read_karpathy",),
+    "heritage_align.data.limits": ("MAX_PIXELS",),
     "heritage_align.data.motifs": ("Motifs",),
     "heritage_align.data.parallel_captions": ("read_parallel_captions",),
     "heritage_align.data.precomputed": ("read_precomputed",),

@@ -44,6 +44,7 @@ def read_artwork_pairs(
     path: Path,
     *,
     images: Path | None = None,
+    prefix: str | None = None,
     split: str | None = None,
     language: str | None = None,
     name: str | None = None,
@@ -53,6 +54,7 @@ def read_artwork_pairs(
     Args:
         path: the JSON Lines file.
         images: the folder that picture paths are relative to and must not leave; by default the file's own.
+        prefix: beginning of the paths that stands for that folder, where they are of another computer.
         split: take the artworks whose "split" says this; None takes all.
         language: of texts that do not say theirs.
         name: of the data set; by default the file's name and the split.
@@ -71,7 +73,7 @@ def read_artwork_pairs(
             if split is not None and required(record, "split", as_text) != split:
                 continue
             image_id = required(record, "id", as_id)
-            _, file = path_below(root, required(record, "image", as_text))
+            _, file = path_below(root, required(record, "image", as_text), prefix=prefix)
             pairs = tuple(_golden(record, image_id))
             texts = tuple(_texts(record, image_id, pairs, language))
         except ValueError as error:

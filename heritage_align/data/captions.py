@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from heritage_align.data.collection import Collection
 from heritage_align.data.fields import UniqueIds, as_text
+from heritage_align.data.limits import SUFFIXES
 from heritage_align.data.lines import numbered_lines
-from heritage_align.data.pictures import SUFFIXES, FilePictures, walk_pictures
+from heritage_align.data.pictures import FilePictures, walk_pictures
 from heritage_align.data.problems import Problems
 from heritage_align.types import TextItem
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from heritage_align.data.images import load_image
+from heritage_align.data.images import load_file
+from heritage_align.data.limits import MAX_PIXELS
 from heritage_align.data.pictures import FilePictures, Pictures
 from heritage_align.data.problems import Problems
 from heritage_align.errors import DataError
@@ -32,6 +33,10 @@ class Collection:
         require_pictures: False where the pictures' features are at hand and no picture may ever be opened.
         artwork_of: image id -> artwork id, what cross-validation splits on; None: every picture for itself.
 
+    Attributes:
+        max_pixels: width x height beyond which a picture is decoded at a reduced size, where its format offers one and
+            no golden box is in its pixels, or refused; may be set.
+
     Raises:
         DataError: no pictures, none of the files exists, or a text or region of an image that is not there.
     """
@@ -47,9 +52,11 @@ class Collection:
         artwork_of: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        self.max_pixels = MAX_PIXELS
         self.image_ids = pictures.ids
         self.texts = tuple(texts)
         self.golden = tuple(golden)
+        self._boxed = {pair.image_id for pair in self.golden}
         self._pictures = pictures
         if not self.image_ids:
             raise DataError(f"{name}: has no pictures")
@@ -77,8 +84,7 @@ class Collection:
             DataError: no image has this id.
             ImageError: the picture is missing or broken; the message names it.
         """
-        file = self.image_file(image_id)
-        return load_image(file.source, name=file.name)
+        return load_file(self.image_file(image_id))
 
     def image_file(self, image_id: str) -> ImageFile:
         """Return the picture's file or its encoded bytes; raises as `load_image` does, without decoding."""
@@ -86,7 +92,7 @@ class Collection:
             source = self._pictures.read(image_id)
         except KeyError:
             raise DataError(f"{self.name}: has no image {image_id!r}") from None
-        return ImageFile(source, self._pictures.place(image_id))
+        return ImageFile(source, self._pictures.place(image_id), self.max_pixels, image_id not in self._boxed)
 
     def __repr__(self) -> str:
         return (

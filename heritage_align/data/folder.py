@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from heritage_align.data.collection import Collection
-from heritage_align.data.pictures import FilePictures, walk_pictures
+from heritage_align.data.pictures import FilePictures, describe_passed_over, walk_pictures
 from heritage_align.data.problems import Problems
+from heritage_align.errors import DataError, Note
 
 
 def read_folder(folder: Path, *, name: str | None = None) -> Collection:
@@ -14,7 +16,8 @@ def read_folder(folder: Path, *, name: str | None = None) -> Collection:
     names.
 
     Args:
-        folder: is searched with its subfolders; names that begin with a dot are skipped.
+        folder: is searched with its subfolders; names that begin with a dot are skipped; RAW files and forms that are
+            not read are counted in a warning of category `Note`.
         name: of the data set; by default the folder's.
 
     Raises:
@@ -22,7 +25,8 @@ def read_folder(folder: Path, *, name: str | None = None) -> Collection:
     """
     problems = Problems(folder)
     files: dict[str, Path] = {}
-    for relative, file in walk_pictures(folder):
+    others: list[str] = []
+    for relative, file in walk_pictures(folder, others):
         try:
             relative.encode("utf-8")
         except UnicodeEncodeError:
@@ -30,4 +34,9 @@ def read_folder(folder: Path, *, name: str | None = None) -> Collection:
             continue
         files[relative] = file
     problems.raise_if_any()
+    told = describe_passed_over(others)
+    if told and not files:
+        raise DataError(f"{folder}: has no pictures that can be read: {told}")
+    if told:
+        warnings.warn(f"{folder}: {told}", Note, stacklevel=2)
     return Collection(name or folder.resolve().name, FilePictures(files))

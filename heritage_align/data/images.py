@@ -1,4 +1,4 @@
-"""Decode a picture that may be broken, hostile or unusual into an upright 8-bit RGB image, or say why not."""
+"""Decode a picture that may be broken, hostile or unusual into an upright 8-bit sRGB image, or say why not."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from heritage_align.data import jpeg2000
+from heritage_align.data.colour import to_srgb
+from heritage_align.data.limits import MAX_PIXELS, RAW_SUFFIXES
+from heritage_align.data.reduced import reduce as reduce_to
 from heritage_align.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PIXELS = 89_478_485
-"""Default limit: 256 MiB of RGB, the size from which Pillow warns of a decompression bomb."""
+    from heritage_align.protocols import ImageFile
+
+DATA_SETTING = (
+    "data.max_pixels raises it (--set data.max_pixels=N; RGB takes up to 7 bytes a pixel while it is decoded)"
+)
+"""What a message says of the limit where the picture is a data set's."""
 
 # An allow list: Pillow also opens EPS, by starting Ghostscript, and formats without a magic number (TGA),
 # which take any bytes for a picture.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "PPM")
+
+_DNG_VERSION, _SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,22 +52,45 @@ _UPRIGHT = {
 _OPEN_LOCK = threading.Lock()
 
 
+class Header(NamedTuple):
+    """A picture whose pixels are not decoded.
+
+    Attributes:
+        image: as Pillow opened it, set up to be decoded at a reduced size where that is asked for.
+        orientation: EXIF's of the whole, where a smaller page says nothing of its own; None: the picture's own.
+        profile: ICC profile of its colours.
+        reduced: whether it will be decoded at a reduced size.
+    """
+
+    image: Image.Image
+    orientation: int | None
+    profile: bytes | None
+    reduced: bool
+
+
 def load_image(
-    source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    reduce: bool = True,
+    remedy: str = "max_pixels raises it",
 ) -> Image.Image:
-    """Decode a picture into upright RGB.
+    """Decode a picture into upright sRGB.
 
     The first frame of an animation is taken; EXIF and TIFF orientation is applied and then forgotten, so
     that nobody applies it twice; transparency is laid on white; 16-bit grey is scaled by 255/65535 instead
     of clipped; integer and float pictures of another range are stretched from their minimum to their
-    maximum; colour profiles are ignored, that of CMYK too. Safe to call from several threads.
+    maximum; colours of another profile become those of sRGB (`colour`). Safe to call from several threads.
 
     Args:
         source: a path, or the encoded bytes themselves.
-        max_pixels: width x height beyond which the picture is refused from its header, before any pixel is
-            decoded. Pillow's own guard stays in force: beyond ``2 * PIL.Image.MAX_IMAGE_PIXELS`` (179
-            million) that has to be raised too.
+        max_pixels: width x height beyond which the picture is decoded at the largest reduced size that its format
+            offers (`reduced`), or is refused from its header, before any pixel is decoded. It takes the place of
+            Pillow's own guard.
         name: what messages call the picture; by default its path, or ``<n bytes>``.
+        reduce: False refuses where a reduced size would be decoded: boxes in pixels are those of the whole.
+        remedy: what a message says of the limit.
 
     Returns:
         An image of mode RGB with at least one pixel and no metadata.
@@ -67,7 +100,18 @@ def load_image(
             truncated or broken; the message begins with `name`.
     """
     with open_source(source, name) as (stream, size, name):
-        return decoded(read_header(stream, size, name, max_pixels), name)
+        return decoded(read_header(stream, size, name, max_pixels, reduce=reduce, remedy=remedy), name)
+
+
+def load_file(file: ImageFile) -> Image.Image:
+    """Decode a data set's picture; see `load_image`."""
+    return load_image(file.source, name=file.name, **limits_of(file))
+
+
+def limits_of(file: ImageFile) -> dict[str, Any]:
+    """Return what `load_image` and `load_pixels` are told of a data set's picture."""
+    most = MAX_PIXELS if file.max_pixels is None else file.max_pixels
+    return {"max_pixels": most, "reduce": file.may_reduce, "remedy": DATA_SETTING}
 
 
 @contextmanager
@@ -82,6 +126,8 @@ def open_source(source: str | os.PathLike[str] | bytes, name: str | None) -> Ite
         return
     path = Path(source)
     name = name or str(path)
+    if path.suffix.lower() in RAW_SUFFIXES:
+        raise ImageError(f"{name}: is a camera's RAW file; develop it to TIFF or JPEG first")
     # One look at the disk for all questions: each holds Python's lock for 13 us.
     found = _status(path, name)
     if stat.S_ISDIR(found.st_mode):
@@ -105,47 +151,90 @@ def _status(path: Path, name: str) -> os.stat_result:
         raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def read_header(stream: IO[bytes], size: int, name: str, max_pixels: int) -> Image.Image:
+def read_header(stream: IO[bytes], size: int, name: str, max_pixels: int, *, reduce: bool, remedy: str) -> Header:
     """Open a picture of `size` bytes, no pixel decoded; raises ImageError where it is none or too large."""
     if size == 0:
         raise ImageError(f"{name}: is empty (0 bytes)")
     # Given broken bytes Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, IndexError,
     # KeyError, TypeError, OverflowError, struct.error, zlib.error ...: at this border they all mean the same.
     try:
-        with _OPEN_LOCK, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(stream, formats=_formats())
+        with _OPEN_LOCK, _without_pillows_limit():
+            image: Any = Image.open(stream, formats=_formats())
+        if image.format == "TIFF" and _is_raw(image):
+            raise ImageError(f"{name}: is a camera's RAW file; develop it to TIFF or JPEG first")
+        width, height = image.size
+        pixels = width * height
+        profile = image.info.get("icc_profile")
+        stored = orientation(image) if pixels > max_pixels else None
+        if image.format == "JPEG2000" and profile is None:
+            profile = jpeg2000.icc_profile(stream)
+        reduced = pixels > max_pixels and reduce and reduce_to(image, stream, max_pixels)
+        if not reduced or image.format != "TIFF" or ExifTags.Base.Orientation in image.tag_v2:
+            stored = None
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
-        known = ", ".join(_formats())
-        raise ImageError(f"{name}: is not a picture in a supported format ({known})") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: is too large, Pillow refuses it: {error}") from error
+        raise ImageError(f"{name}: {_unidentified(stream)}") from error
     except Exception as error:
         raise ImageError(f"{name}: has a broken header: {_reason(error)}") from error
-    width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"{name}: has no pixels ({width} x {height})")
-    pixels = width * height
-    if pixels > max_pixels:
-        raise ImageError(f"{name}: {width} x {height} = {pixels} pixels exceed the limit of {max_pixels} (max_pixels)")
-    return image
+    if pixels > max_pixels and not reduced:
+        raise ImageError(f"{name}: {width} x {height} = {pixels} pixels exceed the limit of {max_pixels}; {remedy}")
+    return Header(image, stored, profile, reduced)
 
 
-def decoded(image: Image.Image, name: str) -> Image.Image:
-    """Decode what `read_header` opened into upright RGB; every failure of a decoder becomes an ImageError."""
+def decoded(header: Header, name: str) -> Image.Image:
+    """Decode what `read_header` opened into upright sRGB; every failure of a decoder becomes an ImageError."""
     try:
-        image.load()
-        upright = _upright(_to_rgb(image), orientation(image))
+        header.image.load()
+        stored = orientation(header.image) if header.orientation is None else header.orientation
+        upright = _upright(_to_rgb(header.image, header.profile), stored)
     except Exception as error:
         raise ImageError(f"{name}: is truncated or broken: {_reason(error)}") from error
     upright.info.clear()
     return upright
 
 
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Leave the limit to our own, which can be set and is asked before a pixel is decoded."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on odd tags; what matters is in what is raised
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _is_raw(image: Any) -> bool:
+    """Tell a RAW file, whose first page is a thumbnail, by what TIFF's tags say."""
+    tags = image.tag_v2
+    return _DNG_VERSION in tags or (bool(int(tags.get(_SUBFILE_TYPE, 0)) & 1) and _SUB_IFDS in tags)
+
+
+def _unidentified(stream: IO[bytes]) -> str:
+    """Say what a file is that Pillow cannot open, as far as its first bytes tell."""
+    stream.seek(0)
+    head = stream.read(64)
+    brands = {head[at : at + 4] for at in range(8, len(head) - 3, 4)} if head[4:8] == b"ftyp" else set()
+    if brands & {b"avif", b"avis"}:
+        return "is an AVIF picture, which this build of Pillow does not read: pip install 'pillow>=11.3'"
+    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}:
+        return "is a HEIC picture, which needs pillow-heif: pip install 'heritage-align[heif]'"
+    return f"is not a picture in a supported format ({', '.join(_formats())})"
+
+
 @cache
 def _formats() -> tuple[str, ...]:
-    """Return the allowed formats that this build of Pillow can read (AVIF needs 11.3 and libavif)."""
+    """Return the allowed formats that can be read here: AVIF needs Pillow 11.3, HEIF the package pillow-heif."""
     Image.init()
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
@@ -166,17 +255,22 @@ def _upright(image: Image.Image, stored: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to an 8-bit RGB image that is no longer a file's."""
+def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert any mode to an 8-bit sRGB image that is no longer a file's."""
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
+        return to_srgb(Image.fromarray(_to_8_bit(np.asarray(image), image.mode)), profile).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    if image.mode == "RGB":
+        colours = to_srgb(image.convert("L") if image.mode in ("LA", "La") else layer.convert("RGB"), profile)
+        shown = Image.merge("RGBA", (*colours.convert("RGB").split(), layer.getchannel("A")))
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), shown).convert("RGB")
+    if image.mode in ("P", "YCbCr", "RGBA", "RGBX", "RGBa"):
+        image = image.convert("RGB")
+    found = to_srgb(image, profile)
+    if found is image and image.mode == "RGB":
         # `convert` would copy, into fresh pages: up to 2 ms for 800 x 600 pixels, which are decoded in 1.6 ms.
         return image._new(image.im)
-    return image.convert("RGB")
+    return found.convert("RGB")
 
 
 def _to_8_bit(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ def read_karpathy(
     splits: Values[str] = ("test",),
     captions: Path | None = None,
     language: str | None = None,
+    prefix: str | None = None,
     name: str | None = None,
 ) -> Collection:
     """Read splits of a Karpathy file; the whole JSON is parsed at once (COCO: 144 MB of text).
@@ -40,6 +41,7 @@ def read_karpathy(
         captions: a caption file (`heritage_align.data.captions`) whose texts take the place of the file's
             own; images of the splits that it does not describe are left out.
         language: of the texts; by default ``en``, or ``zh`` with a caption file.
+        prefix: beginning of the paths that stands for `images`, where they are of another computer.
         name: of the data set; by default the file's name and the splits.
 
     Raises:
@@ -56,7 +58,7 @@ def read_karpathy(
             seen[split] = None
             if split not in splits:
                 continue
-            image_id, file = _picture(entry, images)
+            image_id, file = _picture(entry, images, prefix)
             texts = () if captions else tuple(_sentences(entry, image_id, language or "en"))
         except ValueError as error:
             problems.add(place, str(error))
@@ -93,9 +95,9 @@ def _entries(path: Path, problems: Problems) -> Iterator[tuple[str, dict[str, An
             problems.add(f"{path}, images[{number}]", f"expected an object {{...}}, got {type(entry).__name__}")
 
 
-def _picture(entry: dict[str, Any], images: Path) -> tuple[str, Path]:
+def _picture(entry: dict[str, Any], images: Path, prefix: str | None) -> tuple[str, Path]:
     folder = optional(entry, "filepath", as_text, ".")
-    relative, file = path_below(images, f"{folder}/{required(entry, 'filename', as_text)}")
+    relative, file = path_below(images, f"{folder}/{required(entry, 'filename', as_text)}", prefix=prefix)
     return image_key(relative), file
 
 

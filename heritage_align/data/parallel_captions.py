@@ -28,6 +28,7 @@ def read_parallel_captions(
     images: Path,
     captions: Mapping[str, Sequence[Path]],
     *,
+    prefix: str | None = None,
     name: str | None = None,
     require_pictures: bool = True,
 ) -> Collection:
@@ -37,6 +38,7 @@ def read_parallel_captions(
         image_list: file with an image a line, a path relative to `images`; it is the image's id.
         images: folder of the pictures.
         captions: language -> its files, as many for every language.
+        prefix: beginning of the list's paths that stands for `images`, where they are of another computer.
         name: of the data set; by default the list's name.
         require_pictures: False where only features of the pictures are read.
 
@@ -49,7 +51,7 @@ def read_parallel_captions(
     unique = UniqueIds("image", problems)
     for place, line in _lines(image_list, problems):
         try:
-            image_id, file = path_below(images, line)
+            image_id, file = path_below(images, line, prefix=prefix)
         except ValueError as error:
             problems.add(place, str(error))
             continue

@@ -16,18 +16,27 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from heritage_align.data.images import MAX_PIXELS, decoded, open_source, orientation, read_header
+from heritage_align.data.colour import changes_colours, to_srgb
+from heritage_align.data.images import decoded, limits_of, open_source, orientation, read_header
+from heritage_align.data.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from heritage_align.protocols import ImageFile
 
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
 
 
 def load_pixels(
-    source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    reduce: bool = True,
+    remedy: str = "max_pixels raises it",
 ) -> NDArray[np.uint8]:
-    """Decode a picture into upright RGB.
+    """Decode a picture into upright sRGB.
 
     The header is read by Pillow. The pixels of grey and colour JPEGs are decoded by torchvision where it has its
     decoder, and by `load_image`'s way if that refuses them; those of other kinds always. Both decoders are
@@ -37,7 +46,7 @@ def load_pixels(
     Args:
         source: a path, or the encoded bytes themselves.
         max_pixels: as of `load_image`.
-        name: as of `load_image`.
+        name, reduce, remedy: as of `load_image`.
 
     Returns:
         ``(height, width, 3)``, contiguous.
@@ -48,13 +57,26 @@ def load_pixels(
     with open_source(source, name) as (stream, size, name):
         data = bytearray(size)
         del data[stream.readinto(data) :]  # type: ignore[attr-defined]
-        image = read_header(BytesIO(data), len(data), name, max_pixels)
+        header = read_header(BytesIO(data), len(data), name, max_pixels, reduce=reduce, remedy=remedy)
+        image = header.image
         # Of four components (CMYK) Pillow's conversion is its own; 12-bit and arithmetic-coded files it refuses.
-        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        if image.format in ("JPEG", "MPO") and not header.reduced and _is_plain(image.mode, header.profile):
             pixels = _jpeg(data)
             if pixels is not None and pixels.shape == (image.height, image.width, 3):
+                if changes_colours(header.profile, "RGB"):
+                    pixels = np.asarray(to_srgb(Image.fromarray(np.ascontiguousarray(pixels)), header.profile))
                 return np.ascontiguousarray(_upright(pixels, orientation(image)))
-        return np.array(decoded(image, name))
+        return np.array(decoded(header, name))
+
+
+def file_pixels(file: ImageFile) -> NDArray[np.uint8]:
+    """Decode a data set's picture; see `load_pixels`."""
+    return load_pixels(file.source, name=file.name, **limits_of(file))
+
+
+def _is_plain(mode: str, profile: bytes | None) -> bool:
+    # A profile of greys is of one channel, and torchvision gives three.
+    return mode == "RGB" or (mode == "L" and not changes_colours(profile, "L"))
 
 
 def _jpeg(data: bytearray) -> NDArray[np.uint8] | None:

@@ -62,6 +62,7 @@ def read_table(
     path: Path,
     *,
     images: Path | None = None,
+    prefix: str | None = None,
     columns: Columns = Columns(),
     split: str | None = None,
     language: str | None = None,
@@ -77,6 +78,7 @@ def read_table(
         path: ``.csv``, ``.tsv``, ``.tab``, ``.txt`` (first line: the columns' names) or ``.jsonl``, ``.ndjson``,
             ``.json`` (a row a line, or a list of rows).
         images: the folder that picture paths are relative to and must not leave; by default the table's own.
+        prefix: beginning of the paths that stands for that folder, where they are of another computer (``D:\\museum``).
         columns: their names. A column that is renamed must be there.
         split: take the rows whose split column says this; None takes all.
         language: of rows without a language column.
@@ -100,7 +102,8 @@ def read_table(
     items: list[TextItem] = []
     for place, row in rows:
         try:
-            pictures = dict(path_below(root, name) for name in _images(row, columns.image, separator, path))
+            named = _images(row, columns.image, separator, path)
+            pictures = dict(path_below(root, name, prefix=prefix) for name in named)
             image_ids = tuple(pictures)
             texts = _texts(row, columns.text)
             group = required(row, columns.group, as_id) if columns.group is not None else ""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from heritage_align.data.boxes import pixel_box
-from heritage_align.data.pixels import DecodedPicture, load_pixels
+from heritage_align.data.pixels import DecodedPicture, file_pixels
 from heritage_align.encoding.resampling import Resampler
 from heritage_align.encoding.sources import ImageSource
 from heritage_align.encoding.uploads import Uploads
@@ -128,7 +128,7 @@ class Fast:
         file = source.file() if source.file is not None else None
         if file is None:
             return self.prepared(source.load())
-        pixels = self._uploads.pinned(load_pixels(file.source, name=file.name))
+        pixels = self._uploads.pinned(file_pixels(file))
         return Prepared(DecodedPicture(pixels.numpy()), pixels)
 
     def prepared(self, image: Image) -> Prepared:

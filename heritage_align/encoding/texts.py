@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from heritage_align.encoding.reading import note_texts
 from heritage_align.errors import DataError
 from heritage_align.fragment_groups import grouped
 from heritage_align.ops import Ragged
@@ -15,9 +16,23 @@ from heritage_align.types import TextFeatures, TextItem
 
 
 def encode_texts(
-    encoder: Encoder, fragmenter: Fragmenter | None, items: Sequence[TextItem], *, batch_size: int
+    encoder: Encoder,
+    fragmenter: Fragmenter | None,
+    items: Sequence[TextItem],
+    *,
+    batch_size: int,
+    place: str = "encoder",
 ) -> TextFeatures:
     """Encode texts whole, and their fragments one by one where there is a fragmenter; groups of them are averaged.
+
+    What the encoder does not read of them is said in one warning of category `Note`.
+
+    Args:
+        encoder: of texts.
+        fragmenter: None for whole texts alone.
+        items: the texts.
+        batch_size: texts, and fragments, encoded at once.
+        place: of the encoder's settings in the configuration, for that warning.
 
     Raises:
         DataError: names the first text that is blank or not a string.
@@ -25,6 +40,7 @@ def encode_texts(
     for item in items:
         if not isinstance(item.text, str) or not item.text.strip():
             raise DataError(f"text {item.id!r} is empty or not a string: {item.text!r}")
+    note_texts(encoder, items, place)
     ids = tuple(item.id for item in items)
     if fragmenter is None:
         return TextFeatures(ids, _encode_strings(encoder, [item.text for item in items], batch_size))

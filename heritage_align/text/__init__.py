@@ -7,6 +7,14 @@
 ['blue dragon', 'blue dragon above white waves', 'dragon above white waves', 'white waves']
 """
 
+from heritage_align.text.characters import (
+    CharacterForm,
+    character_reader,
+    known_form,
+    plain_characters,
+    prefers_simplified,
+    to_simplified,
+)
 from heritage_align.text.clusters import cluster_phrases, longest
 from heritage_align.text.noun_phrases import CHINESE, ENGLISH, Grammar, noun_phrase_spans
 from heritage_align.text.scripts import HAN, has_han
@@ -20,13 +28,19 @@ __all__ = [
     "ICTCLAS",
     "PENN",
     "UNIVERSAL",
+    "CharacterForm",
     "Grammar",
     "TagSet",
+    "character_reader",
     "cluster_phrases",
     "coarse_tags",
     "has_han",
+    "known_form",
     "longest",
     "noun_phrase_spans",
     "phrase_similarity",
+    "plain_characters",
+    "prefers_simplified",
     "subsequence_kernel",
+    "to_simplified",
 ]

@@ -270,6 +270,14 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         ],
     ),
     (
+        "docs/encoding.md",
+        r"R@1 ([\d.]+) as they are, ([\d.]+) in traditional characters read as written, ([\d.]+) read as simplified",
+        [
+            lambda queries=queries: document("characters.json")["r_at_1"][queries]  # type: ignore[misc]
+            for queries in ("simplified, as_written", "traditional, as_written", "traditional, auto")
+        ],
+    ),
+    (
         "docs/search.md",
         r"\| first stage \| ([\d.]+) \| ([\d.]+) \|",
         [

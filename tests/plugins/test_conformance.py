@@ -121,6 +121,16 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"images": [{"filename": n, "split": "test", "sentences": [{"sentid": i, "raw": t}]} for i, n, t in rows]}
         ),
     }
+    canvases = [
+        {
+            "@id": f"https://example.org/canvas/{i}",
+            "@type": "sc:Canvas",
+            "label": t,
+            "images": [{"resource": {"@id": f"images/{n}", "@type": "dctypes:Image"}}],
+        }
+        for i, n, t in rows
+    ]
+    files["manifest.json"] = json.dumps({"@type": "sc:Manifest", "sequences": [{"canvases": canvases}]})
     for name, text in files.items():
         (root / name).write_text(text, encoding="utf-8")
     return root
@@ -131,6 +141,7 @@ READERS = {
     "captions": {"file": "captions.txt", "images": "images"},
     "chinese_clip": {"folder": ""},
     "folder": {"folder": "images"},
+    "iiif": {"manifest": "manifest.json"},
     "karpathy": {"file": "karpathy.json", "images": "images"},
     "table": {"file": "table.csv", "images": "images"},
 }

@@ -9,7 +9,7 @@ from unittest import SkipTest
 
 from PIL.Image import Image
 
-from heritage_align.data.images import load_image
+from heritage_align.data.images import load_file
 from heritage_align.errors import HeritageAlignError, ImageError
 from heritage_align.protocols import Dataset, ImageFiles
 from heritage_align.testing.case import Case
@@ -93,7 +93,7 @@ def check_image_files(case: Case) -> None:
     for image_id in _good(case, built):
         file = built.image_file(image_id)
         if file is not None:
-            same = load_image(file.source, name=file.name).tobytes() == built.load_image(image_id).tobytes()
+            same = load_file(file).tobytes() == built.load_image(image_id).tobytes()
             expect(same, f"image_file({image_id!r}) decodes to another picture than load_image gives")
 
 

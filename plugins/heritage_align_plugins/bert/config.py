@@ -26,6 +26,11 @@ class BertConfig(ComponentConfig):
         "open, mean is our choice",
     )
     context_length: int = Field(64, ge=3, description="tokens of a phrase that are read, with [CLS] and [SEP]")
+    characters: Literal["auto", "simplified", "as_written"] = Field(
+        "auto",
+        description="Chinese characters that are read: auto (simplified if OpenCC is installed and the vocabulary has "
+        "more of them than of the traditional ones), simplified, as_written",
+    )
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""

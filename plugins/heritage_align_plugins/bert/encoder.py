@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
-from heritage_align.plugin import BuildContext, CheckpointError
+from heritage_align.plugin import BuildContext, CheckpointError, TextRead
 from heritage_align_plugins.bert.config import BertConfig
-from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
+from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_weights
+from heritage_align_plugins.transformers.tokens import TextTokens
 
 _NO_IMAGES = "the bert encoder encodes texts only; name it as text_encoder beside an image encoder"
 
@@ -53,7 +54,9 @@ class BertEncoder:
         self._name = f"bert/{settings.model_type}/{fingerprint(model)}"
         self._device = torch.device(context.device)
         self._model = model.to(self._device, DTYPES[context.precision])
-        self._tokenizer = load(AutoTokenizer, name, revision=config.revision)
+        self.context_length, self.longest_context = config.context_length, int(settings.max_position_embeddings)
+        tokenizer = load(AutoTokenizer, name, revision=config.revision)
+        self._tokens = TextTokens(tokenizer, config.context_length, config.characters)
         self.dim: int = settings.hidden_size
 
     def fingerprint(self) -> str:
@@ -77,16 +80,14 @@ class BertEncoder:
         """
         if not texts:
             return torch.empty(0, self.dim, device=self._device)
-        tokens = self._tokenizer(
-            check_texts(texts),
-            padding=True,
-            truncation=True,
-            max_length=self._config.context_length,
-            return_tensors="pt",
-        ).to(self._device)
+        tokens = self._tokens(texts).to(self._device)
         states = self._model(**tokens, output_hidden_states=True).hidden_states[self._config.layer].float()
         if self._config.pooling == "cls":
             return normalize(states[:, 0], dim=-1)
         present = tokens["attention_mask"].unsqueeze(-1)
         # A sum points where the mean does, and only the direction is kept.
         return normalize((states * present).sum(1), dim=-1)
+
+    def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
+        """Count the tokens of texts; raises as `encode_texts`."""
+        return self._tokens.read(texts)

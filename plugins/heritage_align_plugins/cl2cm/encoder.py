@@ -8,7 +8,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.plugin import BuildContext, DataError, EncodedImages, Encoder, PixelRecipe, RecipeEncoder
+from heritage_align.plugin import BuildContext, DataError, EncodedImages, Encoder, PixelRecipe, RecipeEncoder, TextRead
 from heritage_align_plugins.cl2cm.checkpoint import load_student
 from heritage_align_plugins.cl2cm.config import Cl2cmConfig
 
@@ -31,6 +31,7 @@ class Cl2cmEncoder:
         self._base: Encoder | None = context.nested.get("base")
         self.dim = self._description.dim
         self.patch_grid = None
+        self.context_length = self.longest_context = self._description.text.context_length
         if self._base is not None:
             self._check_width(self._base.dim, "base: its vectors")
 
@@ -76,8 +77,12 @@ class Cl2cmEncoder:
         """
         if not texts:
             return torch.empty(0, self.dim, device=self._device)
-        numbers = self._vocabulary.encode(texts, self._description.text.context_length)
+        numbers = self._vocabulary.encode(texts, self.context_length)
         return self._model.text(numbers.to(self._device)).sentences
+
+    def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
+        """Count the tokens of texts."""
+        return self._vocabulary.read(texts, self.context_length)
 
     def _pictures(self) -> Encoder:
         if self._base is None:

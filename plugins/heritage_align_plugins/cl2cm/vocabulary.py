@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from heritage_align.plugin import TextRead
+from heritage_align.text import known_form, plain_characters
+
 PADDING, UNKNOWN = 0, 1
 _RESERVED = 2
 # Han and kana one by one; runs of other letters and digits as words; every other sign by itself.
@@ -18,7 +21,7 @@ _TOKEN = re.compile(rf"[{_SINGLE}]|[^\W_{_SINGLE}]+|\S")
 
 def tokens_of(text: str) -> list[str]:
     """Split a text into tokens; a text that is not blank has at least one."""
-    return _TOKEN.findall(text.lower())
+    return _TOKEN.findall(plain_characters(text).lower())
 
 
 class Vocabulary:
@@ -49,13 +52,21 @@ class Vocabulary:
             ValueError: names the position of a text that is blank or no string.
         """
         for position, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
+            if not isinstance(text, str) or not plain_characters(text).strip():
                 raise ValueError(f"texts[{position}]: expected a text that is not empty, got {text!r}")
-        rows = [[self._number.get(token, UNKNOWN) for token in tokens_of(text)[:context_length]] for text in texts]
+        rows = [self._numbers(text)[:context_length] for text in texts]
         numbers = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.int64)
         for place, row in enumerate(rows):
             numbers[place, : len(row)] = torch.tensor(row)
         return numbers
+
+    def read(self, texts: Sequence[str], context_length: int) -> list[TextRead]:
+        """Count the tokens of texts, and those that are read and known."""
+        rows = [self._numbers(text) for text in texts]
+        return [TextRead(len(row), sum(number != UNKNOWN for number in row[:context_length])) for row in rows]
+
+    def _numbers(self, text: str) -> list[int]:
+        return [self._number.get(known_form(token, self._number), UNKNOWN) for token in tokens_of(text)]
 
 
 def hide(numbers: Tensor, share: float) -> Tensor:

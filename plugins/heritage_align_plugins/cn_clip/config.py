@@ -20,7 +20,7 @@ RANDOM = "random"
 RecipeName = Literal["plain", "clearclip", "naclip"]
 
 
-TEXT_SETTINGS = ("context_length",)
+TEXT_SETTINGS = ("context_length", "characters")
 
 
 class CnClipConfig(ComponentConfig):
@@ -41,6 +41,11 @@ class CnClipConfig(ComponentConfig):
     )
     context_length: int | None = Field(
         None, ge=3, description="tokens of a text that are read, [CLS] and [SEP] included; 52 in the training"
+    )
+    characters: Literal["auto", "simplified", "as_written"] = Field(
+        "auto",
+        description="Chinese characters that are read: auto (simplified if OpenCC is installed, as BERT's vocabulary "
+        "has more of them), simplified, as_written",
     )
     patch_features: RecipeName = Field(
         "clearclip",

@@ -10,11 +10,11 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.plugin import BuildContext, EncodedImages, PixelRecipe
+from heritage_align.plugin import BuildContext, EncodedImages, PixelRecipe, TextRead
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import load_configured
 from heritage_align_plugins.cn_clip.patches import patch_recipe
-from heritage_align_plugins.cn_clip.preprocess import MEAN, STD, prepare_image, prepare_texts
+from heritage_align_plugins.cn_clip.preprocess import MEAN, STD, prepare_image, prepare_texts, read_texts
 from heritage_align_plugins.cn_clip.resnet import ResNetTower
 from heritage_align_plugins.cn_clip.text import TextTower
 from heritage_align_plugins.cn_clip.vision import VisionTower
@@ -35,10 +35,12 @@ class CnClipEncoder:
     """
 
     def __init__(self, config: CnClipConfig, context: BuildContext) -> None:
-        model, architecture, self._weights_name = load_configured(config, context.seed)
+        model, architecture, self._weights_name, self._characters = load_configured(config, context.seed)
         self._architecture = architecture
         self._device, self._dtype = torch.device(context.device), _DTYPES[context.precision]
         self.dim = architecture.embed_dim
+        self.context_length = architecture.context_length
+        self.longest_context = architecture.text_max_position_embeddings
         self.patch_grid = architecture.patch_grid
         self._texts = TextTower(model, self._converted)
         self._images: VisionTower | ResNetTower
@@ -92,7 +94,11 @@ class CnClipEncoder:
         """
         if not texts:
             return torch.empty(0, self.dim, device=self._device)
-        return _unit(self._texts(prepare_texts(texts, self._architecture.context_length)))
+        return _unit(self._texts(prepare_texts(texts, self.context_length, self._characters)))
+
+    def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
+        """Count the tokens of texts; raises as `encode_texts`."""
+        return read_texts(texts, self.context_length, self._characters)
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(self._device, self._dtype)

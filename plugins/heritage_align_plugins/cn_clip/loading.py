@@ -10,6 +10,7 @@ import torch
 from heritage_align_plugins.cn_clip.architecture import Architecture, build_model
 from heritage_align_plugins.cn_clip.checkpoint import Weights, load_model, read_weights
 from heritage_align_plugins.cn_clip.config import CnClipConfig
+from heritage_align_plugins.cn_clip.preprocess import Characters, reader_of
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP
@@ -22,11 +23,13 @@ class LoadedModel(NamedTuple):
         model: fp32, on the CPU, in evaluation mode.
         architecture: at the configured input size and context length.
         weights_name: ``sha256:<the file's digest>`` or ``random:<seed>``, then ``@<px>px`` at another input size.
+        characters: makes a text of the characters that the model reads (``encoder.characters``).
     """
 
     model: CLIP
     architecture: Architecture
     weights_name: str
+    characters: Characters
 
 
 def load_configured(config: CnClipConfig, seed: int) -> LoadedModel:
@@ -59,4 +62,4 @@ def load_configured(config: CnClipConfig, seed: int) -> LoadedModel:
         model, name = load_model(architecture, weights, str(file), size), f"sha256:{weights.sha256}{suffix}"
     if size is not None:
         architecture = architecture.at(size)
-    return LoadedModel(model, replace(architecture, context_length=length), name)
+    return LoadedModel(model, replace(architecture, context_length=length), name, reader_of(config.characters))

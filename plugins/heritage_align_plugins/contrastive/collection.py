@@ -12,6 +12,7 @@ from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from heritage_align.plugin import Dataset, TextItem
+from heritage_align_plugins.cn_clip.preprocess import Characters
 from heritage_align_plugins.contrastive.augmentation import augment
 from heritage_align_plugins.contrastive.config import AugmentationConfig
 from heritage_align_plugins.contrastive.encoding import encode_rows
@@ -45,6 +46,7 @@ class DatasetView:
         image_ids: the pictures, by row.
         texts: the texts, by row.
         context_length: tokens of a text.
+        characters: makes a text of the characters that the model reads.
         reading: threads, blocks, device.
 
     Attributes:
@@ -54,10 +56,10 @@ class DatasetView:
 
     def __init__(
         self, dataset: Dataset, image_ids: Sequence[str], texts: Sequence[TextItem], context_length: int,
-        reading: Reading,
+        characters: Characters, reading: Reading,
     ) -> None:  # fmt: skip
         self.dataset, self.image_ids, self.texts = dataset, tuple(image_ids), tuple(texts)
-        self.tokens = Tokens([item.text for item in self.texts], context_length)
+        self.tokens = Tokens([item.text for item in self.texts], context_length, characters)
         self._reading = reading
         self._kept: dict[int, Image] = {}
         self.sizes: dict[int, tuple[int, int]] = {}

@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align_plugins.cn_clip.preprocess import prepare_texts
+from heritage_align_plugins.cn_clip.preprocess import Characters, prepare_texts
 from heritage_align_plugins.contrastive.pairs import Rows
 
 Prepare = Callable[[Image], Tensor]
@@ -26,10 +26,11 @@ class Tokens:
     Args:
         texts: the captions or phrases.
         context_length: tokens of a text with [CLS] and [SEP]; what is beyond is cut off.
+        characters: makes a text of the characters that the model reads.
     """
 
-    def __init__(self, texts: Sequence[str], context_length: int) -> None:
-        self._texts, self._length = texts, context_length
+    def __init__(self, texts: Sequence[str], context_length: int, characters: Characters) -> None:
+        self._texts, self._length, self._characters = texts, context_length, characters
         self._tokens = torch.zeros(len(texts), context_length, dtype=torch.int32)
 
     def __len__(self) -> int:
@@ -39,7 +40,7 @@ class Tokens:
         """Return ``(n, context_length)`` int64, 0 for padding."""
         new = [row for row in rows if not self._tokens[row, 0]]
         if new:
-            self._tokens[new] = prepare_texts([self._texts[row] for row in new], self._length).int()
+            self._tokens[new] = prepare_texts([self._texts[row] for row in new], self._length, self._characters).int()
         return self._tokens[list(rows)].long()
 
 

@@ -27,6 +27,7 @@ class Student:
 
     def __init__(self, loaded: LoadedModel, device: torch.device, precision: str, checkpointing: bool) -> None:
         self.model, self.architecture = loaded.model.to(device), loaded.architecture
+        self.characters = loaded.characters
         self.device = device
         self._dtype = _PRECISIONS[precision]
         self._towers = TrainableTowers(self.model, checkpointing)

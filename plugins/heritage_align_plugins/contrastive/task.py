@@ -63,7 +63,9 @@ class ContrastiveTask:
             grid = student.architecture.patch_grid
             assert grid is not None, "the trainer refuses a ResNet"
             self._patch_phrases = PatchPhrases(train.dataset, train.image_ids, grid[0])
-            self._phrase_tokens = Tokens(list(self._patch_phrases.rows), student.architecture.context_length)
+            self._phrase_tokens = Tokens(
+                list(self._patch_phrases.rows), student.architecture.context_length, student.characters
+            )
         self._epoch = 0
         self._stage: Stage | None = None
         self._images: Tensor | None = None

@@ -60,14 +60,14 @@ class ContrastiveTrainer:
             reading = Reading(
                 job.config.runtime.threads(), config.encode_batch, config.kept_mib * 2**20, device, job.quiet
             )
-            length, held = loaded.architecture.context_length, job.validation
-            train = DatasetView(job.train, pairs.image_ids, pairs.texts, length, reading)
+            length, characters, held = loaded.architecture.context_length, loaded.characters, job.validation
+            train = DatasetView(job.train, pairs.image_ids, pairs.texts, length, characters, reading)
             validation = None
             if held is not None:
                 lost = job.unreadable("validation")
                 shown = [image_id for image_id in held.image_ids if image_id not in lost]
                 told = [item for item in held.texts if not lost.issuperset(item.image_ids) or not item.image_ids]
-                validation = DatasetView(held, shown, told, length, reading)
+                validation = DatasetView(held, shown, told, length, characters, reading)
             student = Student(loaded, device, config.precision, config.checkpointing)
             teacher: Encoder | None = context.nested.get("teacher")
             identity = run_identity(

@@ -51,6 +51,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             "VSE++, SCAN and BFAN: {split}_ims.npy and {split}_caps.txt",
             role="precomputed",
         ),
+        _spec("iiif", "Iiif", "manifests and collections of IIIF: canvases, labels, metadata", role="manifest"),
         _spec("table", "Table", "a CSV or JSON Lines of picture paths and texts, columns of any name", role="pairs"),
         ComponentSpec(
             "dataset",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from heritage_align.data import MAX_PIXELS
 from heritage_align.plugin import ComponentConfig, Facts, Kind
 
 _ENCODING = "of the text file: utf-8, gb18030, big5, utf-16 ...; by default it is found out, and a guess is said"
@@ -24,6 +25,12 @@ Encoding = Annotated[str | None, AfterValidator(_known)]
 
 class _DatasetConfig(ComponentConfig):
     title: str | None = Field(None, description="name in tables; by default it is made of the file's name")
+    max_pixels: int = Field(
+        MAX_PIXELS,
+        ge=1,
+        description="width x height beyond which a picture is decoded at a reduced size, if its format offers one "
+        "(JPEG, JPEG 2000, pyramid TIFF), or left out",
+    )
 
     def _paths(self) -> dict[str, Path | None]:
         """Return key -> file or folder that must exist, None where it is not set."""
@@ -64,6 +71,9 @@ class KarpathyConfig(_DatasetConfig):
 
     file: Path = Field(description="the split JSON")
     images: Path = Field(description="folder that the JSON's filepath/filename is relative to")
+    prefix: str | None = Field(
+        None, description="beginning of the pictures' paths that stands for that folder, for example D:\\\\museum"
+    )
     splits: tuple[str, ...] = Field(
         ("test",), min_length=1, description="splits to take; COCO's usual training set is train and restval"
     )
@@ -94,6 +104,9 @@ class ArtworkPairsConfig(_DatasetConfig):
 
     file: Path = Field(description="the JSON Lines file, one artwork a line")
     images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
+    prefix: str | None = Field(
+        None, description="beginning of the pictures' paths that stands for that folder, for example D:\\\\museum"
+    )
     split: str | None = Field(None, description="take artworks of this split; by default all")
     language: str | None = Field(None, description="language of texts that do not say theirs: zh, en or null")
 
@@ -114,6 +127,9 @@ class TableConfig(_DatasetConfig):
         description="character between columns; by default the one of , ; tab and | that fits",
     )
     images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
+    prefix: str | None = Field(
+        None, description="beginning of the pictures' paths that stands for that folder, for example D:\\\\museum"
+    )
     image: str = Field("image", description="column with the picture's path, or those of several")
     text: str = Field("text", description="column with the text")
     id: str = Field("id", description="column with the text's id; without it ids are <image>#<number>")
@@ -203,3 +219,24 @@ class FolderConfig(_DatasetConfig):
 
     def _paths(self) -> dict[str, Path | None]:
         return {"folder": self.folder}
+
+
+class IiifConfig(_DatasetConfig):
+    """A manifest or collection of the IIIF Presentation API; ids are the canvases' addresses."""
+
+    manifest: str = Field(min_length=1, description="file, or address of the web, of a manifest or collection")
+    allow_network: bool = Field(False, description="fetch what is on the web; without, only files are read")
+    cache: Path | None = Field(
+        None, description="folder where what was fetched is kept, to be read without the network"
+    )
+    side: int = Field(1024, ge=1, description="longer side in pixels that image services are asked for")
+    texts: tuple[Literal["label", "summary", "metadata"], ...] = Field(
+        ("label", "summary", "metadata"), description="texts of manifests and canvases that are taken"
+    )
+    language: str | None = Field(
+        None, description="take texts in this language alone (zh), and those that say none; by default all"
+    )
+    timeout: float = Field(30.0, gt=0, description="seconds that a server may be silent")
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {} if "://" in self.manifest else {"manifest": Path(self.manifest)}

@@ -11,6 +11,7 @@ from heritage_align.data import (
     read_captions,
     read_chinese_clip,
     read_folder,
+    read_iiif,
     read_karpathy,
     read_precomputed,
     read_table,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class _Read:
     """A data set that hands on what its reader returned."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, max_pixels: int) -> None:
+        collection.max_pixels = max_pixels
         self.name = collection.name
         self.image_ids = collection.image_ids
         self.texts = collection.texts
@@ -57,7 +59,8 @@ class ChineseClipDataset(_Read):
                 language=config.language,
                 name=config.title,
                 encoding=config.encoding,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -72,8 +75,10 @@ class KarpathyDataset(_Read):
                 splits=config.splits,
                 captions=config.captions,
                 language=config.language,
+                prefix=config.prefix,
                 name=config.title,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -89,7 +94,8 @@ class CaptionsDataset(_Read):
                 language=config.language,
                 name=config.title,
                 encoding=config.encoding,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -101,10 +107,12 @@ class ArtworkPairsDataset(_Read):
             read_artwork_pairs(
                 config.file,
                 images=config.images,
+                prefix=config.prefix,
                 split=config.split,
                 language=config.language,
                 name=config.title,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -125,6 +133,7 @@ class TableDataset(_Read):
             read_table(
                 config.file,
                 images=config.images,
+                prefix=config.prefix,
                 columns=columns,
                 split=config.split,
                 language=config.language,
@@ -133,7 +142,8 @@ class TableDataset(_Read):
                 require_pictures=config.require_pictures,
                 delimiter=config.delimiter,
                 encoding=config.encoding,
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -144,7 +154,8 @@ class PrecomputedDataset(_Read):
         super().__init__(
             read_precomputed(
                 config.folder, config.split, language=config.language, name=config.title, encoding=config.encoding
-            )
+            ),
+            config.max_pixels,
         )
 
 
@@ -152,4 +163,22 @@ class FolderDataset(_Read):
     """`heritage_align.data.read_folder` by configuration."""
 
     def __init__(self, config: settings.FolderConfig, context: BuildContext) -> None:
-        super().__init__(read_folder(config.folder, name=config.title))
+        super().__init__(read_folder(config.folder, name=config.title), config.max_pixels)
+
+
+class IiifDataset(_Read):
+    """`heritage_align.data.read_iiif` by configuration."""
+
+    def __init__(self, config: settings.IiifConfig, context: BuildContext) -> None:
+        collection = read_iiif(
+            config.manifest,
+            allow_network=config.allow_network,
+            cache=config.cache,
+            side=config.side,
+            texts=config.texts,
+            language=config.language,
+            timeout=config.timeout,
+            name=config.title,
+        )
+        super().__init__(collection, config.max_pixels)
+        self.canvas_sizes = collection.canvas_sizes

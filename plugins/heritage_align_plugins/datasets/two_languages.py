@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class _TwoLanguages(_Read):
     """A data set that hands on what its reader returned, or its captions in one language."""
 
-    def __init__(self, collection: Collection, language: str | None) -> None:
-        super().__init__(collection)
+    def __init__(self, collection: Collection, language: str | None, max_pixels: int) -> None:
+        super().__init__(collection, max_pixels)
         if language is not None:
             self.texts = tuple(item for item in collection.texts if item.language == language)
             if not self.texts:
@@ -32,10 +32,11 @@ class ParallelCaptionsDataset(_TwoLanguages):
             config.image_list,
             config.images,
             config.captions,
+            prefix=config.prefix,
             name=config.title,
             require_pictures=config.require_pictures,
         )
-        super().__init__(collection, config.language)
+        super().__init__(collection, config.language, config.max_pixels)
 
 
 class TranslatedCaptionsDataset(_TwoLanguages):
@@ -52,7 +53,7 @@ class TranslatedCaptionsDataset(_TwoLanguages):
             name=config.title,
             require_pictures=config.require_pictures,
         )
-        super().__init__(collection, config.language)
+        super().__init__(collection, config.language, config.max_pixels)
 
 
 class VatexDataset(_TwoLanguages):
@@ -65,4 +66,4 @@ class VatexDataset(_TwoLanguages):
             parallel_only=config.parallel_only,
             name=config.title,
         )
-        super().__init__(collection, config.language)
+        super().__init__(collection, config.language, config.max_pixels)

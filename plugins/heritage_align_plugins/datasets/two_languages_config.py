@@ -16,6 +16,9 @@ class ParallelCaptionsConfig(_DatasetConfig):
 
     image_list: Path = Field(description="file with an image a line, a path relative to images")
     images: Path = Field(description="folder of the pictures")
+    prefix: str | None = Field(
+        None, description="beginning of the pictures' paths that stands for that folder, for example D:\\\\museum"
+    )
     captions: dict[str, tuple[Path, ...]] = Field(
         min_length=1, description="language: its files, as many for every language, {en: [train.en], de: [train.de]}"
     )

@@ -14,7 +14,7 @@ CLIP_LIKE = ("chinese_clip", "clip")
 SIGLIP_LIKE = ("siglip", "siglip2")
 
 
-TEXT_SETTINGS = ("context_length",)
+TEXT_SETTINGS = ("context_length", "characters")
 
 
 class TransformersConfig(ComponentConfig):
@@ -37,6 +37,11 @@ class TransformersConfig(ComponentConfig):
         None,
         ge=3,
         description="tokens of a text that are read; all that the model has positions for by default",
+    )
+    characters: Literal["auto", "simplified", "as_written"] = Field(
+        "auto",
+        description="Chinese characters that are read: auto (simplified if OpenCC is installed and the vocabulary has "
+        "more of them than of the traditional ones), simplified, as_written",
     )
     patch_features: Literal["plain", "clearclip"] = Field(
         "plain",

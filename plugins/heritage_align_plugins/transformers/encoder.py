@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from heritage_align.plugin import BuildContext, CheckpointError, EncodedImages, PixelRecipe
+from heritage_align.plugin import BuildContext, CheckpointError, EncodedImages, PixelRecipe, TextRead
 from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig
-from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, load, load_weights
+from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_weights
 from heritage_align_plugins.transformers.pixels import Preparer, split_patches
+from heritage_align_plugins.transformers.tokens import TextTokens
 from heritage_align_plugins.transformers.towers import clip_patches, siglip_patches
 
 
@@ -43,8 +44,17 @@ class TransformersEncoder:
         self._name = f"transformers/{self._kind}/{fingerprint(model)}"
         self._device, self._dtype = torch.device(context.device), DTYPES[context.precision]
         self._model = model.to(self._device, self._dtype)
-        self._tokenizer = load(AutoTokenizer, name, revision=config.revision)
-        self._context_length = _context_length(config, settings, self._tokenizer)
+        tokenizer = load(AutoTokenizer, name, revision=config.revision)
+        self.longest_context = int(min(settings.text_config.max_position_embeddings, tokenizer.model_max_length))
+        self.context_length = _context_length(config, self.longest_context)
+        siglip = self._kind in SIGLIP_LIKE
+        self._tokens = TextTokens(
+            tokenizer,
+            self.context_length,
+            config.characters,
+            lower_case=siglip,
+            pad_to=self.longest_context if siglip else None,
+        )
 
         vision = settings.vision_config
         patch = vision.patch_size
@@ -117,16 +127,12 @@ class TransformersEncoder:
         """
         if not texts:
             return self._nothing(patches=False)[0]
-        # SigLIP pools the last place, and was trained with every text padded to full length.
-        padding = "max_length" if self._kind in SIGLIP_LIKE else True
-        tokens = self._tokenizer(
-            check_texts(texts),
-            padding=padding,
-            truncation=True,
-            max_length=self._context_length,
-            return_tensors="pt",
-        )
+        tokens = self._tokens(texts)
         return _unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output)
+
+    def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
+        """Count the tokens of texts; raises as `encode_texts`."""
+        return self._tokens.read(texts)
 
     def _nothing(self, patches: bool) -> tuple[Tensor, Tensor | None]:
         whole = torch.empty(0, self.dim, device=self._device)
@@ -134,8 +140,7 @@ class TransformersEncoder:
         return whole, whole.new_empty(0, rows * columns, self.dim) if patches else None
 
 
-def _context_length(config: TransformersConfig, settings: Any, tokenizer: Any) -> int:
-    positions = int(min(settings.text_config.max_position_embeddings, tokenizer.model_max_length))
+def _context_length(config: TransformersConfig, positions: int) -> int:
     if config.context_length is not None and config.context_length > positions:
         raise ValueError(
             f"context_length: {config.model} has positions for {positions} tokens, got {config.context_length}"

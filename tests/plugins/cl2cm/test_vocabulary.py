@@ -9,6 +9,8 @@ from heritage_align_plugins.cl2cm.vocabulary import UNKNOWN, Vocabulary, hide, t
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heritage_align.text import plain_characters
+
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
@@ -24,9 +26,18 @@ def test_tokens(text: str, tokens: list[str]) -> None:
     assert tokens_of(text) == tokens
 
 
-@given(st.text().filter(str.strip))
+@given(st.text().filter(lambda text: plain_characters(text).strip()))
 def test_every_text_has_a_token_and_keeps_its_signs(text: str) -> None:
-    assert "".join(tokens_of(text)) == "".join(text.lower().split())
+    assert "".join(tokens_of(text)) == "".join(plain_characters(text).lower().split())
+
+
+def test_a_character_that_was_not_counted_is_read_in_its_other_form() -> None:
+    pytest.importorskip("opencc", reason="the optional extra 'chinese' is not installed")
+    for captions, query in (("蓝地莲纹", "藍地蓮紋"), ("藍地蓮紋", "蓝地莲纹")):
+        vocabulary = Vocabulary.of([captions])
+        assert vocabulary.encode([query], 9).tolist() == vocabulary.encode([captions], 9).tolist()
+    both = Vocabulary.of(["蓝藍"])
+    assert sorted(both.encode(["蓝藍"], 9)[0].tolist()) == [2, 3]
 
 
 def test_numbers_go_by_frequency_and_rare_words_are_unknown() -> None:

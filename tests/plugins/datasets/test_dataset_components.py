@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext, Dataset
 
-NAMES = ("artwork_pairs", "captions", "chinese_clip", "folder", "karpathy", "table")
+NAMES = ("artwork_pairs", "captions", "chinese_clip", "folder", "iiif", "karpathy", "table")
 
 
 Samples = dict[str, dict[str, Any]]
@@ -45,6 +45,9 @@ def samples(tmp_path: Path) -> Samples:
             "images": [{"filename": "1.png", "split": "test", "sentences": [{"sentid": 7, "raw": "鹤"}]}]
         },
     }
+    painted = {"resource": {"@id": "pictures/1.png", "@type": "dctypes:Image"}}
+    canvas = {"@id": "https://example.org/c", "@type": "sc:Canvas", "label": "鹤", "images": [painted]}
+    files["manifest.json"] = {"@type": "sc:Manifest", "sequences": [{"canvases": [canvas]}]}
     for name, content in files.items():
         data = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
         (tmp_path / name).write_bytes(data)
@@ -54,6 +57,7 @@ def samples(tmp_path: Path) -> Samples:
         "captions": {"file": str(tmp_path / "captions.txt"), "images": pictures},
         "chinese_clip": {"folder": str(tmp_path)},
         "folder": {"folder": pictures},
+        "iiif": {"manifest": str(tmp_path / "manifest.json")},
         "karpathy": {"file": str(tmp_path / "karpathy.json"), "images": pictures, "language": "zh"},
         "table": {"file": str(tmp_path / "table.csv"), "images": pictures, "title": "silk"},
     }
@@ -78,7 +82,9 @@ def test_every_form_becomes_a_data_set(name: str, samples: Samples) -> None:
 def test_the_planner_learns_which_files_must_exist(name: str, samples: Samples) -> None:
     registry = default_registry()
     settings = registry.config_model(registry.spec("dataset", name)).model_validate(samples[name])
-    paths = {key: Path(value) for key, value in samples[name].items() if key in ("file", "folder", "images")}
+    paths = {
+        key: Path(value) for key, value in samples[name].items() if key in ("file", "folder", "images", "manifest")
+    }
     assert settings.facts().files == paths
 
 
@@ -89,14 +95,14 @@ def test_settings_are_strict_and_described(name: str, samples: Samples) -> None:
     assert all(field.description for field in model.model_fields.values())
     with pytest.raises(ValidationError, match="colour"):
         model.model_validate({**samples[name], "colour": "red"})
-    with pytest.raises(ValidationError, match=r"file|folder"):
+    with pytest.raises(ValidationError, match=r"file|folder|manifest"):
         model.model_validate({})
 
 
 def test_describing_them_imports_nothing_heavy() -> None:
     code = (
         "import sys, heritage_align_plugins.datasets as d, heritage_align_plugins.datasets.config\n"
-        "assert len(d.heritage_align_components()) == 13\n"
+        "assert len(d.heritage_align_components()) == 14\n"
         "print(sorted({'torch', 'numpy', 'PIL', 'lmdb'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[3]

@@ -36,7 +36,12 @@ def byte_tokenizer(eos: str) -> Any:
         single=f"<bos> $A {eos}", special_tokens=[("<bos>", 2), (eos, 3)]
     )
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>", bos_token="<bos>", eos_token=eos
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token=eos,
+        padding_side="right",  # as the files of SigLIP 2 on the hub say; where none does, its class pads on the left
     )
 
 

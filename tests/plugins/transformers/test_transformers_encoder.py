@@ -248,3 +248,46 @@ def test_conformance(folders, family, squeeze):
     settings = {"model": str(folders[family]), "squeeze": squeeze}
     results = check_component(Case("encoder", "transformers", settings))
     assert sum(r.state == "passed" for r in results) >= 10
+
+
+def gemma_named_checkpoint(folders, tmp_path):
+    """SigLIP 2 of fixed size as the hub has it: model type siglip, a tokenizer that keeps case and says no side."""
+    from tokenizers import Tokenizer, models, normalizers, processors
+
+    folder = tmp_path / "siglip2-fixed"
+    shutil.copytree(folders["siglip"], folder)
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{value:02X}>" for value in range(256))]
+    backend = Tokenizer(
+        models.BPE({token: i for i, token in enumerate(tokens)}, [], byte_fallback=True, unk_token="<unk>")
+    )
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    backend.save(str(folder / "tokenizer.json"))
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GemmaTokenizer", **special}))
+    return folder
+
+
+def test_fixed_size_siglip_2_reads_texts_as_it_was_trained(folders, tmp_path):
+    folder = gemma_named_checkpoint(folders, tmp_path)
+    encoder = TransformersEncoder(TransformersConfig(model=str(folder)), BuildContext())
+    assert type(encoder._tokens._tokenizer).__name__ == "GemmaTokenizer"
+    rows = encoder.encode_texts(["jade cup", "Jade Cup", "JADE CUP"])
+    torch.testing.assert_close(rows[1:], rows[:1].expand(2, -1), **SAME)
+    ids = encoder._tokens(["jade"])["input_ids"][0].tolist()
+    assert len(ids) == 16
+    assert ids[ids.index(1) :] == [1] + [0] * (15 - ids.index(1)), "padded on the right, behind the mark of its end"
+    short = TransformersEncoder(TransformersConfig(model=str(folder), context_length=8), BuildContext())
+    assert short._tokens(["jade"])["input_ids"].shape == (1, 16)
+    torch.testing.assert_close(short.encode_texts(["jade"]), encoder.encode_texts(["jade"]), **SAME)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_read_of_texts_is_counted(build, family):
+    encoder = build(family, context_length=8)
+    counted = encoder.read_texts(["silk", "silk " * 30])
+    assert counted[0].known > 0
+    assert counted[1].tokens > encoder.context_length
+    assert counted[1].known <= encoder.context_length
+    if family == "chinese_clip":
+        assert encoder.read_texts(["quartz"])[0].known == 0

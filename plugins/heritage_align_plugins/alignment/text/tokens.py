@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from heritage_align.text import known_form, plain_characters
+
 _UNSPACED = "㐀-䶿一-鿿豈-﫿぀-ヿ"  # characters of scripts without spaces
 _SINGLE = re.compile(f"[{_UNSPACED}]")
 _RUN = rf"[^\W_{_UNSPACED}]+"
@@ -26,7 +28,7 @@ def tokenise(text: str) -> list[str]:
     >>> tokenise("Blue-white 青花 bowl")
     ['blue-white', '青', '花', 'bowl']
     """
-    return [token.lower() for token in _TOKEN.findall(text)]
+    return [token.lower() for token in _TOKEN.findall(plain_characters(text))]
 
 
 PIECE = "#"
@@ -99,20 +101,23 @@ class Vocabulary:
 
     def sequence(self, text: str) -> list[int]:
         """Return the rows of the text's tokens in order; at least one (`UNKNOWN` for a text of signs alone)."""
-        return [self.tokens.get(token, UNKNOWN) for token in tokenise(text)] or [UNKNOWN]
+        return [self.tokens.get(token, UNKNOWN) for token in self._tokens_of(text)] or [UNKNOWN]
 
     def weighted(self, text: str) -> tuple[list[int], list[float]]:
         """Return rows and TF-IDF weights of the known tokens, pairs, pieces: ``(1 + ln tf) idf``, of unit length.
 
         A text without a known token gives `UNKNOWN` with weight 0.
         """
-        counts = Counter(self.tokens[t] for t in n_grams(tokenise(text), self.pieces) if t in self.tokens)
+        counts = Counter(self.tokens[t] for t in n_grams(self._tokens_of(text), self.pieces) if t in self.tokens)
         if not counts:
             return [UNKNOWN], [0.0]
         rows = sorted(counts)
         weights = [(1 + math.log(counts[row])) * self.idf[row] for row in rows]
         length = math.sqrt(sum(w * w for w in weights))
         return rows, [w / length for w in weights]
+
+    def _tokens_of(self, text: str) -> list[str]:
+        return [known_form(token, self.tokens) for token in tokenise(text)]
 
     def asdict(self) -> dict[str, Any]:
         """Return a JSON-ready form: tokens in the order of their rows."""

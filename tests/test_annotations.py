@@ -1,0 +1,243 @@
+"""Annotations of hits, explanations and vectors: in the form of the specifications, and back from it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from heritage_align import Store
+from heritage_align.annotations import page_of_hits, selector
+from heritage_align.cli import cli
+from heritage_align.types import Hit, TextItem
+
+BODY = {
+    "type": "object",
+    "required": ["type", "value"],
+    "properties": {
+        "type": {"const": "TextualBody"},
+        "value": {"type": "string", "minLength": 1},
+        "format": {"const": "text/plain"},
+        "language": {"type": "string", "pattern": "^[a-z]{2}$"},
+        "purpose": {"enum": ["tagging", "assessing"]},  # of the motivations of the Web Annotation Vocabulary
+    },
+    "additionalProperties": False,
+}
+VECTOR = {
+    "type": "object",
+    "required": ["type", "vector", "vectorEncoding", "model"],
+    "properties": {
+        "type": {"const": "EmbeddingVector"},
+        "vector": {"type": "string", "pattern": "^[A-Za-z0-9+/]+={0,2}$"},
+        "vectorEncoding": {"const": "base64"},
+        "model": {"required": ["name", "version", "dimensions", "dataType", "endianness"]},
+    },
+    "additionalProperties": False,
+}
+URI = {"type": "string", "pattern": r"^https?://[!-~]+$"}  # section 3.2: the id is an HTTP(S) URI
+PAGE = {
+    "type": "object",
+    "required": ["@context", "id", "type", "items"],
+    "properties": {
+        "@context": {"enum": ["http://iiif.io/api/presentation/3/context.json"]},
+        "id": URI,
+        "type": {"const": "AnnotationPage"},
+        "items": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "type", "motivation", "body", "target"],
+                "properties": {
+                    "id": URI,
+                    "type": {"const": "Annotation"},
+                    "motivation": {"enum": ["tagging"]},
+                    "body": {"type": "array", "items": BODY, "minItems": 1},
+                    "target": {"type": "string", "minLength": 1},
+                },
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+"""What Presentation 3.0 (section 5.5) and the Web Annotation Data Model ask of a page, as far as it is used here."""
+
+
+def vector_page() -> dict[str, Any]:
+    page = json.loads(json.dumps(PAGE))
+    items = page["properties"]["items"]["items"]["properties"]
+    items["motivation"], items["body"], items["target"] = {"const": "embedding"}, VECTOR, {"type": "object"}
+    page["properties"]["@context"] = {
+        "const": [
+            "http://iiif.io/api/extension/embeddings/1/context.json",
+            "http://iiif.io/api/presentation/3/context.json",
+        ]
+    }
+    return page
+
+
+def manifest(folder: Path, size: tuple[int, int] = (1280, 800)) -> Path:
+    base = "https://example.org/object"
+    items = []
+    for number, colour in enumerate(["gold", "maroon", "teal"]):
+        image = Image.new("RGB", (320, 200), "navy")
+        ImageDraw.Draw(image).ellipse([40 * number, 30, 40 * number + 90, 120], fill=colour)
+        image.save(folder / f"{number}.png")
+        canvas = f"{base}/canvas/{number}"
+        body = {"id": f"{number}.png", "type": "Image", "format": "image/png"}
+        painting = {"id": f"{canvas}/1", "type": "Annotation", "motivation": "painting", "body": body, "target": canvas}
+        page = {"id": f"{canvas}/page", "type": "AnnotationPage", "items": [painting]}
+        sides = {"width": size[0], "height": size[1]}
+        label = {"en": [f"a {colour} moon"]}
+        items.append({"id": canvas, "type": "Canvas", "label": label, **sides, "items": [page]})
+    document = {
+        "@context": "http://iiif.io/api/presentation/3/context.json",
+        "id": f"{base}/manifest.json",
+        "type": "Manifest",
+        "label": {"en": ["moons"]},
+        "items": items,
+    }
+    (folder / "manifest.json").write_text(json.dumps(document))
+    return folder / "manifest.json"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("iiif")
+    path = manifest(folder)
+    command = ["index", "build", "late-interaction", "--data", str(path), "--out", str(folder / "store")]
+    built = CliRunner().invoke(cli, command)
+    assert built.exit_code == 0, built.output
+    assert "3 images, 0 left out" in built.output
+    return folder / "store"
+
+
+def run(*words: object) -> Any:
+    found = CliRunner().invoke(cli, [str(word) for word in words])
+    assert found.exit_code == 0, found.output
+    return found
+
+
+def test_hits_are_annotations_of_canvases(store: Path, tmp_path: Path) -> None:
+    out, data = tmp_path / "hits.json", store.parent / "manifest.json"
+    text = "a gold moon, 蓝地"
+    found = run(
+        "search", "late-interaction", "--store", store, "--data", data, "--annotations", out, "--json", text,
+    )  # fmt: skip
+    page = json.loads(out.read_text(encoding="utf-8"))
+    jsonschema.validate(page, PAGE)
+    hits = json.loads(found.stdout)["hits"]
+    assert len(page["items"]) == sum(len(hit["regions"]) for hit in hits) == 6
+    assert len({item["id"] for item in page["items"]}) == 6
+    expected = [(hit["id"], region) for hit in hits for region in hit["regions"]]
+    for item, (image_id, region) in zip(page["items"], expected):
+        canvas, _, fragment = item["target"].partition("#xywh=")
+        assert canvas == image_id
+        x, y, width, height = (int(part) for part in fragment.split(","))
+        assert 0 <= x < x + width <= 1280
+        assert 0 <= y < y + height <= 800
+        x0, y0, x1, y1 = region["box"]
+        corners = (1280 * x0, 800 * y0, 1280 * x1, 800 * y1)
+        assert np.abs(np.array([x, y, x + width, y + height]) - corners).max() <= 1
+        assert item["body"][0]["value"] == region["phrase"]
+        assert item["body"][0]["language"] == ("zh" if region["phrase"] == "蓝地" else "en")
+
+
+def test_an_explanation_is_annotations_of_its_canvas(store: Path, tmp_path: Path) -> None:
+    out, canvas = tmp_path / "e.json", "https://example.org/object/canvas/1"
+    run(
+        "explain",
+        store / "config.yaml",
+        canvas,
+        "a maroon moon, blue",
+        "--annotations",
+        out,
+        "--out",
+        tmp_path / "e.png",
+    )
+    page = json.loads(out.read_text(encoding="utf-8"))
+    jsonschema.validate(page, PAGE)
+    assert [item["body"][0]["value"] for item in page["items"]] == ["a maroon moon", "blue"]
+    assert all(item["target"].startswith(f"{canvas}#xywh=") for item in page["items"])
+
+
+def test_vectors_come_back_from_their_annotations(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vectors.json"
+    canvas = "https://example.org/object/canvas/2"
+    run("index", "annotate", store, "--id", canvas, "--out", out)
+    page = json.loads(out.read_text(encoding="utf-8"))
+    jsonschema.validate(page, vector_page())
+    opened = Store.open(store)
+    encoder = opened.manifest.build.identity["encoder"]
+    features = opened.shard_features(0)
+    row = features.ids.index(canvas)
+    assert features.regions is not None
+    start, end = (int(features.regions.offsets[place]) for place in (row, row + 1))
+    assert len(page["items"]) == 1 + end - start
+    vectors = []
+    for item in page["items"]:
+        model = item["body"]["model"]
+        data = base64.b64decode(item["body"]["vector"])
+        assert len(data) == 4 * model["dimensions"]
+        assert f"{model['name']}/{model['version']}" == model["fingerprint"] == encoder
+        vectors.append(np.frombuffer(data, "<f4"))
+    stored = features.regions.values[start:end].float().numpy()
+    np.testing.assert_allclose(np.stack(vectors[1:]), stored, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    whole = {"id": canvas, "type": "Canvas", "width": 1280, "height": 800}
+    assert page["items"][0]["target"] == whole
+    for item in page["items"][1:]:
+        assert item["target"]["source"] == whole
+        assert re.fullmatch(r"xywh=\d+,\d+,\d+,\d+", item["target"]["selector"]["value"])
+    assert f"{3 * len(page['items'])} vectors" in run("index", "annotate", store, "--out", out).output
+    assert len(json.loads(out.read_text())["items"]) == 3 * len(page["items"])
+
+
+def test_faults_are_said_before_a_model_loads(store: Path, tmp_path: Path) -> None:
+    for words, reason in [
+        (["index", "annotate", store, "--id", "nobody", "--out", tmp_path / "v.json"], "holds no image 'nobody'"),
+        (["index", "annotate", store, "--out", tmp_path / "v.txt"], "must end in .json"),
+        (["search", "global", "--store", store, "--annotations", tmp_path / "none" / "a.json", "x"], "no folder"),
+        (["search", "global", "--store", store, "--annotations", "a.json", "--queries", "-"], "--annotations"),
+    ]:
+        found = CliRunner().invoke(cli, [str(word) for word in words])
+        assert found.exit_code == 2, found.output
+        assert reason in found.stderr
+
+
+def test_hits_of_whole_pictures_and_of_pictures_that_are_no_canvases() -> None:
+    item = TextItem("q", "蓝地")
+    regions = (("蓝", (0.25, 0.5, 0.75, 1.0), 0.5),)
+    page = page_of_hits([(item, [Hit("a.png", 0.5, 1), Hit("b.png", float("-inf"), 2, regions)])], {}, "scan")
+    jsonschema.validate(page, PAGE)
+    assert [part["target"] for part in page["items"]] == ["a.png", "b.png#xywh=percent:25,50,50,50"]
+
+
+@given(
+    box=st.tuples(*[st.floats(-0.1, 1.1)] * 4).map(lambda b: (*sorted(b[::2]), *sorted(b[1::2]))).map(
+        lambda b: (b[0], b[2], b[1], b[3])
+    ),
+    width=st.integers(1, 30_000),
+    height=st.integers(1, 30_000),
+)  # fmt: skip
+def test_selectors_stay_on_the_canvas_and_are_never_empty(box: Any, width: int, height: int) -> None:
+    x, y, across, down = (int(part) for part in selector(box, (width, height)).removeprefix("xywh=").split(","))
+    assert x >= 0
+    assert y >= 0
+    assert across >= 1
+    assert down >= 1
+    assert x + across <= width
+    assert y + down <= height
+    left, right = (min(max(v, 0), 1) * width for v in (box[0], box[2]))
+    assert x <= left + 1
+    assert x + across >= right - 1
