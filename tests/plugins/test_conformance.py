@@ -20,6 +20,7 @@ TESTS = Path(__file__).parent
 ELSEWHERE = {
     "encoder.alignment": "alignment/test_alignment_encoder.py",
     "dataset.fold": "datasets/test_fold.py",
+    "dataset.precomp": "datasets/test_precomp.py",
     "dataset.details": "datasets/test_union_and_details.py",
     "dataset.union": "datasets/test_union_and_details.py",
     "trainer.alignment": "alignment/test_alignment_trainer.py",
