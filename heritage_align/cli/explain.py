@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from heritage_align.cli.details import picture_of
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
     check_file,
@@ -17,11 +17,6 @@ from heritage_align.cli.options import (
     read_config,
     set_option,
 )
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from heritage_align.config import Config
 
 
 @click.command(name="explain")
@@ -67,7 +62,7 @@ def command(
         check_file(annotations, (".json", ".jsonld"))
     resolved = read_config(config, overrides)
     check_explainable(resolved)
-    picture = _picture(image, resolved)
+    picture = picture_of(image, resolved)
     pipeline = Pipeline(resolved)
     explanation = explain(pipeline, picture, image, TextItem("text", text, phrases=phrases))
     explanation.picture().save(path)
@@ -82,14 +77,3 @@ def command(
     click.echo(f"wrote {path}")
     if annotations is not None:
         click.echo(f"wrote {annotations}")
-
-
-def _picture(image: str, config: Config) -> Image:
-    from heritage_align.cli.queries import load_query
-    from heritage_align.pipeline import build_dataset
-
-    if not Path(image).exists() and config.data is not None:
-        dataset = build_dataset(config)
-        if image in dataset.image_ids:
-            return dataset.load_image(image)
-    return load_query(Path(image), config)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from heritage_align.cli.details import check_boxes, load_details
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
     check_file,
@@ -24,13 +26,32 @@ from heritage_align.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
+    from heritage_align.search import Detail
+    from heritage_align.types import Hit
 
 
 @click.command(name="search")
 @config_argument
 @click.argument("text", required=False)
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
-@click.option("--image", type=click.Path(path_type=Path), help="A picture as the query instead of TEXT.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    help="A picture, or the id of one of the data, as the query: it is looked for among the regions of the store's "
+    "pictures. Several are looked for together.",
+)
+@click.option(
+    "--box",
+    "boxes",
+    metavar="X,Y,W,H",
+    multiple=True,
+    help="The part of --image that is looked for, in pixels, or pct:X,Y,W,H in per cent; several of one picture, or "
+    "one for each.",
+)
+@click.option("--whole", is_flag=True, help="Compare --image with whole pictures, not with their regions.")
+@click.option("--text", "besides", callback=not_blank, help="With --image: what the pictures should show besides.")
+@click.option("--weight", type=float, help="Of --text, 0 to 1; 0.5 by default.")
 @click.option(
     "--queries",
     metavar="FILE",
@@ -62,7 +83,11 @@ def command(
     config: str,
     text: str | None,
     store: Path,
-    image: Path | None,
+    images: tuple[str, ...],
+    boxes: tuple[str, ...],
+    whole: bool,
+    besides: str | None,
+    weight: float | None,
     queries: str | None,
     out: Path | None,
     phrases: tuple[str, ...],
@@ -76,17 +101,24 @@ def command(
 ) -> None:
     """Find the pictures of a store that TEXT (or --image) asks for, or those of many texts (--queries).
 
+    A picture is a detail that other pictures may show; each answer says where. With --whole it is a picture that others
+    are like.
+
     CONFIG must be the one that the store was made with, or differ only in how it compares.
 
     Example: heritage-align search laclip.yaml --store store "蓝地缠枝莲纹"
 
     Example: heritage-align search scan.yaml --store store --queries queries.txt --out answers.trec
+
+    Example: heritage-align search scan.yaml --store store --image plate.jpg --box 400,120,180,180 --text "blue ground"
     """
-    if sum(query is not None for query in (text, image, queries)) != 1:
+    if sum(map(bool, (text is not None, images, queries is not None))) != 1:
         raise DataError("search: give a text, --image or --queries, one of the three")
     if text is None and (explain_to is not None or phrases):
         option = "--explain" if explain_to is not None else "--phrase"
         raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
+    _check_details(images, boxes, whole=whole, besides=besides, weight=weight)
+    parts = check_boxes(boxes, len(images))
     if out is not None:
         if queries is None:
             raise ConfigError(["--out: is for the answers to --queries"], "search")
@@ -100,8 +132,83 @@ def command(
     resolved = read_config(config, overrides, data)
     if queries is not None:
         _answer(resolved, store, queries, out, top_k, candidates)
+    elif images:
+        details = load_details(images, parts, resolved)
+        weighed = 0.5 if weight is None else weight
+        hits = _find_alike(resolved, store, details, besides, weighed, top_k, candidates, whole=whole)
+        asked = _asked(details, besides, weighed)
+        _show(asked, hits, as_json=as_json, boxes=not whole)
+        _annotate(annotations, resolved, asked["query"], hits, as_json=as_json)
     else:
-        _find(resolved, store, text, image, phrases, top_k, candidates, explain_to, annotations, as_json)
+        assert text is not None
+        _find(resolved, store, text, phrases, top_k, candidates, explain_to, annotations, as_json)
+
+
+def _check_details(
+    images: Sequence[str], boxes: Sequence[str], *, whole: bool, besides: str | None, weight: float | None
+) -> None:
+    faults = []
+    if not images:
+        given = {"--box": bool(boxes), "--whole": whole, "--text": besides is not None, "--weight": weight is not None}
+        faults += [f"{option}: is about a picture; it needs --image" for option, there in given.items() if there]
+    elif whole and len(boxes or images) > 1:
+        faults.append("--whole: compares one picture, or one --box of it")
+    if images and weight is not None and besides is None:
+        faults.append("--weight: is that of --text, which is missing")
+    if weight is not None and not 0 <= weight <= 1:
+        faults.append(f"--weight: expected 0 to 1, got {weight}")
+    if faults:
+        raise ConfigError(faults, "search")
+
+
+def _find_alike(
+    config: Config,
+    store: Path,
+    details: Sequence[Detail],
+    text: str | None,
+    weight: float,
+    top_k: int | None,
+    candidates: int | None,
+    *,
+    whole: bool,
+) -> list[Hit]:
+    from heritage_align.pipeline import Pipeline
+    from heritage_align.search import Searcher
+
+    searcher = Searcher.open(Pipeline(config), store, resident=False)
+    if not whole:
+        return searcher.search_details(details, text=text, weight=weight, top_k=top_k, candidates=candidates)
+    [detail] = details
+    run = searcher.search_images([detail.crop()], [detail.name], text=text, weight=weight, top_k=top_k)
+    return run.hits(detail.name)
+
+
+def _asked(details: Sequence[Detail], text: str | None, weight: float) -> dict[str, Any]:
+    """Return what of a query is printed before its hits."""
+    pictures = [{"image": detail.name, **({"box": list(detail.box)} if detail.box else {})} for detail in details]
+    query = ", ".join(dict.fromkeys(map(_written, details)))
+    besides = {} if text is None else {"text": text, "weight": weight}
+    return {"query": query, "pictures": pictures, **besides}
+
+
+def _written(detail: Detail) -> str:
+    """Return a picture's name, with its box as a media fragment."""
+    if detail.box is None:
+        return detail.name
+    x0, y0, x1, y1 = detail.box
+    return f"{detail.name}#xywh={x0:g},{y0:g},{x1 - x0:g},{y1 - y0:g}"
+
+
+def _show(asked: dict[str, Any], hits: Sequence[Hit], *, as_json: bool, boxes: bool) -> None:
+    if as_json:
+        print_json({**asked, "hits": [hit.asdict() for hit in hits]})
+        return
+    for hit in hits:
+        answers = ", ".join(
+            f"{phrase} {score:+.2f}" + (f" at x {x0:.2f}-{x1:.2f}, y {y0:.2f}-{y1:.2f}" if boxes else "")
+            for phrase, (x0, y0, x1, y1), score in hit.regions
+        )
+        click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
 
 
 def _answer(
@@ -121,11 +228,21 @@ def _answer(
         click.echo(f"wrote {out}: {count} queries")
 
 
+def _annotate(annotations: Path | None, config: Config, query: str, hits: list[Hit], *, as_json: bool) -> None:
+    from heritage_align.annotations import page_of_hits, write_page
+    from heritage_align.cli.collection import canvas_sizes
+    from heritage_align.types import TextItem
+
+    if annotations is not None:
+        write_page(annotations, page_of_hits([(TextItem("query", query), hits)], canvas_sizes(config), config.name))
+        if not as_json:
+            click.echo(f"wrote {annotations}")
+
+
 def _find(
     config: Config,
     store: Path,
-    text: str | None,
-    image: Path | None,
+    text: str,
     phrases: tuple[str, ...],
     top_k: int | None,
     candidates: int | None,
@@ -133,9 +250,6 @@ def _find(
     annotations: Path | None,
     as_json: bool,
 ) -> None:
-    from heritage_align.annotations import page_of_hits, write_page
-    from heritage_align.cli.collection import canvas_sizes
-    from heritage_align.cli.queries import load_query
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
@@ -143,24 +257,12 @@ def _find(
 
     if explain_to is not None:
         check_file(explain_to, PICTURE_SUFFIXES)
-    query = load_query(image, config) if image is not None else None
     pipeline = Pipeline(config)
     searcher = Searcher.open(pipeline, store, resident=False)
-    item = TextItem("query", str(image) if text is None else text, phrases=phrases)
-    if query is not None:
-        hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
-    else:
-        [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
-    if as_json:
-        print_json({"query": text or str(image), "hits": [hit.asdict() for hit in hits]})
-    else:
-        for hit in hits:
-            answers = ", ".join(f"{phrase} {score:+.2f}" for phrase, _, score in hit.regions) if hit.regions else ""
-            click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
-    if annotations is not None:
-        write_page(annotations, page_of_hits([(item, hits)], canvas_sizes(config), config.name))
-        if not as_json:
-            click.echo(f"wrote {annotations}")
+    item = TextItem("query", text, phrases=phrases)
+    [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
+    _show({"query": text}, hits, as_json=as_json, boxes=False)
+    _annotate(annotations, config, text, hits, as_json=as_json)
     if explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
         first = hits[0].id
         explain(pipeline, build_dataset(config).load_image(first), first, item).picture().save(explain_to)

@@ -14,8 +14,9 @@
 [['test-00000-0']]
 """
 
+from heritage_align.search.details import Detail
 from heritage_align.search.once import rank, rerank, search, search_images
 from heritage_align.search.searcher import Searcher
 from heritage_align.search.texts import search_texts
 
-__all__ = ["Searcher", "rank", "rerank", "search", "search_images", "search_texts"]
+__all__ = ["Detail", "Searcher", "rank", "rerank", "search", "search_images", "search_texts"]

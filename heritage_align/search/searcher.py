@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +17,9 @@ from heritage_align.errors import DataError, StoreError
 from heritage_align.features import boxes_of, one_image, one_text
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import compares_regions, scores_in_place, takes_features
+from heritage_align.search.details import Detail, encode_details
 from heritage_align.search.device import DeviceScorer
+from heritage_align.search.regions import RegionAnswer, RegionQuery, RegionSearch
 from heritage_align.search.resident import Progress, ResidentVectors, memory_for
 from heritage_align.search.scoring import (
     CandidateScorer,
@@ -29,8 +32,6 @@ from heritage_align.search.scoring import (
 )
 from heritage_align.store import Store
 from heritage_align.types import Hit, ImageFeatures, Run, TextFeatures, TextItem
-
-RegionAnswer = tuple[str, tuple[float, float, float, float], float]
 
 
 class Searcher:
@@ -170,7 +171,118 @@ class Searcher:
             for place, (item, line) in enumerate(zip(items, lines))
         ]
 
-    def search_images(self, images: Sequence[Image], ids: Sequence[str], *, top_k: int | None = None) -> Run:
+    def search_details(
+        self,
+        details: Sequence[Detail],
+        *,
+        text: str | TextItem | None = None,
+        weight: float = 0.5,
+        top_k: int | None = None,
+        candidates: int | None = None,
+    ) -> list[Hit]:
+        """Find the images that show a detail, or several together, or a detail and what a text says.
+
+        Every detail and every phrase of the text takes the region of an image that is nearest to it; the score is the
+        mean of these cosines, that of the details with `1 - weight` and that of the phrases with `weight`. The regions
+        of a hit are those that answered, under the details' names and the phrases.
+
+        The first stage looks at every region of the store and hands on the images of the nearest to each detail and
+        phrase. For a single detail that is the exact answer.
+
+        Args:
+            details: one query together.
+            text: what the images should show besides.
+            weight: of the text, 0 to 1; the cosines are added as they are.
+            top_k: answers; `search.top_k` of the configuration by default.
+            candidates: images that the first stage finds at least; `search.candidates` by default, at least `top_k`.
+
+        Raises:
+            DataError: no detail, a box outside its picture, a blank text, or a number out of range.
+            StoreError: the store has no regions or no images, is damaged, or was changed since it was opened.
+        """
+        if not details or not all(isinstance(detail, Detail) for detail in details):
+            raise DataError(f"search: expected a list of at least one Detail, got {details!r}")
+        if not 0 <= weight <= 1:
+            raise DataError(f"search: weight is {weight}, expected 0 to 1")
+        among, start = self._among_regions, time.perf_counter()
+        with torch.inference_mode():
+            groups: list[tuple[Sequence[str], Tensor, float]] = []
+            words = 0.0
+            if text is not None:
+                item = text if isinstance(text, TextItem) else TextItem("query", text)
+                encoded, words = self.pipeline.encode_texts([item]), weight
+                if encoded.fragments is not None and encoded.phrases and encoded.phrases[0]:
+                    groups.append((encoded.phrases[0], encoded.fragments.item(0), words))
+                else:
+                    groups.append(((item.text,), encoded.global_features, words))
+            names = [detail.name for detail in details]
+            groups.insert(0, (names, encode_details(self.pipeline, details), 1 - words))
+            return self._among(among, RegionQuery.of(groups), top_k, candidates, (), start)
+
+    def search_regions(
+        self,
+        regions: Sequence[tuple[str, int | Sequence[float]]],
+        *,
+        top_k: int | None = None,
+        candidates: int | None = None,
+    ) -> list[Hit]:
+        """Find more like regions of the store itself; the images that they are of are left out.
+
+        Args:
+            regions: one query together: an image's id, and the region's number in it from 0, or its box as a hit's
+                answer gives it.
+            top_k: as `search_details`.
+            candidates: as `search_details`.
+
+        Raises:
+            DataError: no region, or an image has no such region.
+            StoreError: as `search_details`; the store has no such image.
+        """
+        if not regions:
+            raise DataError("search: there is no region to search more of")
+        among, start = self._among_regions, time.perf_counter()
+        with torch.inference_mode():
+            found = [among.region(image_id, region) for image_id, region in regions]
+            names = [image_id for image_id, _ in regions]
+            query = RegionQuery.of([(names, torch.cat([vector for vector, _ in found]), 1.0)])
+            return self._among(among, query, top_k, candidates, [row for _, row in found], start)
+
+    @cached_property
+    def _among_regions(self) -> RegionSearch:
+        self._check(1, 1)
+        return RegionSearch(self.store, self.pipeline.index, self.pipeline.device)
+
+    def _among(
+        self,
+        among: RegionSearch,
+        query: RegionQuery,
+        top_k: int | None,
+        candidates: int | None,
+        left_out: Sequence[int],
+        start: float,
+    ) -> list[Hit]:
+        settings = self.pipeline.config.search
+        top_k = settings.top_k if top_k is None else top_k
+        candidates = settings.candidates if candidates is None else candidates
+        self._check(top_k, candidates)
+        self.store.check()
+        rows, scores = among.best(query, top_k, candidates, left_out)
+        answers = among.answers(query, rows)
+        self.pipeline.finished("search", 1, time.perf_counter() - start)
+        return [
+            Hit(self.store.ids[row], score, rank, answer)
+            for rank, (row, score, answer) in enumerate(zip(rows.tolist(), scores.tolist(), answers), start=1)
+        ]
+
+    def search_images(
+        self,
+        images: Sequence[Image],
+        ids: Sequence[str],
+        *,
+        text: str | TextItem | None = None,
+        weight: float = 0.5,
+        top_k: int | None = None,
+    ) -> Run:
         """Answer image queries with similar images: the cosine of the whole images' vectors.
 
         A picture that is in the store itself comes first, with a cosine of 1 but for the rounding of the storage.
@@ -178,10 +290,13 @@ class Searcher:
         Args:
             images: upright RGB pictures.
             ids: names of the queries, by which features that were computed before are looked up.
+            text: what the images should show besides; its cosine with them is added with `weight`, the pictures' with
+                `1 - weight`.
+            weight: of the text, 0 to 1.
             top_k: answers a query; `search.top_k` by default.
 
         Raises:
-            DataError: no query, or `top_k` below 1.
+            DataError: no query, a blank text, or a number out of range.
             StoreError: the store holds no images, is damaged, or was changed since it was opened.
         """
         pipeline = self.pipeline
@@ -189,12 +304,18 @@ class Searcher:
         self._check(top_k, top_k)
         if not images:
             raise DataError("search: there is no query")
+        if not 0 <= weight <= 1:
+            raise DataError(f"search: weight is {weight}, expected 0 to 1")
         with torch.inference_mode():
             if takes_features(pipeline.config):
                 vectors = pipeline.encode_images(images, ids).global_features
             else:
                 pixels = torch.stack([pipeline.encoder.prepare(image) for image in images])
                 vectors = pipeline.encoder.encode_pixels(pixels).global_features
+            if text is not None:
+                item = text if isinstance(text, TextItem) else TextItem("query", text)
+                words = pipeline.encode_texts([item]).global_features
+                vectors = (1 - weight) * vectors.float() + weight * words.float()
             rows, scores = pipeline.index.search(self._vectors.blocks("global"), vectors, top_k)
         rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)

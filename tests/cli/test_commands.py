@@ -76,12 +76,59 @@ def test_search_shows_ids_scores_and_phrases(call: Call, scan_file: Path, scan_s
     assert all("蓝地 " in line and "白鹤 " in line for line in shown)
 
 
-def test_a_picture_finds_itself(call: Call, laclip_file: Path, laclip_store: Path, pictures: Path) -> None:
-    found = document(call("search", laclip_file, "--store", laclip_store, "--image", pictures / "p7.png", "--json"))
+def test_a_whole_picture_finds_itself(call: Call, laclip_file: Path, laclip_store: Path, pictures: Path) -> None:
+    asked = ("search", laclip_file, "--store", laclip_store, "--image", pictures / "p7.png", "--whole", "--json")
+    found = document(call(*asked))
+    assert found["query"] == str(pictures / "p7.png")
     hits = found["hits"]
     assert isinstance(hits, list)
     assert hits[0]["id"] == "p7.png"
     assert hits[0]["score"] == pytest.approx(1, abs=1e-3)
+    assert all("regions" not in hit for hit in hits)
+    for text in ("蓝地", "blue ground"):
+        both = document(call(*asked, "--text", text, "--weight", "0.1"))
+        assert both["text"] == text
+        assert both["weight"] == 0.1
+        assert both["hits"] != hits
+
+
+def test_a_detail_is_answered_with_a_box(call: Call, scan_file: Path, scan_store: Path, pictures: Path) -> None:
+    asked = ("search", scan_file, "--store", scan_store, "--image", pictures / "p7.png")
+    found = document(call(*asked, "--box", "4,8,20,16", "--json", "--top-k", "4"))
+    assert found["query"] == f"{pictures / 'p7.png'}#xywh=4,8,20,16"
+    assert found["pictures"] == [{"image": str(pictures / "p7.png"), "box": [4, 8, 24, 24]}]
+    hits = found["hits"]
+    assert isinstance(hits, list)
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
+    for hit in hits:
+        [answer] = hit["regions"]
+        assert answer["phrase"] == str(pictures / "p7.png")
+        assert answer["score"] == pytest.approx(hit["score"], abs=1e-5)
+        assert all(0 <= value <= 1 for value in answer["box"])
+    # 48 x 40 pixels: the same box in per cent, and as a picture of the data by its id
+    in_per_cent = document(call(*asked, "--box", "pct:8.3333333,20,41.6666667,40", "--json", "--top-k", "4"))
+    assert in_per_cent["hits"] == hits
+    by_id = ("search", scan_file, "--store", scan_store, "--image", "p7.png", "--box", "4,8,20,16", "--top-k", "4")
+    assert [hit["id"] for hit in document(call(*by_id, "--json"))["hits"]] == [hit["id"] for hit in hits]  # type: ignore[attr-defined]
+    shown = lines(call(*by_id))
+    x0, y0, x1, y1 = hits[0]["regions"][0]["box"]
+    assert f"p7.png {hits[0]['score']:+.2f} at x {x0:.2f}-{x1:.2f}, y {y0:.2f}-{y1:.2f}]" in shown[0]
+
+
+def test_several_details_and_a_text(call: Call, scan_file: Path, scan_store: Path, pictures: Path) -> None:
+    asked = ("search", scan_file, "--store", scan_store, "--json", "--top-k", "3")
+    two = ("--image", pictures / "p1.png", "--image", pictures / "p2.png")
+    whole = document(call(*asked, *two))
+    boxed = document(call(*asked, *two, "--box", "0,0,48,40", "--box", "pct:0,0,100,100"))
+    assert whole["hits"] == boxed["hits"]
+    parts = document(call(*asked, "--image", pictures / "p1.png", "--box", "0,0,9,9", "--box", "9,9,9,9"))
+    assert [len(hit["regions"]) for hit in parts["hits"]] == [2, 2, 2]  # type: ignore[attr-defined]
+    for text, phrases in (("蓝地，白鹤", ["蓝地", "白鹤"]), ("two cranes, a lotus", ["two cranes", "a lotus"])):
+        found = document(call(*asked, "--image", pictures / "p1.png", "--text", text))
+        assert found["text"] == text
+        assert found["weight"] == 0.5
+        for hit in found["hits"]:  # type: ignore[attr-defined]
+            assert [answer["phrase"] for answer in hit["regions"]] == [str(pictures / "p1.png"), *phrases]
 
 
 def test_search_and_explain_draw_pictures(

@@ -188,6 +188,18 @@ def test_queries_that_are_none(
     assert "p3x.png" in refused(*search, "--image", pictures / "p3x.png")
     assert "needs a text" in refused(*search, "--image", pictures / "p0.png", "--explain", tmp_path / "x.png")
     assert "needs a text" in refused(*search, "--image", pictures / "p0.png", "--phrase", "白鹤")
+    picture = ("--image", pictures / "p0.png")
+    for box in ("1,2,3", "1,2,3,x", "1,2,0,4", "1,2,3,-4", "1,2,nan,4", "1,2,inf,4", "", "pct:", "percent:1,2,3,4"):
+        assert "expected x,y,w,h in pixels or pct:x,y,w,h" in refused(*search, *picture, "--box", box)
+    assert "has no area within the picture of 48 x 40 pixels" in refused(*search, *picture, "--box", "48,0,5,5")
+    assert "there are 3 for 2 --image" in refused(*search, *picture, *picture, *["--box", "0,0,9,9"] * 3)
+    assert "--whole: compares one picture" in refused(*search, *picture, *picture, "--whole")
+    assert "--weight: is that of --text" in refused(*search, *picture, "--weight", "0.3")
+    assert "--weight: expected 0 to 1, got 1.5" in refused(*search, *picture, "--text", "鹤", "--weight", "1.5")
+    assert "--weight: expected 0 to 1, got nan" in refused(*search, *picture, "--text", "鹤", "--weight", "nan")
+    assert "is empty" in refused(*search, *picture, "--text", " 　")
+    for option in (("--box", "0,0,9,9"), ("--whole",), ("--text", "鹤"), ("--weight", "0.5")):
+        assert f"{option[0]}: is about a picture; it needs --image" in refused(*search, "白鹤", *option)
     assert "no such file" in refused("explain", scan_file, tmp_path / "none.png", "白鹤")
     assert "is empty" in refused("explain", scan_file, pictures / "p0.png", " ")
     assert "scores whole pictures" in refused(

@@ -171,10 +171,19 @@ def test_the_trained_config_searches_and_explains(call: Call, run: Path, collect
     why = call("search", run / "config.yaml", "a lotus", "--store", store, "--explain", tmp_path / "why.png")
     assert why.exit_code == 0, why.output
     alike = loaded(
-        call("search", run / "config.yaml", "--image", collection / "images" / "4.png", "--store", store, "--json")
+        call(
+            *("search", run / "config.yaml", "--store", store, "--json"),
+            *("--image", collection / "images" / "4.png", "--whole"),
+        )
     )
     assert alike["hits"][0]["id"] == "images/4.png"
     assert alike["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
+    # Features are read from a file: of a box, the picture's own region that shares most with it is looked for.
+    part = ("--image", "images/4.png", "--box", "pct:52,5,40,90")
+    found = loaded(call("search", run / "config.yaml", "--store", store, "--json", *part))["hits"]
+    assert found[0]["id"] == "images/4.png"
+    assert found[0]["regions"][0]["box"] == [0.5, 0, 1, 1]
+    assert found[0]["score"] == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("named", ["a file", "an id"])
