@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import TYPE_CHECKING, overload
 
 import torch
@@ -160,24 +161,28 @@ class RegionSearch:
         boxes = boxes_of(images, 0)
         assert images.regions is not None
         assert boxes is not None
-        if isinstance(region, int):
-            if not 0 <= region < len(boxes):
-                raise DataError(f"image {image_id!r}: has {len(boxes)} regions from 0, and no region {region}")
-            number = region
-        else:
-            given = torch.tensor(region, dtype=torch.float32)
-            same = (boxes.cpu() - given).abs().amax(1) < BOX_TOLERANCE if given.shape == (4,) else torch.zeros(0)
-            if not same.any():
-                raise DataError(
-                    f"image {image_id!r}: none of its {len(boxes)} regions has the box {tuple(region)}, x0, y0, x1, "
-                    "y1 as fractions of width and height"
-                )
-            number = int(same.nonzero()[0])
+        number = _number_of(region, boxes.cpu())
+        if number is None:
+            raise DataError(
+                f"image {image_id!r}: none of its {len(boxes)} regions, from 0, is {region!r}; expected a number, or a "
+                "box as a hit's answer gives it, x0, y0, x1, y1 as fractions of width and height"
+            )
         vector = images.regions.item(0)[number].float()
         return torch.nn.functional.normalize(vector, dim=0)[None], row
 
     def _shard(self, number: int) -> ImageFeatures:
         return self._store.shard_features(number, global_features=False)
+
+
+def _number_of(region: int | Sequence[float], boxes: Tensor) -> int | None:
+    """Return a region's number, given as such or by its box; None where there is none."""
+    try:
+        number = index(region)  # type: ignore[arg-type]  # a whole number of any library is one
+    except TypeError:
+        box = torch.as_tensor(region, dtype=torch.float32)
+        same = ((boxes - box).abs().amax(1) < BOX_TOLERANCE).nonzero() if box.shape == (4,) else boxes[:0]
+        return int(same[0]) if len(same) else None
+    return number if 0 <= number < len(boxes) else None
 
 
 BOX_TOLERANCE = 1e-4

@@ -212,6 +212,14 @@ def test_squares_hold_the_detail_in_the_middle_on_the_colour_of_its_edge() -> No
     assert [view.size for view in set_into_squares(Image.new("RGB", (1, 1)))] == [(1, 1), (1, 1), (2, 2)]
 
 
+def test_a_scan_is_made_smaller_and_left_as_it_was() -> None:
+    picture = Image.new("RGB", (5000, 1000), (1, 2, 3))
+    assert [view.size for view in set_into_squares(picture)] == [(2048, 2048), (2662, 2662), (3277, 3277)]
+    assert picture.size == (5000, 1000)
+    clear = Image.new("RGBA", (20, 10), (200, 0, 0, 128))
+    assert {view.mode for view in set_into_squares(clear)} == {"RGB"}
+
+
 def test_vectors_are_those_of_the_mean_of_the_squares(scan: Pipeline, pictures: Path) -> None:
     picture = load_image(pictures / "p1.png")
     with torch.inference_mode():
@@ -227,6 +235,11 @@ class TestBadInput:
     )
     def test_boxes_outside(self, windows: Searcher, marked: Path, box: Any) -> None:
         with pytest.raises(DataError, match="ring: box .* has no area within the picture of 240 x 240"):
+            windows.search_details([Detail(load_image(marked / "第2号.png"), "ring", box)])
+
+    def test_a_box_of_three_numbers(self, windows: Searcher, marked: Path) -> None:
+        box: Any = (1, 2, 3)
+        with pytest.raises(DataError, match=r"ring: a box is four numbers.*got \(1, 2, 3\)"):
             windows.search_details([Detail(load_image(marked / "第2号.png"), "ring", box)])
 
     def test_a_box_over_the_edge_is_cut(self, marked: Path) -> None:
@@ -255,12 +268,10 @@ class TestBadInput:
     def test_regions_that_are_not_there(self, windows: Searcher) -> None:
         with pytest.raises(StoreError, match="holds no image 'x.png'"):
             windows.search_regions([("x.png", 0)])
-        for region in (14, -1):
-            with pytest.raises(DataError, match=f"has 14 regions from 0, and no region {region}"):
-                windows.search_regions([("第2号.png", region)])
-        for box in ((0.1, 0.1, 0.2, 0.2), (0.0, 1.0)):
-            with pytest.raises(DataError, match="none of its 14 regions has the box"):
-                windows.search_regions([("第2号.png", box)])
+        for region in (14, -1, (0.1, 0.1, 0.2, 0.2), (0.0, 1.0), 0.5, (float("nan"),) * 4):
+            asked: Any = region
+            with pytest.raises(DataError, match="image '第2号.png': none of its 14 regions, from 0, is "):
+                windows.search_regions([("第2号.png", asked)])
         with pytest.raises(DataError, match="no region to search more of"):
             windows.search_regions([])
 
