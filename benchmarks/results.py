@@ -73,6 +73,19 @@ RESULTS_OF = {
         ("heritage_align/text/characters.py", "plugins/heritage_align_plugins/cn_clip"),
         1,
     ),
+    "details.json": Result(
+        "benchmarks/pipeline/details.py",
+        (
+            "heritage_align/search/details.py",
+            "heritage_align/search/regions.py",
+            "heritage_align/data/motifs",
+            *ENCODERS,
+            "plugins/heritage_align_plugins/crops",
+            "plugins/heritage_align_plugins/grids",
+        ),
+        6,
+        one_thread=True,
+    ),
     "encode.json": Result(
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),

@@ -141,6 +141,24 @@ def sift(case: str, key: str) -> float:
     return float(document("sift.json")["results"][case][key]["p50"])
 
 
+def detail(system: str) -> list[Callable[[], float]]:
+    """What a page says of a row of the search by details: R@1 and p for the motif, and for it in the same colour."""
+
+    def of(kind: str, key: str) -> float:
+        return float(document("details.json")["results"][kind]["systems"][system][key])
+
+    return [lambda k=k, key=key: of(k, key) for k in ("same motif", "same colour") for key in ("R@1", "p")]  # type: ignore[misc]
+
+
+def asked_with(language: str, weight: str) -> float:
+    return float(document("details.json")["results"]["with a text"][language][weight])
+
+
+def handed_on(kind: str) -> list[Callable[[], float]]:
+    found = document("details.json")["results"]["first stage"][kind]
+    return [lambda depth=depth: float(found[depth]) for depth in ("10", "20", "50", "100")]  # type: ignore[misc]
+
+
 QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
     # page, its words with a group for each number, and the numbers of the files
     (
@@ -325,6 +343,39 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         "docs/training.md",
         r"\| changed copies as more regions \|.*\| -([\d.]+), 0.011 \| -([\d.]+), < 0.001 \| [\d.]+ \| -([\d.]+), ",
         variant("copies added"),
+    ),
+    *(
+        (
+            "docs/search.md",
+            rf"\| {words} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|",
+            detail(system),
+        )
+        for words, system in (
+            (r"windows of 1, 2, 3 a side \(recipe `late-interaction`\)", "windows of 1, 2, 3"),
+            ("the same, encoded as cut", "windows of 1, 2, 3, as cut"),
+            ("windows of 1 to 5 a side", "windows of 1 to 5"),
+            (r"20 random crops \(recipe `laclip`\)", "random crops"),
+            ("patches of the whole picture's encoding", "patches"),
+        )
+    ),
+    (
+        "docs/search.md",
+        r"\| whole pictures \| ([\d.]+) \| \| ([\d.]+) \| \|",
+        [detail("whole pictures")[place] for place in (0, 2)],
+    ),
+    (
+        "docs/search.md",
+        r"the text alone found ([\d.]+) \(Chinese\)\s+and ([\d.]+) % \(English\), the detail alone ([\d.]+)",
+        [
+            lambda: asked_with("zh", "1.0"),
+            lambda: asked_with("en", "1.0"),
+            lambda: asked_with("zh", "0.0"),
+        ],
+    ),
+    (
+        "docs/search.md",
+        r"([\d.]+), (\d), (\d), (\d) for\s+one\s+detail .* ([\d.]+), ([\d.]+), ([\d.]+), (\d) for two",
+        [*handed_on("one detail"), *handed_on("two details")],
     ),
 ]
 
