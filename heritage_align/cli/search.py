@@ -153,6 +153,8 @@ def _check_details(
         faults += [f"{option}: is about a picture; it needs --image" for option, there in given.items() if there]
     elif whole and len(boxes or images) > 1:
         faults.append("--whole: compares one picture, or one --box of it")
+    if not all(image.strip() for image in images):
+        faults.append("--image: is empty; name a picture")
     if images and weight is not None and besides is None:
         faults.append("--weight: is that of --text, which is missing")
     if weight is not None and not 0 <= weight <= 1:

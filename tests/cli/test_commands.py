@@ -115,6 +115,20 @@ def test_a_detail_is_answered_with_a_box(call: Call, scan_file: Path, scan_store
     assert f"p7.png {hits[0]['score']:+.2f} at x {x0:.2f}-{x1:.2f}, y {y0:.2f}-{y1:.2f}]" in shown[0]
 
 
+def test_hits_of_a_detail_become_annotations(
+    call: Call, scan_file: Path, scan_store: Path, pictures: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.json"
+    picture = ("--image", pictures / "p7.png", "--box", "4,8,20,16", "--top-k", "3")
+    shown = lines(call("search", scan_file, "--store", scan_store, *picture, "--annotations", page))
+    assert shown[-1] == f"wrote {page}"
+    items = json.loads(page.read_text(encoding="utf-8"))["items"]
+    assert len(items) == 3
+    for item, line in zip(items, shown):
+        assert "xywh=percent:" in json.dumps(item["target"])
+        assert line.split()[2] in json.dumps(item["target"])
+
+
 def test_several_details_and_a_text(call: Call, scan_file: Path, scan_store: Path, pictures: Path) -> None:
     asked = ("search", scan_file, "--store", scan_store, "--json", "--top-k", "3")
     two = ("--image", pictures / "p1.png", "--image", pictures / "p2.png")

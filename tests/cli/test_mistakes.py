@@ -193,6 +193,7 @@ def test_queries_that_are_none(
         assert "expected x,y,w,h in pixels or pct:x,y,w,h" in refused(*search, *picture, "--box", box)
     assert "has no area within the picture of 48 x 40 pixels" in refused(*search, *picture, "--box", "48,0,5,5")
     assert "there are 3 for 2 --image" in refused(*search, *picture, *picture, *["--box", "0,0,9,9"] * 3)
+    assert "--image: is empty; name a picture" in refused(*search, *picture, "--image", " ")
     assert "--whole: compares one picture" in refused(*search, *picture, *picture, "--whole")
     assert "--weight: is that of --text" in refused(*search, *picture, "--weight", "0.3")
     assert "--weight: expected 0 to 1, got 1.5" in refused(*search, *picture, "--text", "鹤", "--weight", "1.5")
