@@ -73,6 +73,12 @@ RESULTS_OF = {
         ("heritage_align/text/characters.py", "plugins/heritage_align_plugins/cn_clip"),
         1,
     ),
+    "calibration.json": Result(
+        "benchmarks/pipeline/calibration.py",
+        ("heritage_align/search/relevance.py", "heritage_align/search/calibrate.py", *SCORES),
+        2,
+        one_thread=True,
+    ),
     "encode.json": Result(
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),

@@ -24,6 +24,7 @@ from heritage_align.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
+    from heritage_align.search import Searcher
 
 
 @click.command(name="search")
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
 @click.option("--top-k", type=int, help="Answers; the config's search.top_k by default.")
 @click.option(
     "--candidates", type=int, help="Images that are scored in full; the config's search.candidates by default."
+)
+@click.option(
+    "--min-relevance",
+    type=float,
+    help="Leave out answers that score no better than this share of unrelated queries' best, e.g. 0.95; after "
+    "heritage-align calibrate.",
 )
 @click.option(
     "--explain",
@@ -68,6 +75,7 @@ def command(
     phrases: tuple[str, ...],
     top_k: int | None,
     candidates: int | None,
+    min_relevance: float | None,
     explain_to: Path | None,
     annotations: Path | None,
     overrides: tuple[str, ...],
@@ -87,6 +95,12 @@ def command(
     if text is None and (explain_to is not None or phrases):
         option = "--explain" if explain_to is not None else "--phrase"
         raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
+    if min_relevance is not None:
+        from heritage_align.search.relevance import check_bound
+
+        check_bound(min_relevance)
+        if image is not None:
+            raise ConfigError(["--min-relevance: calibrations are of text queries, not of --image"], "search")
     if out is not None:
         if queries is None:
             raise ConfigError(["--out: is for the answers to --queries"], "search")
@@ -99,13 +113,21 @@ def command(
         check_file(annotations, (".json", ".jsonld"))
     resolved = read_config(config, overrides, data)
     if queries is not None:
-        _answer(resolved, store, queries, out, top_k, candidates)
+        _answer(resolved, store, queries, out, top_k, candidates, min_relevance)
     else:
-        _find(resolved, store, text, image, phrases, top_k, candidates, explain_to, annotations, as_json)
+        _find(
+            resolved, store, text, image, phrases, top_k, candidates, min_relevance, explain_to, annotations, as_json
+        )
 
 
 def _answer(
-    config: Config, store: Path, queries: str, out: Path | None, top_k: int | None, candidates: int | None
+    config: Config,
+    store: Path,
+    queries: str,
+    out: Path | None,
+    top_k: int | None,
+    candidates: int | None,
+    min_relevance: float | None,
 ) -> None:
     from heritage_align.cli.progress import upload_bar
     from heritage_align.cli.queries import answer_queries
@@ -116,7 +138,8 @@ def _answer(
     with upload_bar() as progress:
         searcher = Searcher.open(pipeline, store, progress=progress)
     with searcher:
-        count = answer_queries(searcher, queries, out, top_k, candidates)
+        _check_calibration(searcher, top_k, candidates, min_relevance)
+        count = answer_queries(searcher, queries, out, top_k, candidates, min_relevance)
     if out is not None:
         click.echo(f"wrote {out}: {count} queries")
 
@@ -129,6 +152,7 @@ def _find(
     phrases: tuple[str, ...],
     top_k: int | None,
     candidates: int | None,
+    min_relevance: float | None,
     explain_to: Path | None,
     annotations: Path | None,
     as_json: bool,
@@ -139,6 +163,7 @@ def _find(
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
+    from heritage_align.search.relevance import fitting
     from heritage_align.types import TextItem
 
     if explain_to is not None:
@@ -150,19 +175,40 @@ def _find(
     if query is not None:
         hits = searcher.search_images([query], [str(image)], top_k=top_k).hits(str(image))
     else:
+        _check_calibration(searcher, top_k, candidates, min_relevance)
         [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
+    found = hits if min_relevance is None else fitting(hits, min_relevance)
     if as_json:
-        print_json({"query": text or str(image), "hits": [hit.asdict() for hit in hits]})
+        record = {"query": text or str(image), "hits": [hit.asdict() for hit in found]}
+        print_json(record if found else {**record, "nothing_fits": {"best": hits[0].asdict()}})
+    elif not found:
+        click.echo(
+            f"nothing here fits: the best of {len(searcher.store)} pictures, {hits[0].id} ({hits[0].score:.4f}), has "
+            f"relevance {hits[0].relevance:.3f}, less than {min_relevance}"
+        )
     else:
-        for hit in hits:
+        for hit in found:
+            relevance = "" if hit.relevance is None else f"{hit.relevance:.3f}  "
             answers = ", ".join(f"{phrase} {score:+.2f}" for phrase, _, score in hit.regions) if hit.regions else ""
-            click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
+            click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {relevance}{hit.id}{'  [' + answers + ']' if answers else ''}")
     if annotations is not None:
-        write_page(annotations, page_of_hits([(item, hits)], canvas_sizes(config), config.name))
+        write_page(annotations, page_of_hits([(item, found)], canvas_sizes(config), config.name))
         if not as_json:
             click.echo(f"wrote {annotations}")
-    if explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
-        first = hits[0].id
+    if explain_to is not None and not found:
+        click.echo(f"note: {explain_to} is not written: there is no answer to explain", err=True)
+    elif explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
+        first = found[0].id
         explain(pipeline, build_dataset(config).load_image(first), first, item).picture().save(explain_to)
         if not as_json:
             click.echo(f"wrote {explain_to}")
+
+
+def _check_calibration(
+    searcher: Searcher, top_k: int | None, candidates: int | None, min_relevance: float | None
+) -> None:
+    """Refuse ``--min-relevance`` without a calibration, before any query; without it say why one is not used."""
+    if min_relevance is not None:
+        searcher.calibration(top_k, candidates)
+    elif searcher.calibration_fault is not None:
+        click.echo(f"note: no relevance is said: {searcher.calibration_fault}", err=True)
