@@ -51,10 +51,17 @@ def answer_queries(
     from heritage_align.encoding.reading import told_together
 
     with told_together():
-        return _answer_all(searcher, source, out, top_k, candidates)
+        return _answer_all(searcher, source, out, top_k, candidates, min_relevance)
 
 
-def _answer_all(searcher: Searcher, source: str, out: Path | None, top_k: int | None, candidates: int | None) -> int:
+def _answer_all(
+    searcher: Searcher,
+    source: str,
+    out: Path | None,
+    top_k: int | None,
+    candidates: int | None,
+    min_relevance: float | None,
+) -> int:
     from heritage_align.runs import to_trec
     from heritage_align.types import Run
 

@@ -115,9 +115,7 @@ def command(
     if queries is not None:
         _answer(resolved, store, queries, out, top_k, candidates, min_relevance)
     else:
-        _find(
-            resolved, store, text, image, phrases, top_k, candidates, min_relevance, explain_to, annotations, as_json
-        )
+        _find(resolved, store, text, image, phrases, top_k, candidates, min_relevance, explain_to, annotations, as_json)
 
 
 def _answer(
