@@ -14,9 +14,10 @@ by counting 4.9. Beyond the highest score that was seen nothing can be counted, 
 p-value falls by 1/e with the mean excess of the highest tenth, the limit for maxima with a Gumbel tail (Pickands 1975;
 Coles 2001, ch. 4), as the E-values of sequence search have it (Karlin and Altschul 1990).
 
-The law holds for queries of the calibration's kind. Texts with Chinese characters have one, texts without another: by
-one law for both, 23 % of absent English captions passed SCAN's 0.95, and 5 of Chinese ones. A score that depends on the
-form of a text, as the mean of MaxSim over phrases does, has another for short texts too: ask texts like those to come.
+The law holds for queries of the calibration's kind. Texts with Chinese characters have one and texts without another,
+for an encoder need not score its languages alike. A score that depends on the form of a text, as the mean of MaxSim over
+phrases does, has another for short texts too: ask texts like those to come. Texts of one artwork are no independent
+draws: twenty artworks with a hundred texts are twenty.
 """
 
 from __future__ import annotations
