@@ -15,9 +15,9 @@ p-value falls by 1/e with the mean excess of the highest tenth, the limit for ma
 Coles 2001, ch. 4), as the E-values of sequence search have it (Karlin and Altschul 1990).
 
 The law holds for queries of the calibration's kind. Texts with Chinese characters have one and texts without another,
-for an encoder need not score its languages alike. A score that depends on the form of a text, as the mean of MaxSim over
-phrases does, has another for short texts too: ask texts like those to come. Texts of one artwork are no independent
-draws: twenty artworks with a hundred texts are twenty.
+for an encoder need not score its languages alike. A score that depends on the form of a text, as the mean of MaxSim
+over phrases does, has another for short texts too: ask texts like those to come. Texts of one artwork are no
+independent draws: twenty artworks with a hundred texts are twenty.
 """
 
 from __future__ import annotations
