@@ -90,7 +90,7 @@ def command(
         path = write_calibration(pipeline, searcher.store, found)
         images = len(searcher.store)
     passed = _passed(found, control)
-    laws = {script: law for script, law in found.laws.items() if script != "any" or len(found.laws) == 1}
+    laws = {script: law for script, law in found.laws.items() if script != "any" or len(found.laws) < 3}
     if as_json:
         kept = {
             script: {str(b): law.share_known(b) for b in BOUNDS} if law.known else None for script, law in laws.items()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -233,8 +234,9 @@ def _shards_digest(store: Store) -> str:
 
 
 def _command(pipeline: Pipeline, store: Store) -> str:
-    source = pipeline.config.source
-    return f"heritage-align calibrate {source if source != 'config' else 'CONFIG'} --store {store.path}"
+    source = pipeline.config.source.removeprefix("recipe ")
+    named = shlex.quote(source) if source != "config" else "CONFIG"  # "config": of a mapping, not of a file
+    return f"heritage-align calibrate {named} --store {shlex.quote(str(store.path))}"
 
 
 def _shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,31 @@ def test_own_texts_calibrate(call: Call, laclip_file: Path, store: Path, tmp_pat
     result = call("calibrate", laclip_file, "--store", store, "--texts", file)
     assert f"asked 55 of the texts of {file}" in result.stdout
     assert kept(store)["any"]["known"] == []
+
+
+def test_a_script_of_few_texts_is_judged_with_all(call: Call, laclip_file: Path, store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text(
+        "\n".join([*(f"第{n}号会议" for n in range(60)), *(f"meeting {n}" for n in range(20))]), encoding="utf-8"
+    )
+    result = call("calibrate", laclip_file, "--store", store, "--texts", file)
+    assert [line.split(":")[0].strip() for line in result.stdout.splitlines()[1:3]] == [
+        "all texts",
+        "with Chinese characters",
+    ]
+    assert {script: len(law["best"]) for script, law in kept(store).items()} == {"any": 80, "han": 60}
+
+
+def test_the_command_that_is_named_runs(call: Call, refused: Callable[..., str], tmp_path: Path) -> None:
+    """Also of a recipe, and of a store whose name holds a space."""
+    store = tmp_path / "my store"
+    few = ("--set", "data.artworks=2", "--set", "data.variants=1")
+    assert call("index", "build", "global", *few, "--out", store).exit_code == 0
+    message = refused("search", "global", "--store", store, "鹤", "--min-relevance", "0.5")
+    line = message.partition("make one: ")[2].strip()
+    assert shlex.split(line) == ["heritage-align", "calibrate", "global", "--store", str(store)]
+    assert call(*shlex.split(line)[1:], "--everyday").exit_code == 0
+    assert call("search", "global", "--store", store, "鹤", "--min-relevance", "0.5").exit_code == 0
 
 
 def test_search_says_the_relevance_and_that_nothing_fits(call: Call, laclip_file: Path, store: Path) -> None:
