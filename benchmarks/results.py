@@ -86,6 +86,12 @@ RESULTS_OF = {
         6,
         one_thread=True,
     ),
+    "calibration.json": Result(
+        "benchmarks/pipeline/calibration.py",
+        ("heritage_align/search/relevance.py", "heritage_align/search/calibrate.py", *SCORES),
+        2,
+        one_thread=True,
+    ),
     "encode.json": Result(
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),

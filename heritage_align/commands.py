@@ -7,6 +7,7 @@ COMMANDS = {
     "plugins": "List, show, check and create plugins.",
     "index": "Encode a collection into a store; update, verify and merge stores.",
     "search": "Answer text or image queries from a store.",
+    "calibrate": "Find out what a store's scores mean: when nothing fits.",
     "rerank": "Rescore a TREC run with the config's similarity.",
     "train": "Fit a system to a collection: checkpoints, resume, early stopping.",
     "evaluate": "Recall of a system on a data set, in the papers' form.",

@@ -27,7 +27,14 @@ LONGEST_LINE = 2**20
 SUFFIXES = (".jsonl", ".trec")
 
 
-def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int | None, candidates: int | None) -> int:
+def answer_queries(
+    searcher: Searcher,
+    source: str,
+    out: Path | None,
+    top_k: int | None,
+    candidates: int | None,
+    min_relevance: float | None = None,
+) -> int:
     """Answer the queries of a file or of standard input, as they come; returns how many there were.
 
     Args:
@@ -36,6 +43,7 @@ def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int
         out: ``.jsonl`` or ``.trec``, there when all is answered; standard output, as JSON lines, where None.
         top_k: answers a query.
         candidates: images handed to the full similarity.
+        min_relevance: answers of less relevance are left out.
 
     Raises:
         DataError: a file that cannot be read or written, a line that is not UTF-8, an id that occurs twice, no query.
@@ -43,10 +51,17 @@ def answer_queries(searcher: Searcher, source: str, out: Path | None, top_k: int
     from heritage_align.encoding.reading import told_together
 
     with told_together():
-        return _answer_all(searcher, source, out, top_k, candidates)
+        return _answer_all(searcher, source, out, top_k, candidates, min_relevance)
 
 
-def _answer_all(searcher: Searcher, source: str, out: Path | None, top_k: int | None, candidates: int | None) -> int:
+def _answer_all(
+    searcher: Searcher,
+    source: str,
+    out: Path | None,
+    top_k: int | None,
+    candidates: int | None,
+    min_relevance: float | None,
+) -> int:
     from heritage_align.runs import to_trec
     from heritage_align.types import Run
 
@@ -56,7 +71,7 @@ def _answer_all(searcher: Searcher, source: str, out: Path | None, top_k: int | 
         ids: list[list[str]] = []
         scores: list[list[float]] = []
         for items in batches_of_queries(source):
-            part = searcher.search(items, top_k=top_k, candidates=candidates)
+            part = searcher.search(items, top_k=top_k, candidates=candidates, min_relevance=min_relevance)
             queries += part.query_ids
             ids += part.ids
             scores += part.scores
@@ -66,7 +81,8 @@ def _answer_all(searcher: Searcher, source: str, out: Path | None, top_k: int | 
     with _lines_to(out) as stream:
         unicode = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
         for items in batches_of_queries(source):
-            for item, hits in zip(items, searcher.hits(items, top_k=top_k, candidates=candidates)):
+            answers = searcher.hits(items, top_k=top_k, candidates=candidates, min_relevance=min_relevance)
+            for item, hits in zip(items, answers):
                 stream.write(_record(item, hits, unicode=unicode))
             stream.flush()
             count += len(items)

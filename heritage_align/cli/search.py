@@ -26,7 +26,7 @@ from heritage_align.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
-    from heritage_align.search import Detail
+    from heritage_align.search import Detail, Searcher
     from heritage_align.types import Hit
 
 
@@ -65,6 +65,12 @@ if TYPE_CHECKING:
     "--candidates", type=int, help="Images that are scored in full; the config's search.candidates by default."
 )
 @click.option(
+    "--min-relevance",
+    type=float,
+    help="Leave out answers that score no better than this share of unrelated queries' best, e.g. 0.95; after "
+    "heritage-align calibrate.",
+)
+@click.option(
     "--explain",
     "explain_to",
     type=click.Path(path_type=Path),
@@ -93,6 +99,7 @@ def command(
     phrases: tuple[str, ...],
     top_k: int | None,
     candidates: int | None,
+    min_relevance: float | None,
     explain_to: Path | None,
     annotations: Path | None,
     overrides: tuple[str, ...],
@@ -119,6 +126,12 @@ def command(
         raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
     _check_details(images, boxes, whole=whole, besides=besides, weight=weight)
     parts = check_boxes(boxes, len(images))
+    if min_relevance is not None:
+        from heritage_align.search.relevance import check_bound
+
+        check_bound(min_relevance)
+        if images:
+            raise ConfigError(["--min-relevance: calibrations are of text queries, not of --image"], "search")
     if out is not None:
         if queries is None:
             raise ConfigError(["--out: is for the answers to --queries"], "search")
@@ -131,7 +144,7 @@ def command(
         check_file(annotations, (".json", ".jsonld"))
     resolved = read_config(config, overrides, data)
     if queries is not None:
-        _answer(resolved, store, queries, out, top_k, candidates)
+        _answer(resolved, store, queries, out, top_k, candidates, min_relevance)
     elif images:
         details = load_details(images, parts, resolved)
         weighed = 0.5 if weight is None else weight
@@ -141,7 +154,7 @@ def command(
         _annotate(annotations, resolved, asked["query"], hits, as_json=as_json)
     else:
         assert text is not None
-        _find(resolved, store, text, phrases, top_k, candidates, explain_to, annotations, as_json)
+        _find(resolved, store, text, phrases, top_k, candidates, min_relevance, explain_to, annotations, as_json)
 
 
 def _check_details(
@@ -210,11 +223,30 @@ def _show(asked: dict[str, Any], hits: Sequence[Hit], *, as_json: bool, boxes: b
             f"{phrase} {score:+.2f}" + (f" at x {x0:.2f}-{x1:.2f}, y {y0:.2f}-{y1:.2f}" if boxes else "")
             for phrase, (x0, y0, x1, y1), score in hit.regions
         )
-        click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {hit.id}{'  [' + answers + ']' if answers else ''}")
+        relevance = "" if hit.relevance is None else f"{hit.relevance:.3f}  "
+        click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {relevance}{hit.id}{'  [' + answers + ']' if answers else ''}")
+
+
+def _show_nothing(
+    asked: dict[str, Any], best: Hit, pictures: int, min_relevance: float | None, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json({**asked, "hits": [], "nothing_fits": {"best": best.asdict()}})
+    else:
+        click.echo(
+            f"nothing here fits: the best of {pictures} pictures, {best.id} ({best.score:.4f}), has "
+            f"relevance {best.relevance:.3f}, less than {min_relevance}"
+        )
 
 
 def _answer(
-    config: Config, store: Path, queries: str, out: Path | None, top_k: int | None, candidates: int | None
+    config: Config,
+    store: Path,
+    queries: str,
+    out: Path | None,
+    top_k: int | None,
+    candidates: int | None,
+    min_relevance: float | None,
 ) -> None:
     from heritage_align.cli.progress import upload_bar
     from heritage_align.cli.queries import answer_queries
@@ -225,7 +257,8 @@ def _answer(
     with upload_bar() as progress:
         searcher = Searcher.open(pipeline, store, progress=progress)
     with searcher:
-        count = answer_queries(searcher, queries, out, top_k, candidates)
+        _check_calibration(searcher, top_k, candidates, min_relevance)
+        count = answer_queries(searcher, queries, out, top_k, candidates, min_relevance)
     if out is not None:
         click.echo(f"wrote {out}: {count} queries")
 
@@ -248,6 +281,7 @@ def _find(
     phrases: tuple[str, ...],
     top_k: int | None,
     candidates: int | None,
+    min_relevance: float | None,
     explain_to: Path | None,
     annotations: Path | None,
     as_json: bool,
@@ -255,6 +289,7 @@ def _find(
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
+    from heritage_align.search.relevance import fitting
     from heritage_align.types import TextItem
 
     if explain_to is not None:
@@ -262,11 +297,28 @@ def _find(
     pipeline = Pipeline(config)
     searcher = Searcher.open(pipeline, store, resident=False)
     item = TextItem("query", text, phrases=phrases)
+    _check_calibration(searcher, top_k, candidates, min_relevance)
     [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
-    _show({"query": text}, hits, as_json=as_json, boxes=False)
-    _annotate(annotations, config, text, hits, as_json=as_json)
-    if explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
-        first = hits[0].id
+    found = hits if min_relevance is None else fitting(hits, min_relevance)
+    if hits and not found:
+        _show_nothing({"query": text}, hits[0], len(searcher.store), min_relevance, as_json=as_json)
+    else:
+        _show({"query": text}, found, as_json=as_json, boxes=False)
+    _annotate(annotations, config, text, found, as_json=as_json)
+    if explain_to is not None and not found:
+        click.echo(f"note: {explain_to} is not written: there is no answer to explain", err=True)
+    elif explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
+        first = found[0].id
         explain(pipeline, build_dataset(config).load_image(first), first, item).picture().save(explain_to)
         if not as_json:
             click.echo(f"wrote {explain_to}")
+
+
+def _check_calibration(
+    searcher: Searcher, top_k: int | None, candidates: int | None, min_relevance: float | None
+) -> None:
+    """Refuse ``--min-relevance`` without a calibration, before any query; without it say why one is not used."""
+    if min_relevance is not None:
+        searcher.calibration(top_k, candidates)
+    elif searcher.calibration_fault is not None:
+        click.echo(f"note: no relevance is said: {searcher.calibration_fault}", err=True)

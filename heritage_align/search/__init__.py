@@ -14,9 +14,26 @@
 [['test-00000-0']]
 """
 
+from heritage_align.search.calibrate import calibrate, known_texts
 from heritage_align.search.details import Detail
+from heritage_align.search.everyday import everyday_texts
 from heritage_align.search.once import rank, rerank, search, search_images
+from heritage_align.search.relevance import Calibration, ScoreLaw, write_calibration
 from heritage_align.search.searcher import Searcher
 from heritage_align.search.texts import search_texts
 
-__all__ = ["Detail", "Searcher", "rank", "rerank", "search", "search_images", "search_texts"]
+__all__ = [
+    "Calibration",
+    "Detail",
+    "ScoreLaw",
+    "Searcher",
+    "calibrate",
+    "everyday_texts",
+    "known_texts",
+    "rank",
+    "rerank",
+    "search",
+    "search_images",
+    "search_texts",
+    "write_calibration",
+]

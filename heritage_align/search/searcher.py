@@ -20,6 +20,15 @@ from heritage_align.planning import compares_regions, scores_in_place, takes_fea
 from heritage_align.search.details import Detail, encode_details
 from heritage_align.search.device import DeviceScorer
 from heritage_align.search.regions import RegionAnswer, RegionQuery, RegionSearch
+from heritage_align.search.relevance import (
+    Calibration,
+    check_bound,
+    depth_of,
+    fitting,
+    judged,
+    no_calibration,
+    read_calibration,
+)
 from heritage_align.search.resident import Progress, ResidentVectors, memory_for
 from heritage_align.search.scoring import (
     CandidateScorer,
@@ -106,7 +115,14 @@ class Searcher:
         elif isinstance(self._scorer, MappedScorer):
             self._scorer.close()
 
-    def search(self, items: Sequence[TextItem], *, top_k: int | None = None, candidates: int | None = None) -> Run:
+    def search(
+        self,
+        items: Sequence[TextItem],
+        *,
+        top_k: int | None = None,
+        candidates: int | None = None,
+        min_relevance: float | None = None,
+    ) -> Run:
         """Answer text queries.
 
         Where the similarity folds (global, LACLIP, WCA) the first stage is the exact answer. Else it picks
@@ -116,31 +132,103 @@ class Searcher:
             items: queries; their phrases, if they have any, are used by `annotated` fragments.
             top_k: answers a query; `search.top_k` of the configuration by default. A smaller store gives fewer.
             candidates: images handed to the full similarity; `search.candidates` by default, at least `top_k`.
+            min_relevance: answers of less relevance (`Calibration`) are left out; a query that nothing fits has none.
 
         Raises:
-            DataError: no query, a blank one, or a number below 1.
-            StoreError: the store holds no images, is damaged, or was changed since it was opened.
+            DataError: no query, a blank one, a number below 1, or `min_relevance` not in 0..1.
+            StoreError: the store holds no images, is damaged, or was changed since it was opened; with `min_relevance`,
+                it has no calibration for this recipe and this many candidates, or one that is out of date.
         """
         texts, rows, scores = self._search(items, top_k, candidates)
-        return self._run(texts.ids, rows, scores)
+        calibration = self._bound(top_k, candidates, min_relevance)
+        run = self._run(texts.ids, rows, scores)
+        if calibration is None or min_relevance is None:
+            return run
+        # Best first, and the relevance never rises as scores fall: what fits is the head of a line.
+        laws = [calibration.of(item.text) for item in items]
+        counts = [sum(law.relevance(score) >= min_relevance for score in line) for law, line in zip(laws, run.scores)]
+        ids = [line[:count] for line, count in zip(run.ids, counts)]
+        return replace(run, ids=ids, scores=[line[:count] for line, count in zip(run.scores, counts)])
 
     def hits(
-        self, items: Sequence[TextItem], *, top_k: int | None = None, candidates: int | None = None
+        self,
+        items: Sequence[TextItem],
+        *,
+        top_k: int | None = None,
+        candidates: int | None = None,
+        min_relevance: float | None = None,
     ) -> list[list[Hit]]:
         """Answer text queries as `search` does, each hit with the best region of every phrase where there are regions.
+
+        Hits say their relevance where the store has a calibration for this recipe and this many candidates.
 
         Raises:
             DataError, StoreError: as `search`.
         """
         texts, rows, scores = self._search(items, top_k, candidates)
+        calibration = self._bound(top_k, candidates, min_relevance)
         ids = [str(number) for number in range(len(items))]  # of the places: two queries may have one id
         run = self._run(tuple(ids), rows, scores)
-        if not self._responds:
-            return [run.hits(number) for number in ids]
-        return [
-            [replace(hit, regions=answer) for hit, answer in zip(run.hits(number), answers)]
-            for number, answers in zip(ids, self.regions(rows, texts, items))
-        ]
+        answers = [run.hits(number) for number in ids]
+        if self._responds:
+            found = self.regions(rows, texts, items)
+            answers = [
+                [replace(hit, regions=regions) for hit, regions in zip(hits, line)]
+                for hits, line in zip(answers, found)
+            ]
+        if calibration is not None:
+            answers = [judged(hits, calibration.of(item.text)) for item, hits in zip(items, answers)]
+        return answers if min_relevance is None else [fitting(hits, min_relevance) for hits in answers]
+
+    def calibration(self, top_k: int | None = None, candidates: int | None = None) -> Calibration:
+        """Return what the scores of a search mean; it is read once.
+
+        Args:
+            top_k, candidates: as of `search`: among more candidates the best score of any query is higher.
+
+        Raises:
+            StoreError: the store has no calibration for this recipe and this many candidates, it is damaged, or the
+                store was changed since it was made.
+        """
+        found, settings = self._calibration, self.pipeline.config.search
+        if found is None:
+            raise no_calibration(self.pipeline, self.store)
+        if isinstance(found, StoreError):
+            raise StoreError(str(found))
+        asked = max(
+            settings.candidates if candidates is None else candidates, settings.top_k if top_k is None else top_k
+        )
+        depth = depth_of(self.store, asked)
+        if depth != found.depth:
+            raise StoreError(
+                f"{self.store.path}: is calibrated for {found.depth} candidates a query, not for {depth}; set "
+                "search.candidates in the config and calibrate it"
+            )
+        return found
+
+    @property
+    def calibration_fault(self) -> str | None:
+        """Why the store's calibration for this recipe is not used: it is damaged or out of date; else None."""
+        return str(self._calibration) if isinstance(self._calibration, StoreError) else None
+
+    @cached_property
+    def _calibration(self) -> Calibration | StoreError | None:
+        try:
+            return read_calibration(self.pipeline, self.store)
+        except StoreError as error:  # kept: it is no matter of a search that does not ask for it
+            return error
+
+    def _bound(self, top_k: int | None, candidates: int | None, min_relevance: float | None) -> Calibration | None:
+        """Return what hits are judged by; without `min_relevance` None where there is nothing to judge them by."""
+        if min_relevance is not None:
+            check_bound(min_relevance)
+            return self.calibration(top_k, candidates)
+        if not isinstance(self._calibration, Calibration):
+            return None
+        try:
+            return self.calibration(top_k, candidates)
+        except StoreError:
+            return None
 
     def regions(
         self, rows: Tensor, texts: TextFeatures, items: Sequence[TextItem]

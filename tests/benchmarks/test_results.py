@@ -159,8 +159,29 @@ def handed_on(kind: str) -> list[Callable[[], float]]:
     return [lambda depth=depth: float(found[depth]) for depth in ("10", "20", "50", "100")]  # type: ignore[misc]
 
 
+def relevance(recipe: str, queries: str) -> list[Callable[[], float]]:
+    """What a page says of a recipe by captions, percent: recall, precision and kept at 0.5 and at 0.95."""
+
+    def share(bound: str, key: str) -> float:
+        rows = document("calibration.json")["results"][recipe]["rows"]
+        (row,) = (row for row in rows if (row["queries"], row["calibrated"]) == (queries, "captions"))
+        return 100 * float(row["bounds"][bound][key])
+
+    keys = ("recall", "precision", "kept")
+    return [lambda b=bound, k=key: share(b, k) for bound in ("0.5", "0.95") for key in keys]  # type: ignore[misc]
+
+
 QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
     # page, its words with a group for each number, and the numbers of the files
+    *(
+        (
+            "docs/search.md",
+            rf"\| {recipe}, {word} \|" + r" (\d+) \|" * 6,
+            relevance(recipe, f"captions, {language}"),
+        )
+        for recipe in ("global", "laclip", "scan", "late-interaction")
+        for language, word in (("zh", "Chinese"), ("en", "English"))
+    ),
     (
         "docs/encoding.md",
         r"takes ([\d.]+) times as much of\nthe processor on the windows .* (\d+) times on 20 .* ([\d.]+) times on",
