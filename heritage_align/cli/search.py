@@ -108,8 +108,8 @@ def command(
 ) -> None:
     """Find the pictures of a store that TEXT (or --image) asks for, or those of many texts (--queries).
 
-    A picture is a detail that other pictures may show; each answer says where. With --whole it is a picture that others
-    are like.
+    A picture is a detail that other pictures may show; each answer says where. With --whole, or where the store has no
+    regions, it is a picture that others are like.
 
     CONFIG must be the one that the store was made with, or differ only in how it compares.
 
@@ -191,6 +191,10 @@ def _find_alike(
     from heritage_align.search import Searcher
 
     searcher = Searcher.open(Pipeline(config), store, resident=False)
+    if not whole and len(details) == 1 and not searcher.store.has_regions:
+        said = "whole pictures are compared, as with --whole; recipe late-interaction or scan indexes regions"
+        click.echo(f"note: {store} has no regions that a detail could be matched with: {said}", err=True)
+        whole = True
     if not whole:
         return searcher.search_details(details, text=text, weight=weight, top_k=top_k, candidates=candidates)
     [detail] = details

@@ -92,6 +92,19 @@ def test_a_whole_picture_finds_itself(call: Call, laclip_file: Path, laclip_stor
         assert both["hits"] != hits
 
 
+def test_a_store_without_regions_compares_whole_pictures_and_says_so(
+    call: Call, refused: Callable[..., str], tmp_path: Path, pictures: Path
+) -> None:
+    call("index", "build", "global", "--data", pictures, "--out", tmp_path / "store")
+    asked = ("search", "global", "--store", tmp_path / "store", "--image", pictures / "p7.png", "--box", "4,8,20,16")
+    alone, whole = call(*asked), call(*asked, "--whole")
+    assert "note:" in alone.stderr
+    assert "no regions that a detail could be matched with: whole pictures are compared" in alone.stderr
+    assert "note:" not in whole.stderr
+    assert alone.stdout == whole.stdout
+    assert "has no regions" in refused(*asked, "--image", pictures / "p1.png", "--box", "4,8,20,16")
+
+
 def test_a_detail_is_answered_with_a_box(call: Call, scan_file: Path, scan_store: Path, pictures: Path) -> None:
     asked = ("search", scan_file, "--store", scan_store, "--image", pictures / "p7.png")
     found = document(call(*asked, "--box", "4,8,20,16", "--json", "--top-k", "4"))
