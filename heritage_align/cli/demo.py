@@ -29,7 +29,7 @@ def command(out: Path, artworks: int) -> None:
     """Run global, LACLIP, late interaction, SCAN and BFAN (with and without the SIFT filter) on the motif collection.
 
     Prints recall and time of each and writes one self-contained page with the table, examples and pictures of which
-    region answered which phrase. Takes about a minute on two cores; needs no network.
+    region answered which phrase. Takes half a minute on two cores; needs no network.
 
     Example: heritage-align demo --out demo-output
     """
