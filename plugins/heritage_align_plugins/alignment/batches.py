@@ -6,6 +6,18 @@ import torch
 from torch import Tensor
 
 
+def captions_of(owners: Tensor) -> dict[int, list[int]]:
+    """Return the captions of every picture that has one, both in order.
+
+    Args:
+        owners: ``(n_captions,)`` the picture of every caption.
+    """
+    captions: dict[int, list[int]] = {}
+    for caption, owner in enumerate(owners.tolist()):
+        captions.setdefault(owner, []).append(caption)
+    return dict(sorted(captions.items()))
+
+
 def epoch_batches(owners: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Return batches of captions, shuffled, no picture twice in a batch: its other caption would be a false negative.
 

@@ -102,11 +102,6 @@ class PairMemory(nn.Module):
         largest = 1.5 * max(float((h - c).abs().max()) for h, c in zip((of_pictures, of_texts), centres))
         self.hub = torch.tensor([spread, *centres, max(largest, 1e-6)], device=pictures.device)
 
-    @property
-    def fitted(self) -> bool:
-        """Whether there are pairs to read."""
-        return len(self.pictures) > 0
-
     def finish(self, vectors: Tensor, *, texts: bool, whole: bool) -> Tensor:
         """Return the unit vectors that are compared, ``(n, 2 dim + EXTRA)``.
 

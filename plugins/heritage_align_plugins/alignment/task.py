@@ -24,7 +24,7 @@ from heritage_align.plugin import (
     mean_of_groups,
 )
 from heritage_align.training import RECALL, Material, distributed
-from heritage_align_plugins.alignment.batches import epoch_batches
+from heritage_align_plugins.alignment.batches import captions_of, epoch_batches
 from heritage_align_plugins.alignment.checkpoint import save_model
 from heritage_align_plugins.alignment.config import AlignmentTrainerConfig
 from heritage_align_plugins.alignment.deepfrag import deepfrag_loss
@@ -62,6 +62,7 @@ class AlignmentTask:
         self._remembered = remembered or train
         self._seed, self._raw = seed, raw
         self._latent = False
+        self._memory_is_now = False  # an epoch's best model is validated and exported: its memory is filled once
         self._device = next(model.parameters()).device
 
     def parameters(self) -> Iterable[Tensor]:
@@ -88,6 +89,7 @@ class AlignmentTask:
 
     def step(self, batch: Tensor, scale: Callable[[Tensor], Tensor]) -> Mapping[str, float]:
         """Compute the losses of captions `batch` with their pictures, and the gradients of their sum."""
+        self._memory_is_now = False
         self.model.train()
         pictures = self._train.pictures(self._train.rows[batch])
         captions = batch.tolist()
@@ -121,15 +123,13 @@ class AlignmentTask:
     def remember(self) -> None:
         """Fill the model's memory of pairs, where it has one, with the pairs as the model has them now."""
         memory, data = self.model.memory, self._remembered
-        if memory is None:
+        if memory is None or self._memory_is_now:
             return
         self.model.eval()
-        captions: dict[int, list[int]] = {}
-        for number, row in enumerate(data.rows.tolist()):
-            captions.setdefault(row, []).append(number)
-        pictures = torch.tensor(sorted(captions))
-        documents = ["\n".join(data.items[n].text for n in captions[row]) for row in pictures.tolist()]
-        phrases = [[phrase for n in captions[row] for phrase in data.fragments[n]] for row in pictures.tolist()]
+        captions = captions_of(data.rows)
+        pictures = torch.tensor(list(captions))
+        documents = ["\n".join(data.items[n].text for n in group) for group in captions.values()]
+        phrases = [[phrase for n in group for phrase in data.fragments[n]] for group in captions.values()]
         whole, _ = self.model.encode_fragmented(documents, phrases)
         texts, _ = self.model.encode_fragmented([item.text for item in data.items], data.fragments)
         owners = torch.searchsorted(pictures, data.rows)
@@ -139,6 +139,7 @@ class AlignmentTask:
             memory.fit(unit(wholes), unit(whole), unit(texts), owners.to(self._device))
         except ValueError as error:
             raise DataError(f"train.model.pair_memory: {error}") from error
+        self._memory_is_now = True
 
     def state(self) -> dict[str, Any]:
         """Return the model's tensors."""
@@ -146,6 +147,7 @@ class AlignmentTask:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take the model's tensors back."""
+        self._memory_is_now = False
         self.model.load_state_dict(dict(state))
 
     def export(self, folder: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from heritage_align.ops import Ragged
 from heritage_align.plugin import ConfigError, DataError
 from heritage_align.training import Material
+from heritage_align_plugins.alignment.batches import captions_of
 from heritage_align_plugins.alignment.cca import fit_cca
 from heritage_align_plugins.alignment.config import WarmStart
 from heritage_align_plugins.alignment.deepfrag import sums
@@ -112,10 +113,8 @@ def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -
 
 def _documents(data: Material, most: int) -> tuple[Tensor, list[str]]:
     """Return rows of pictures, `most` at most and evenly spread, and the captions of each as one text."""
-    captions: dict[int, list[str]] = {}
-    for row, item in zip(data.rows.tolist(), data.items):
-        captions.setdefault(row, []).append(item.text)
-    rows = sorted(captions)
+    captions = captions_of(data.rows)
+    rows = list(captions)
     if len(rows) > most:
         rows = [rows[int(place)] for place in torch.linspace(0, len(rows) - 1, most)]
-    return torch.tensor(rows), [" \n ".join(captions[row]) for row in rows]
+    return torch.tensor(rows), [" \n ".join(data.items[n].text for n in captions[row]) for row in rows]
