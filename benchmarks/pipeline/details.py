@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from heritage_align.bench.goals import verdict
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.data import Motifs
 from heritage_align.evaluation.significance import paired_randomisation
@@ -189,12 +190,10 @@ def goals(results: dict[str, Any], state: str) -> list[dict[str, Any]]:
         ("the motif comes first: points of windows above whole pictures", "at least", windows["difference"], 3.0, 10.0),
         ("first stage: share of the ten best among 100 candidates", "at least", recall, 0.99, 1.0),
     ):
-        sign = 1 if kind == "at least" else -1
-        reached = [n for n, bound in (("stretch", stretch), ("accept", accept)) if sign * value >= sign * bound]
         judged.append(
             {
                 "goal": goal, "kind": kind, "accept": accept, "stretch": stretch, "commit": state,
-                "value": value, "verdict": (reached or ["missed"])[0],
+                "value": value, "verdict": verdict(value, accept, stretch, at_least=kind == "at least"),
             }
         )  # fmt: skip
     return judged

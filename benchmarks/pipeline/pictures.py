@@ -23,6 +23,7 @@ from heritage_align_plugins.crops.config import RandomCropsConfig
 from heritage_align_plugins.crops.proposer import RandomCrops
 from torch import Tensor
 
+from heritage_align.bench.goals import verdict
 from heritage_align.bench.timing import seconds, spread
 from heritage_align.config import RuntimeSettings
 from heritage_align.data.images import load_image
@@ -213,8 +214,7 @@ def judged(results: dict[str, Any], device: str, commit: str) -> list[dict[str, 
             answers.append(answer | {"verdict": "not measured"})
             continue
         value = found["p50"] if isinstance(found, dict) else found
-        sign = 1 if kind == "at least" else -1
-        reached = [name for name, bound in (("stretch", stretch), ("accept", accept)) if sign * value >= sign * bound]
+        reached = verdict(value, accept, stretch, at_least=kind == "at least")
         spreads = {"ratio": found} if isinstance(found, dict) else {}
-        answers.append(answer | {"value": value, **spreads, "verdict": (reached or ["missed"])[0]})
+        answers.append(answer | {"value": value, **spreads, "verdict": reached})
     return answers

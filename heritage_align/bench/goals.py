@@ -143,7 +143,12 @@ def _excess(times: Times) -> tuple[str, str, float, float] | None:
 
 
 def _verdict(goal: Goal, value: float) -> str:
-    for verdict, bound in (("stretch", goal.stretch), ("accept", goal.accept)):
-        if value >= bound if goal.kind == "speedup" else value <= bound:
-            return verdict
+    return verdict(value, goal.accept, goal.stretch, at_least=goal.kind == "speedup")
+
+
+def verdict(value: float, accept: float, stretch: float, *, at_least: bool) -> str:
+    """Return which bound a value reaches: "stretch", "accept", or "missed"."""
+    for name, bound in (("stretch", stretch), ("accept", accept)):
+        if value >= bound if at_least else value <= bound:
+            return name
     return "missed"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from heritage_align.encoding.stage import Masks
 from heritage_align.errors import DataError, ImageError
 from heritage_align.evaluation.metrics import EvaluationResult, evaluate_scores
 from heritage_align.features import concat_images
@@ -21,6 +23,7 @@ MAX_SCORES = 2**29
 """Scores held at once, 2 GiB of fp32; a larger evaluation goes through a store, search and rerank."""
 
 Progress = Callable[[int], object]
+Part = TypeVar("Part", ImageFeatures, Masks)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,22 @@ def encode_dataset(
     if not dataset.texts:
         raise DataError(f"data set {dataset.name!r} has no texts to evaluate with")
     start = time.perf_counter()
+    parts, skipped = _streamed(pipeline, pipeline.encode_stream, dataset, progress)
+    if not parts:
+        first = f", the first: {skipped[0][1]}" if skipped else ""
+        raise DataError(f"data set {dataset.name!r}: none of its {len(dataset.image_ids)} pictures can be read{first}")
+    if texts is None:
+        texts = pipeline.encode_texts(dataset.texts)
+    return EncodedDataset(
+        concat_images(parts), texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start
+    )
+
+
+def _streamed(
+    pipeline: Pipeline, stream: Callable[..., Iterator[Part]], dataset: Dataset, progress: Progress | None
+) -> tuple[list[Part], list[tuple[str, str]]]:
+    """Return what one of the pipeline's streams gives of a data set, and the pictures that cannot be read, each with
+    its reason."""
     skipped: list[tuple[str, str]] = []
 
     def on_error(image_id: str, error: ImageError) -> None:
@@ -85,18 +104,11 @@ def encode_dataset(
     sources = dataset_sources(dataset)
     pipeline.require_pictures(sources)
     parts = []
-    for features in pipeline.encode_stream(sources, on_error=on_error):
-        parts.append(features)
+    for part in stream(sources, on_error=on_error):
+        parts.append(part)
         if progress is not None:
-            progress(len(features))
-    if not parts:
-        first = f", the first: {skipped[0][1]}" if skipped else ""
-        raise DataError(f"data set {dataset.name!r}: none of its {len(dataset.image_ids)} pictures can be read{first}")
-    if texts is None:
-        texts = pipeline.encode_texts(dataset.texts)
-    return EncodedDataset(
-        concat_images(parts), texts, tuple(dataset.texts), tuple(skipped), time.perf_counter() - start
-    )
+            progress(len(part.ids))
+    return parts, skipped
 
 
 def mask_dataset(
@@ -117,20 +129,7 @@ def mask_dataset(
     if images.boxes is None:
         return None
     start = time.perf_counter()
-    skipped: list[tuple[str, str]] = []
-
-    def on_error(image_id: str, error: ImageError) -> None:
-        skipped.append((image_id, str(error)))
-        if progress is not None:
-            progress(1)
-
-    sources = dataset_sources(dataset)
-    pipeline.require_pictures(sources)
-    parts = []
-    for found in pipeline.mask_stream(sources, on_error=on_error):
-        parts.append(found)
-        if progress is not None:
-            progress(len(found.ids))
+    parts, skipped = _streamed(pipeline, pipeline.mask_stream, dataset, progress)
     if images.ids != tuple(image_id for part in parts for image_id in part.ids):
         return None
     if not images.boxes.cpu().equal(torch.cat([part.boxes for part in parts])):
