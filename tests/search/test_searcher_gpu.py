@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from heritage_align.pipeline import Pipeline
-from heritage_align.search import Searcher
+from heritage_align.search import Detail, Searcher
 from heritage_align.search.scoring import GatheredScorer
 from heritage_align.store import Store
 from heritage_align.testing import samples
-from heritage_align.types import ImageFeatures, TextFeatures, TextItem
+from heritage_align.types import Hit, ImageFeatures, TextFeatures, TextItem
 
 pytestmark = [
     pytest.mark.gpu,
@@ -93,3 +95,28 @@ def test_the_cpu_gives_the_same_answers(scan: Pipeline, store: Store) -> None:
                 assert (phrase, box) == (their_phrase, their_box)
                 assert score == pytest.approx(their_score, abs=1e-5)  # plain products in fp32
             assert len(hit.regions) == len(other.regions) > 0
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "int8"])
+def test_details_find_what_they_find_on_the_cpu(
+    scan: Pipeline, stored: Callable[..., Store], tmp_path: Path, dtype: str
+) -> None:
+    images = samples.image_features(COUNTS, DIM)
+    keep = torch.arange(sum(COUNTS)) % 5 != 0
+    kept = stored(replace(images, keep=keep), tmp_path / "store", dtype, 7)
+    there = Searcher(Pipeline.from_config(scan.config.as_dict(), ["runtime.device=cuda"]), kept)
+    details = [Detail(Image.new("RGB", (40, 30), "red")), Detail(Image.new("RGB", (9, 50), "blue"), "second")]
+
+    def ask(searcher: Searcher, weight: float | None) -> list[Hit]:
+        if weight is None:
+            return searcher.search_regions([(kept.ids[9], 1), (kept.ids[3], 0)], top_k=8)
+        return searcher.search_details(details, text="红龙", weight=weight, top_k=8)
+
+    for weight in (None, 0.0, 0.4, 1.0):
+        ours, theirs = ask(Searcher(scan, kept), weight), ask(there, weight)
+        # The GPU's kernel rounds what is asked to fp16, as it is stored.
+        assert [hit.score for hit in theirs] == pytest.approx([hit.score for hit in ours], abs=2e-3)
+        answers = {hit.id: [box for _, box, _ in hit.regions] for hit in ours}
+        common = [hit for hit in theirs if hit.id in answers]
+        assert len(common) >= 6
+        assert all([box for _, box, _ in hit.regions] == answers[hit.id] for hit in common)
