@@ -93,7 +93,11 @@ class ContrastiveConfig(TrainerConfig):
     )  # fmt: skip
     patch_weight: float = Field(
         0.0, ge=0, description="of the contrast between patches and the phrases of the golden regions that they show "
-        "(ours); 0: golden regions are not looked at"
+        "(ours)"
+    )  # fmt: skip
+    region_weight: float = Field(
+        0.0, ge=0, description="of the contrast between golden regions, pooled from the patches by RoIAlign, and their "
+        "phrases (as FG-CLIP's)"
     )  # fmt: skip
     scale_rate: float = Field(1.0, gt=0, description="learning rate of the temperature's logarithm, over all others'")
     mask_ratio: float = Field(
@@ -135,7 +139,7 @@ class ContrastiveConfig(TrainerConfig):
             raise ValueError("patience: could end the run before the later stages begin; leave it out with stages")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} parts do not divide a batch of {self.batch_size}")
-        if self.patch_weight:
+        if self.learns_from_golden:
             self._patches_are_seen()
         if self.together > 1 and self.captions != "one":
             raise ValueError("together: needs captions: one, as no picture may come twice in a batch")
@@ -152,7 +156,13 @@ class ContrastiveConfig(TrainerConfig):
         }
         named = [name for name, is_set in misplaced.items() if is_set]
         if named:
-            raise ValueError(f"patch_weight: needs every patch, as it is, in one part; unset {', '.join(named)}")
+            weight = "patch_weight" if self.patch_weight else "region_weight"
+            raise ValueError(f"{weight}: needs every patch, as it is, in one part; unset {', '.join(named)}")
+
+    @property
+    def learns_from_golden(self) -> bool:
+        """Whether patches or regions are contrasted with the phrases of golden regions."""
+        return bool(self.patch_weight or self.region_weight)
 
     def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
         """Return the data sets and the teacher."""

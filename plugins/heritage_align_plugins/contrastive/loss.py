@@ -1,10 +1,14 @@
-"""What is minimised: symmetric InfoNCE, and the distance to a teacher's picture features."""
+"""What is minimised: symmetric InfoNCE, contrasts of parts with phrases, the distance to a teacher's features."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, cross_entropy, interpolate
+from torch.nn.functional import cosine_similarity, cross_entropy, interpolate, normalize
+from torchvision.ops import roi_align
 
 
 def info_nce(
@@ -50,6 +54,28 @@ def patch_contrast(patches: Tensor, labels: Tensor, phrases: Tensor, scale: Tens
     known = labels >= 0
     logits = scale * patches[known] @ phrases.T
     return cross_entropy(logits, labels[known], reduction="sum") / max(int(known.sum()), 1)
+
+
+def region_contrast(patches: Tensor, boxes: Sequence[Tensor], labels: Tensor, phrases: Tensor, scale: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the phrase that a region shows among all phrases (FG-CLIP, Xie et al. 2025).
+
+    A region's vector is what RoIAlign (He et al. 2017) pools of its picture's patches, made a unit vector.
+
+    Args:
+        patches: ``(n, grid * grid, dim)`` unit rows, row by row of the grid.
+        boxes: of each picture ``(n_regions, 4)``, x0, y0, x1, y1 in patches.
+        labels: ``(sum of n_regions,)`` int64 rows of `phrases`.
+        phrases: ``(n_phrases, dim)`` unit rows.
+        scale: the inverse temperature, a scalar.
+
+    Returns:
+        A scalar; 0 where there is no region.
+    """
+    grid = math.isqrt(patches.shape[1])
+    planes = patches.transpose(1, 2).unflatten(2, (grid, grid))
+    pooled = roi_align(planes, [box.to(planes) for box in boxes], output_size=1, aligned=True)[:, :, 0, 0]
+    logits = scale * normalize(pooled, dim=1) @ phrases.T
+    return cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
 
 
 def distillation(students: Tensor, teachers: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from heritage_align_plugins.contrastive.config import ContrastiveConfig
 from heritage_align_plugins.contrastive.export import export_model
 from heritage_align_plugins.contrastive.feeding import Batch, Feeder, Prepare, Tokens, shares
 from heritage_align_plugins.contrastive.gallery import Gallery
+from heritage_align_plugins.contrastive.golden_phrases import GoldenPhrases
 from heritage_align_plugins.contrastive.gradient_cache import backward_in_parts
-from heritage_align_plugins.contrastive.loss import distillation, info_nce, patch_contrast
+from heritage_align_plugins.contrastive.loss import distillation, info_nce, patch_contrast, region_contrast
 from heritage_align_plugins.contrastive.optimizer import build_optimizer
 from heritage_align_plugins.contrastive.pairs import Pairs, draw_batches
-from heritage_align_plugins.contrastive.patch_phrases import PatchPhrases
 from heritage_align_plugins.contrastive.relations import Relations
 from heritage_align_plugins.contrastive.stages import Schedule, Stage, check_parts, freeze, stages_of
 from heritage_align_plugins.contrastive.student import Student
@@ -58,13 +58,13 @@ class ContrastiveTask:
         self._gallery: Gallery | None = None
         if validation is not None:
             self._gallery = Gallery(validation.image_ids, validation.texts, config.recall_at)
-        self._patch_phrases: PatchPhrases | None = None
-        if config.patch_weight:
+        self._golden: GoldenPhrases | None = None
+        if config.learns_from_golden:
             grid = student.architecture.patch_grid
             assert grid is not None, "the trainer refuses a ResNet"
-            self._patch_phrases = PatchPhrases(train.dataset, train.image_ids, grid[0])
+            self._golden = GoldenPhrases(train.dataset, train.image_ids, grid[0])
             self._phrase_tokens = Tokens(
-                list(self._patch_phrases.rows), student.architecture.context_length, student.characters
+                list(self._golden.rows), student.architecture.context_length, student.characters
             )
         self._epoch = 0
         self._stage: Stage | None = None
@@ -113,7 +113,7 @@ class ContrastiveTask:
 
         def encode(part: int) -> tuple[Tensor, Tensor]:
             rows = slice(part * size, (part + 1) * size)
-            if self._patch_phrases is None:
+            if self._golden is None:
                 return self._pictures(batch, seen, rows), self._captions(batch, rows)
             assert seen is not None
             images, shown = self._student.views(seen)
@@ -126,7 +126,7 @@ class ContrastiveTask:
             contrast = info_nce(every, distributed.gather(texts), inverse, positive, compared)
             terms = {}
             if patches:
-                terms["loss_patches"] = self._config.patch_weight, self._patch_contrast(batch, patches[0])
+                terms |= self._part_contrasts(batch, patches[0])
             if teachers is not None:
                 distance = distillation(every, distributed.gather(teachers))
                 terms["loss_distillation"] = self._config.distillation_weight, distance
@@ -200,18 +200,30 @@ class ContrastiveTask:
             return self._texts[list(batch.texts[rows])]
         return self._student.texts(self._train.tokens(batch.texts[rows]))
 
-    def _patch_contrast(self, batch: Batch, patches: Tensor) -> Tensor:
-        """Contrast this process's patches ``(n, n_patches, dim)`` with the phrases of this process's pictures."""
-        found, student = self._patch_phrases, self._student
-        assert found is not None
+    def _part_contrasts(self, batch: Batch, patches: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Contrast this process's patches ``(n, n_patches, dim)`` and regions with the phrases of its pictures.
+
+        Returns weights and losses by the names that the history gives them.
+        """
+        golden, student, config = self._golden, self._student, self._config
+        assert golden is not None
         sizes = [self._train.sizes[row] for row in batch.pictures]
-        alternative = int(torch.randint(found.alternatives, ()))  # one language a step
-        labels, phrases = found.batch(batch.pictures, sizes, alternative)
-        if not phrases:
-            return patches.sum() * 0.0
-        named = student.texts(self._phrase_tokens([found.rows[phrase] for phrase in phrases]))
-        target = torch.from_numpy(labels).to(student.device)
-        return patch_contrast(patches, target, named, student.model.logit_scale.exp())
+        alternative = int(torch.randint(golden.alternatives, ()))  # one language a step
+        shown = golden.batch(batch.pictures, sizes, alternative)
+        weights = {"loss_patches": config.patch_weight, "loss_regions": config.region_weight}
+        weights = {name: weight for name, weight in weights.items() if weight}
+        if not shown.phrases:
+            return {name: (weight, patches.sum() * 0.0) for name, weight in weights.items()}
+        phrases = student.texts(self._phrase_tokens([golden.rows[phrase] for phrase in shown.phrases]))
+        scale, device = student.model.logit_scale.exp(), student.device
+        terms: dict[str, Tensor] = {}
+        if "loss_patches" in weights:
+            labels = torch.from_numpy(shown.patches).to(device)
+            terms["loss_patches"] = patch_contrast(patches, labels, phrases, scale)
+        if "loss_regions" in weights:
+            labels, boxes = torch.from_numpy(shown.regions).to(device), [torch.from_numpy(box) for box in shown.boxes]
+            terms["loss_regions"] = region_contrast(patches, boxes, labels, phrases, scale)
+        return {name: (weights[name], term) for name, term in terms.items()}
 
     def _taught(self, batch: Batch, pixels: Sequence[Tensor], size: int) -> Tensor | None:
         """Return the teacher's features ``(n, teacher_dim)`` of a batch's pictures, as they are shown in it."""

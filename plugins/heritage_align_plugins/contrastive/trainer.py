@@ -73,7 +73,7 @@ class ContrastiveTrainer:
             identity = run_identity(
                 config.model_dump(mode="json", exclude=_WITHOUT_EFFECT | _DATA),
                 [loaded.weights_name, loaded.architecture.asdict(), teacher and teacher.fingerprint(), context.seed],
-                [_described(job.train, golden=config.patch_weight > 0), sorted(bad), held and _described(held)],
+                [_described(job.train, golden=config.learns_from_golden), sorted(bad), held and _described(held)],
             )
             task = ContrastiveTask(student, config, pairs, train, validation, teacher, context.seed)
             # The file holds the architecture, its input size and context length, whatever they were changed to.
@@ -99,8 +99,9 @@ class ContrastiveTrainer:
                 faults.append(
                     f"train.mask_ratio: {loaded.architecture.name} is a ResNet and has no patches; take a ViT"
                 )
-            if config.patch_weight:
-                faults.append(f"train.patch_weight: {loaded.architecture.name} is a ResNet; take a ViT")
+            for weight in ("patch_weight", "region_weight"):
+                if getattr(config, weight):
+                    faults.append(f"train.{weight}: {loaded.architecture.name} is a ResNet; take a ViT")
             if config.accumulate > 1 and any("visual." not in s.frozen for s in stages_of(config)):
                 faults.append(
                     f"train.accumulate: the batch normalisation of {loaded.architecture.name} would see parts of the "

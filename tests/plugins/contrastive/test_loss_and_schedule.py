@@ -232,6 +232,7 @@ def test_the_temperature_may_move_faster(tiny):
         ({"stages": [{"epochs": 1, "freeze": "vision"}]}, "stages"),
     ],
 )
-def test_a_contrast_of_patches_needs_all_of_them(settings, named):
-    with pytest.raises(ValidationError, match=f"unset {named}"):
-        config(patch_weight=1.0, **settings)
+@pytest.mark.parametrize("weight", ["patch_weight", "region_weight"])
+def test_a_contrast_of_patches_needs_all_of_them(settings, named, weight):
+    with pytest.raises(ValidationError, match=f"{weight}: .* unset {named}"):
+        config(**{weight: 1.0}, **settings)

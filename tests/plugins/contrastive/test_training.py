@@ -291,13 +291,22 @@ def golden_squares(tiny):
     return squares
 
 
-def test_patches_learn_the_phrases_of_their_regions(tiny, model, golden_squares, tmp_path):
-    settings = {"epochs": 40, "patch_weight": 1.0, "learning_rate": 3e-3}
-    tiny.train(tmp_path, model, settings, data=golden_squares)
+@pytest.mark.parametrize("part", ["patches", "regions"])
+def test_parts_learn_the_phrases_of_their_regions(tiny, model, golden_squares, tmp_path, part):
+    weight = {"patches": "patch_weight", "regions": "region_weight"}[part]
+    tiny.train(tmp_path, model, {"epochs": 40, weight: 1.0, "learning_rate": 3e-3}, data=golden_squares)
     first, last = history(tmp_path)[0], history(tmp_path)[-1]
-    assert first["loss_patches"] > 1.6  # chance among five colours: log 5
-    assert last["loss_patches"] < 0.8
-    assert last["loss"] == pytest.approx(last["loss_contrastive"] + last["loss_patches"])
+    assert first[f"loss_{part}"] > 1.6  # chance among five colours: log 5
+    assert last[f"loss_{part}"] < 0.8
+    assert last["loss"] == pytest.approx(last["loss_contrastive"] + last[f"loss_{part}"])
+
+
+def test_patches_and_regions_are_weighed_each(tiny, model, golden_squares, tmp_path):
+    weights = {"patch_weight": 0.5, "region_weight": 2.0}
+    tiny.train(tmp_path, model, {"epochs": 1, **weights}, data=golden_squares)
+    (record,) = history(tmp_path)
+    parts = 0.5 * record["loss_patches"] + 2 * record["loss_regions"]
+    assert record["loss"] == pytest.approx(record["loss_contrastive"] + parts, abs=1e-5)
 
 
 def test_the_patches_loss_of_a_step_is_that_of_the_encoder_s_plain_patches(tiny, exact_model, golden_squares, tmp_path):

@@ -1,9 +1,10 @@
-"""Which phrase every patch of a picture shows, by the golden regions of the data set."""
+"""Which phrase every patch and every region of a picture shows, by the golden regions of the data set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,25 @@ class _Golden:
     names: tuple[tuple[str, ...], ...]
 
 
-class PatchPhrases:
-    """Labels the patches of a data set's pictures.
+class Shown(NamedTuple):
+    """What the pictures of a batch show, as places among phrases.
+
+    Attributes:
+        patches: ``(n, grid * grid)``; -1 where a patch shows no region clearly.
+        boxes: of each picture the golden regions that are not its ground, ``(n_regions, 4)`` in patches from the left
+            and from the top.
+        regions: ``(sum of n_regions,)``, what these show.
+        phrases: of all regions of these pictures, each once.
+    """
+
+    patches: Labels
+    boxes: tuple[Boxes, ...]
+    regions: Labels
+    phrases: tuple[str, ...]
+
+
+class GoldenPhrases:
+    """Labels the patches and the golden regions of a data set's pictures.
 
     Args:
         dataset: its golden pairs; phrases of a pair are names of one thing, for example in two languages.
@@ -48,7 +66,10 @@ class PatchPhrases:
             if pair.image_id in rows and pair.phrases:
                 listed.setdefault(rows[pair.image_id], []).append((pair.box, pair.phrases))
         if not listed:
-            raise DataError(f"{dataset.name}: has no golden regions with phrases, which train.patch_weight learns from")
+            raise DataError(
+                f"{dataset.name}: has no golden regions with phrases, which train.patch_weight and "
+                "train.region_weight learn from"
+            )
         self._golden = {
             row: _Golden(np.array([box for box, _ in pairs]), tuple(names for _, names in pairs))
             for row, pairs in listed.items()
@@ -60,27 +81,24 @@ class PatchPhrases:
             )
         }
         self.alternatives = max(len(names) for golden in self._golden.values() for names in golden.names)
+        self._grid = grid
         ticks = np.arange(grid) / grid
         x, y = np.meshgrid(ticks, ticks)
         self._patches: Boxes = np.stack([x, y, x + 1 / grid, y + 1 / grid], -1).reshape(-1, 4)
         self._regions: dict[int, Labels] = {}
 
-    def batch(
-        self, rows: Sequence[int], sizes: Sequence[tuple[int, int]], alternative: int
-    ) -> tuple[Labels, tuple[str, ...]]:
-        """Label the patches of a batch.
+    def batch(self, rows: Sequence[int], sizes: Sequence[tuple[int, int]], alternative: int) -> Shown:
+        """Label the patches and regions of a batch.
 
         Args:
             rows: of the pictures.
             sizes: width and height of each, in pixels.
             alternative: which of a region's phrases names it; the last one where it has fewer.
-
-        Returns:
-            ``(n, grid * grid)`` places among the phrases, -1 where a patch shows no region clearly; and the phrases of
-            all regions of these pictures, each once.
         """
         phrases: dict[str, int] = {}
         labels = np.full((len(rows), len(self._patches)), -1, dtype=np.int64)
+        boxes: list[Boxes] = [np.zeros((0, 4))] * len(rows)
+        shown: list[npt.NDArray[np.int64]] = []
         for k, (row, size) in enumerate(zip(rows, sizes)):
             golden = self._golden.get(row)
             if golden is None:
@@ -90,7 +108,10 @@ class PatchPhrases:
             named = [names[min(alternative, len(names) - 1)] for names in golden.names]
             places = np.array([phrases.setdefault(name, len(phrases)) for name in named] + [-1])
             labels[k] = places[self._regions[row]]
-        return labels, tuple(phrases)
+            motifs = ~_is_ground(golden.boxes, size)
+            boxes[k] = golden.boxes[motifs] * (self._grid / np.array([*size, *size]))
+            shown.append(places[:-1][motifs])
+        return Shown(labels, tuple(boxes), np.concatenate(shown or [labels[:0, 0]]), tuple(phrases))
 
 
 def shown_regions(boxes: Boxes, patches: Boxes, size: tuple[int, int]) -> Labels:
@@ -105,7 +126,7 @@ def shown_regions(boxes: Boxes, patches: Boxes, size: tuple[int, int]) -> Labels
         size: width and height of the picture.
     """
     common, own = common_areas(patches, boxes), areas(boxes)
-    is_ground = own >= GROUND * size[0] * size[1]
+    is_ground = _is_ground(boxes, size)
     covered = np.where(is_ground, 0.0, common / areas(patches[0]))
     best, at = covered.argmax(1), np.arange(len(patches))
     share = covered[at, best]
@@ -113,4 +134,9 @@ def shown_regions(boxes: Boxes, patches: Boxes, size: tuple[int, int]) -> Labels
     clear = (share > 0) & ((share >= COVERED) | within)
     ground = int(np.flatnonzero(is_ground)[0]) if is_ground.any() else -1
     found: Labels = np.where(clear, best, np.where(covered.sum(1) < EMPTY, ground, -1))
+    return found
+
+
+def _is_ground(boxes: Boxes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = areas(boxes) >= GROUND * size[0] * size[1]
     return found
