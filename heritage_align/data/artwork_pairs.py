@@ -48,6 +48,7 @@ def read_artwork_pairs(
     split: str | None = None,
     language: str | None = None,
     name: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read artworks, their descriptions and their golden pairs.
 
@@ -58,6 +59,7 @@ def read_artwork_pairs(
         split: take the artworks whose "split" says this; None takes all.
         language: of texts that do not say theirs.
         name: of the data set; by default the file's name and the split.
+        encoding: of the file; None finds it out (`data.encodings`) and says a guess on stderr.
 
     Raises:
         DataError: the file cannot be read, or artworks are at fault: each is named by its line.
@@ -68,7 +70,7 @@ def read_artwork_pairs(
     files: dict[str, Path] = {}
     items: list[TextItem] = []
     golden: list[GoldenPair] = []
-    for place, record in jsonl_rows(path, problems):
+    for place, record in jsonl_rows(path, problems, encoding):
         try:
             if split is not None and required(record, "split", as_text) != split:
                 continue

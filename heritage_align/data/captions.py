@@ -56,7 +56,7 @@ def read_captions(
         images: the folder below which the pictures are.
         split: a list of image keys; captions of other images are left out. None takes all.
         language: of captions whose tag does not tell.
-        encoding: of the caption file; None finds it out (`data.encodings`) and says a guess on stderr.
+        encoding: of the text files; None finds it out (`data.encodings`) and says a guess on stderr.
         name: of the data set; by default the split list's or the caption file's name.
 
     Raises:
@@ -64,7 +64,7 @@ def read_captions(
             split list has no caption; no picture exists.
     """
     problems = Problems(path)
-    wanted = None if split is None else read_split_list(split, problems)
+    wanted = None if split is None else read_split_list(split, problems, encoding)
     captions = [c for c in caption_lines(path, problems, language, encoding) if wanted is None or c.image in wanted]
     described = {caption.image for caption in captions}
     for key, place in (wanted or {}).items():
@@ -109,10 +109,10 @@ def caption_lines(
             yield Caption(place, match["id"], image_key(match["image"]), text, _LANGUAGES.get(tag[:2], language))
 
 
-def read_split_list(path: Path, problems: Problems) -> Mapping[str, str]:
+def read_split_list(path: Path, problems: Problems, encoding: str | None = None) -> Mapping[str, str]:
     """Return image key -> place of a list of images, one a line; a repeated one becomes a problem."""
     keys: dict[str, str] = {}
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, encoding):
         # Flickr's lists name captions in places (a.jpg#zhb#0); what counts is the image before the first #.
         key = image_key(line.strip().split("#")[0])
         if not key:

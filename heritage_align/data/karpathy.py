@@ -30,6 +30,7 @@ def read_karpathy(
     language: str | None = None,
     prefix: str | None = None,
     name: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read splits of a Karpathy file; the whole JSON is parsed at once (COCO: 144 MB of text).
 
@@ -43,6 +44,7 @@ def read_karpathy(
         language: of the texts; by default ``en``, or ``zh`` with a caption file.
         prefix: beginning of the paths that stands for `images`, where they are of another computer.
         name: of the data set; by default the file's name and the splits.
+        encoding: of the caption file; None finds it out (`data.encodings`) and says a guess on stderr.
 
     Raises:
         DataError: the file cannot be read or is not of this form; entries are named as ``images[12]``.
@@ -70,7 +72,7 @@ def read_karpathy(
         if split not in seen and not problems.count:
             problems.add(str(path), f"has no images of split {split!r}; splits: {', '.join(seen)}")
     if captions:
-        lines = caption_lines(captions, problems, language or "zh")
+        lines = caption_lines(captions, problems, language or "zh", encoding)
         items = [text_item(caption) for caption in lines if caption.image in files]
         described = {item.image_ids[0] for item in items}
         files = {image_id: file for image_id, file in files.items() if image_id in described}

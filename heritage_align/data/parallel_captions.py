@@ -31,6 +31,7 @@ def read_parallel_captions(
     prefix: str | None = None,
     name: str | None = None,
     require_pictures: bool = True,
+    encoding: str | None = None,
 ) -> Collection:
     """Read parallel captions; a text's id is ``<image>#<language>#<number>``, numbers from 0.
 
@@ -41,6 +42,7 @@ def read_parallel_captions(
         prefix: beginning of the list's paths that stands for `images`, where they are of another computer.
         name: of the data set; by default the list's name.
         require_pictures: False where only features of the pictures are read.
+        encoding: of the text files; None finds it out (`data.encodings`) and says a guess on stderr.
 
     Raises:
         DataError: a file cannot be read, is packed, or has another number of lines than the list; a line is blank; an
@@ -49,7 +51,7 @@ def read_parallel_captions(
     problems = Problems(image_list)
     files: dict[str, Path] = {}
     unique = UniqueIds("image", problems)
-    for place, line in _lines(image_list, problems):
+    for place, line in _lines(image_list, problems, encoding):
         try:
             image_id, file = path_below(images, line, prefix=prefix)
         except ValueError as error:
@@ -66,25 +68,25 @@ def read_parallel_captions(
         TextItem(f"{image_id}#{language}#{number}", text, (image_id,), language=language)
         for number in range(next(iter(counts.values())))
         for language, paths in captions.items()
-        for image_id, text in zip(files, _texts(paths[number], len(files), problems))
+        for image_id, text in zip(files, _texts(paths[number], len(files), problems, encoding))
     ]
     problems.raise_if_any()
     return Collection(name or image_list.stem, FilePictures(files), items, require_pictures=require_pictures)
 
 
-def _texts(path: Path, count: int, problems: Problems) -> list[str]:
+def _texts(path: Path, count: int, problems: Problems, encoding: str | None) -> list[str]:
     """Return the lines of a file, one an image; another number of lines becomes a problem."""
-    texts = [text for _, text in _lines(path, problems)]
+    texts = [text for _, text in _lines(path, problems, encoding)]
     if len(texts) != count:
         problems.add(str(path), f"has {len(texts)} captions, the list has {count} images")
     return texts
 
 
-def _lines(path: Path, problems: Problems) -> list[tuple[str, str]]:
+def _lines(path: Path, problems: Problems, encoding: str | None) -> list[tuple[str, str]]:
     if path.suffix == ".gz":
         raise DataError(f"{path}: is packed; unpack it first (gunzip -k {path.name})")
     found = []
-    for number, line in numbered_lines(path, problems):
+    for number, line in numbered_lines(path, problems, encoding):
         try:
             found.append((f"{path}:{number}", as_text(line)))
         except ValueError as error:

@@ -38,6 +38,7 @@ def read_translated_captions(
     split: Path | None = None,
     name: str | None = None,
     require_pictures: bool = True,
+    encoding: str | None = None,
 ) -> Collection:
     """Read captions with their translations; a text's id is ``<image>#<language>#<number>``.
 
@@ -50,14 +51,15 @@ def read_translated_captions(
         split: a list of image keys; captions of other images are left out.
         name: of the data set; by default the split's or the source's name.
         require_pictures: False where only features of the pictures are read.
+        encoding: of the text files; None finds it out (`data.encodings`) and says a guess on stderr.
 
     Raises:
         DataError: a file cannot be read; a line is of another form; a caption comes twice or has no translation; an
             image of the split list has no caption.
     """
     problems = Problems(source)
-    wanted = None if split is None else read_split_list(split, problems)
-    captions, translations = (numbered_captions(path, problems) for path in (source, target))
+    wanted = None if split is None else read_split_list(split, problems, encoding)
+    captions, translations = (numbered_captions(path, problems, encoding) for path in (source, target))
     items: list[TextItem] = []
     for (image, number), text in captions.items():
         if wanted is not None and image not in wanted:
@@ -78,10 +80,10 @@ def read_translated_captions(
     return Collection(name or (split or source).stem, pictures, items, require_pictures=require_pictures)
 
 
-def numbered_captions(path: Path, problems: Problems) -> dict[Key, str]:
+def numbered_captions(path: Path, problems: Problems, encoding: str | None = None) -> dict[Key, str]:
     """Return the captions of a file by image and number; lines of another form and repetitions become problems."""
     found: dict[Key, str] = {}
-    for line_number, line in numbered_lines(path, problems):
+    for line_number, line in numbered_lines(path, problems, encoding):
         if not line.strip():
             continue
         place = f"{path}:{line_number}"

@@ -25,7 +25,12 @@ PARALLEL = slice(5, 10)
 
 
 def read_vatex(
-    path: Path, *, translations: Path | None = None, parallel_only: bool = False, name: str | None = None
+    path: Path,
+    *,
+    translations: Path | None = None,
+    parallel_only: bool = False,
+    name: str | None = None,
+    encoding: str | None = None,
 ) -> Collection:
     """Read one of VATEX's caption files; a text's id is ``<video>#<language>#<number>``, languages ``en`` and ``zh``.
 
@@ -35,6 +40,7 @@ def read_vatex(
         parallel_only: take the captions that people translated, 5 to 9 of each language; only then, or with
             `translations`, the k-th caption in one language is that in the other.
         name: of the data set; by default the file's name.
+        encoding: of the translations; None finds it out (`data.encodings`) and says a guess on stderr.
 
     Raises:
         DataError: the file cannot be read or is not of this form; entries are named as ``[12]``; a caption has no
@@ -42,7 +48,7 @@ def read_vatex(
     """
     problems = Problems(path)
     unique = UniqueIds("videoID", problems)
-    machine = None if translations is None else numbered_captions(translations, problems)
+    machine = None if translations is None else numbered_captions(translations, problems, encoding)
     items: list[TextItem] = []
     videos: list[str] = []
     for number, entry in enumerate(_entries(path)):

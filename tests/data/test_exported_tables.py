@@ -8,19 +8,26 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heritage_align.data.artwork_pairs import read_artwork_pairs
 from heritage_align.data.captions import read_captions
 from heritage_align.data.chinese_clip import read_chinese_clip
 from heritage_align.data.discover import discover
 from heritage_align.data.encodings import encoding_of
+from heritage_align.data.karpathy import read_karpathy
+from heritage_align.data.parallel_captions import read_parallel_captions
 from heritage_align.data.problems import Problems
 from heritage_align.data.table import Columns, read_table
 from heritage_align.data.table_rows import table_rows
+from heritage_align.data.translated_captions import read_translated_captions
+from heritage_align.data.vatex import read_vatex
 from heritage_align.errors import DataError
+from heritage_align.plugins import Registry
 
 SIMPLIFIED = ["宝相花纹锦", "黄地龙凤呈祥", "青花缠枝莲纹瓶", "一件清代的缂丝袍料", "灵芝与蝙蝠"]
 TRADITIONAL = ["寶相花紋錦", "黃地龍鳳呈祥", "青花纏枝蓮紋瓶", "一件清代的緙絲袍料", "靈芝與蝙蝠"]
@@ -243,3 +250,46 @@ def test_other_text_files_are_decoded_alike(folder: Path, capsys: pytest.Capture
     for encoding in (None, "big5hkscs"):
         found = read_chinese_clip(folder, "test", images=folder, encoding=encoding)
         assert [item.text for item in found.texts] == TRADITIONAL
+
+
+LATIN = "Vase à décor bleu, début du siècle"
+
+
+def encoded(path: Path, *lines: str, encoding: str = "mac_roman") -> Path:
+    """Write lines in an encoding that no one would guess."""
+    path.write_bytes("".join(line + "\n" for line in lines).encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("form", ["parallel", "translated", "karpathy", "artwork pairs", "vatex"])
+def test_every_text_file_is_decoded_as_it_is_told(folder: Path, tmp_path: Path, form: str) -> None:
+    how: dict[str, Any] = {"encoding": "mac_roman"}
+    english = encoded(tmp_path / "en.txt", "0#enc#0 a vase")
+    french = encoded(tmp_path / "fr.txt", f"0#enc2fr#0 {LATIN}")
+    if form == "parallel":
+        names, texts = encoded(tmp_path / "list.txt", "0.png"), encoded(tmp_path / "train.fr", LATIN)
+        found: Any = read_parallel_captions(names, folder, {"fr": [texts]}, require_pictures=False, **how)
+    elif form == "translated":
+        languages = {"source_language": "en", "target_language": "fr"}
+        found = read_translated_captions(english, french, folder, require_pictures=False, **languages, **how)
+    elif form == "karpathy":
+        split = tmp_path / "split.json"
+        split.write_text(json.dumps({"images": [{"split": "test", "filename": "0.png", "sentences": []}]}))
+        plain = encoded(tmp_path / "plain.txt", f"0#0\t{LATIN}")
+        found = read_karpathy(split, folder, captions=plain, language="fr", **how)
+    elif form == "artwork pairs":
+        row = {"id": "0", "image": "0.png", "text": LATIN}
+        found = read_artwork_pairs(encoded(folder / "a.jsonl", json.dumps(row, ensure_ascii=False)), **how)
+    else:
+        video = tmp_path / "vatex.json"
+        video.write_text(json.dumps([{"videoID": "0", "enCap": ["a vase"]}]))
+        found = read_vatex(video, translations=french, **how)
+    assert LATIN in [item.text for item in found.texts]
+
+
+def test_whatever_may_be_told_to_name_an_encoding_can(ha_registry: Registry) -> None:
+    without = {"folder", "iiif", "fold", "union", "details"}  # no text file of their own that is decoded
+    for spec in ha_registry.components("dataset"):
+        config = ha_registry.config_model(spec)
+        if spec.name not in without and "heritage_align_plugins.datasets" in config.__module__:
+            assert "encoding" in config.model_fields, spec.name

@@ -124,7 +124,7 @@ class ContrastiveTask:
             every = distributed.gather(images)
             inverse = self._student.model.logit_scale.exp()
             contrast = info_nce(every, distributed.gather(texts), inverse, positive, compared)
-            terms = {}
+            terms: dict[str, tuple[float, Tensor]] = {}
             if patches:
                 terms |= self._part_contrasts(batch, patches[0])
             if teachers is not None:

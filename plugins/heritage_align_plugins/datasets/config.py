@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from heritage_align.data import MAX_PIXELS
 from heritage_align.plugin import ComponentConfig, Facts, Kind
 
-_ENCODING = "of the text file: utf-8, gb18030, big5, utf-16 ...; by default it is found out, and a guess is said"
+ENCODING = "of the text file: utf-8, gb18030, big5, utf-16 ...; by default it is found out, and a guess is said"
 
 
 def _known(name: str | None) -> str | None:
@@ -60,7 +60,7 @@ class ChineseClipConfig(_DatasetConfig):
         False, description="of a folder of pictures take all, not only those that the split's texts name"
     )
     language: str | None = Field("zh", description="language of the texts: zh, en or null")
-    encoding: Encoding = Field(None, description=_ENCODING)
+    encoding: Encoding = Field(None, description=ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"folder": self.folder, "texts": self.texts, "images": self.images}
@@ -81,6 +81,7 @@ class KarpathyConfig(_DatasetConfig):
         None, description="caption file (image#zhc#0 caption) whose texts take the place of the JSON's"
     )
     language: str | None = Field(None, description="language of the texts; by default en, or zh with captions")
+    encoding: Encoding = Field(None, description=f"with captions: {ENCODING}")
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images, "captions": self.captions}
@@ -93,7 +94,7 @@ class CaptionsConfig(_DatasetConfig):
     images: Path = Field(description="folder below which the pictures are, named by their image's key")
     split_list: Path | None = Field(None, description="file with an image key a line; by default all images")
     language: str | None = Field("zh", description="language of captions whose tag (#zhc#, #enc#) does not tell")
-    encoding: Encoding = Field(None, description=_ENCODING)
+    encoding: Encoding = Field(None, description=ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images, "split_list": self.split_list}
@@ -109,6 +110,7 @@ class ArtworkPairsConfig(_DatasetConfig):
     )
     split: str | None = Field(None, description="take artworks of this split; by default all")
     language: str | None = Field(None, description="language of texts that do not say theirs: zh, en or null")
+    encoding: Encoding = Field(None, description=ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "images": self.images}
@@ -118,7 +120,7 @@ class TableConfig(_DatasetConfig):
     """A table of pictures and texts, one text a row."""
 
     file: Path = Field(description=".csv, .tsv, .tab, .txt, .jsonl, .ndjson or .json")
-    encoding: Encoding = Field(None, description=_ENCODING)
+    encoding: Encoding = Field(None, description=ENCODING)
     delimiter: str | None = Field(
         None,
         min_length=1,
@@ -156,7 +158,7 @@ class PrecomputedConfig(_DatasetConfig):
     folder: Path = Field(description="folder with {split}_ims.npy, {split}_caps.txt and perhaps {split}_ids.txt")
     split: str = Field("test", description="beginning of the file names")
     language: str | None = Field("en", description="language of the captions: zh, en or null")
-    encoding: Encoding = Field(None, description=_ENCODING)
+    encoding: Encoding = Field(None, description=ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"folder": self.folder}

@@ -77,6 +77,7 @@ class KarpathyDataset(_Read):
                 language=config.language,
                 prefix=config.prefix,
                 name=config.title,
+                encoding=config.encoding,
             ),
             config.max_pixels,
         )
@@ -111,6 +112,7 @@ class ArtworkPairsDataset(_Read):
                 split=config.split,
                 language=config.language,
                 name=config.title,
+                encoding=config.encoding,
             ),
             config.max_pixels,
         )

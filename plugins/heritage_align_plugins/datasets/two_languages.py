@@ -35,6 +35,7 @@ class ParallelCaptionsDataset(_TwoLanguages):
             prefix=config.prefix,
             name=config.title,
             require_pictures=config.require_pictures,
+            encoding=config.encoding,
         )
         super().__init__(collection, config.language, config.max_pixels)
 
@@ -52,6 +53,7 @@ class TranslatedCaptionsDataset(_TwoLanguages):
             split=config.split_list,
             name=config.title,
             require_pictures=config.require_pictures,
+            encoding=config.encoding,
         )
         super().__init__(collection, config.language, config.max_pixels)
 
@@ -65,5 +67,6 @@ class VatexDataset(_TwoLanguages):
             translations=config.translations,
             parallel_only=config.parallel_only,
             name=config.title,
+            encoding=config.encoding,
         )
         super().__init__(collection, config.language, config.max_pixels)

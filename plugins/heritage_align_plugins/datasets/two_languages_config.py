@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from heritage_align_plugins.datasets.config import _DatasetConfig
+from heritage_align_plugins.datasets.config import ENCODING, Encoding, _DatasetConfig
 
 _ONLY = "take captions in this language alone, for example to evaluate with; by default all"
 
@@ -23,6 +23,7 @@ class ParallelCaptionsConfig(_DatasetConfig):
         min_length=1, description="language: its files, as many for every language, {en: [train.en], de: [train.de]}"
     )
     language: str | None = Field(None, description=_ONLY)
+    encoding: Encoding = Field(None, description=ENCODING)
     require_pictures: bool = Field(True, description="refuse a list none of whose pictures is there")
 
     @model_validator(mode="after")
@@ -46,6 +47,7 @@ class TranslatedCaptionsConfig(_DatasetConfig):
     target_language: str = Field("zh", min_length=1, description="language of target")
     split_list: Path | None = Field(None, description="file with an image key a line; by default all images")
     language: str | None = Field(None, description=_ONLY)
+    encoding: Encoding = Field(None, description=ENCODING)
     require_pictures: bool = Field(True, description="refuse captions none of whose pictures is there")
 
     def _paths(self) -> dict[str, Path | None]:
@@ -62,6 +64,7 @@ class VatexConfig(_DatasetConfig):
     )
     parallel_only: bool = Field(False, description="take captions 5 to 9, which people translated, and no other")
     language: str | None = Field(None, description=_ONLY)
+    encoding: Encoding = Field(None, description=ENCODING)
 
     def _paths(self) -> dict[str, Path | None]:
         return {"file": self.file, "translations": self.translations}
