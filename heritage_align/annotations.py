@@ -1,8 +1,9 @@
 """Answers, explanations and region vectors as W3C Web Annotations on canvases, for viewers of IIIF.
 
-A page is a IIIF Presentation 3 AnnotationPage. Its items are of one or many canvases; a viewer such as Mirador shows
-those of the canvas that is looked at, where the manifest names the page among the canvas's ``annotations``. Of images
-that are no canvases the id is the target, with a selector in percent.
+A page is a IIIF Presentation 3 AnnotationPage. Its items are of one or many canvases. Viewers take a page for that of
+the canvas that names it among its ``annotations`` (Mirador 3 lists all items of it there), so that a manifest to be
+looked at gets a page a canvas (`annotated_manifest`). Of images that are no canvases the id is the target, with a
+selector in percent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from heritage_align.errors import DataError
 from heritage_align.store.files import write_atomically
 from heritage_align.text.scripts import has_han
 
@@ -92,8 +94,43 @@ def page_of_vectors(
     return _page(f"{base}/vectors", items, [EMBEDDINGS, PRESENTATION])
 
 
+def annotated_manifest(manifest: Mapping[str, Any], page: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a manifest whose canvases carry the items of a page, each canvas a page of its own.
+
+    Args:
+        manifest: of Presentation 3.
+        page: items of canvases that are not the manifest's are left out.
+
+    Raises:
+        DataError: the document is no manifest of Presentation 3; canvases of 2 only refer to lists of annotations.
+    """
+    check_manifest(manifest)
+    of_canvas: dict[str, list[Any]] = {}
+    for item in page["items"]:
+        of_canvas.setdefault(item["target"].partition("#")[0], []).append(item)
+    canvases = []
+    for number, canvas in enumerate(manifest["items"]):
+        items = of_canvas.get(canvas.get("id", "")) if isinstance(canvas, dict) else None
+        if items:
+            own = {"id": f"{page['id']}/{number}", "type": "AnnotationPage", "items": items}
+            canvas = {**canvas, "annotations": [*canvas.get("annotations", []), own]}
+        canvases.append(canvas)
+    return {**manifest, "items": canvases}
+
+
+def check_manifest(document: Any) -> None:
+    """Raise DataError for what is no manifest of Presentation 3."""
+    fault = None
+    if not isinstance(document, dict) or document.get("type") != "Manifest":
+        fault = "it is none"
+    elif not isinstance(document.get("items"), list):
+        fault = "it has no list of canvases (items)"
+    if fault is not None:
+        raise DataError(f"annotations can be put into a manifest of IIIF's Presentation API 3 alone, and {fault}")
+
+
 def write_page(path: Path, page: Mapping[str, Any]) -> None:
-    """Write a page as UTF-8; raises StoreError where the file cannot be written."""
+    """Write a page or a manifest as UTF-8; raises StoreError where the file cannot be written."""
     text = json.dumps(page, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
     def write(temporary: Path) -> None:

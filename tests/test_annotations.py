@@ -153,6 +153,61 @@ def test_hits_are_annotations_of_canvases(store: Path, tmp_path: Path) -> None:
         assert item["body"][0]["language"] == ("zh" if region["phrase"] == "蓝地" else "en")
 
 
+def test_a_manifest_gets_the_hits_of_each_canvas_in_a_page_of_its_own(store: Path, tmp_path: Path) -> None:
+    out, data, page = tmp_path / "m.json", store.parent / "manifest.json", tmp_path / "page.json"
+    search = ["search", "late-interaction", "--store", store, "--data", data]
+    run(*search, "--annotations", page, "--annotated-manifest", out, "--top-k", 2, "a gold moon, 蓝地")
+    given, found = (json.loads(path.read_text(encoding="utf-8")) for path in (data, out))
+    items = json.loads(page.read_text(encoding="utf-8"))["items"]
+    assert len(found["items"]) == 3
+    assert sum("annotations" in canvas for canvas in found["items"]) == 2
+    for canvas, before in zip(found["items"], given["items"]):
+        pages = canvas.pop("annotations", [])
+        assert canvas == before
+        own = [item for item in items if item["target"].partition("#")[0] == canvas["id"]]
+        assert [item for page in pages for item in page["items"]] == own
+        for page_of_canvas in pages:
+            jsonschema.validate({"@context": PAGE["properties"]["@context"]["enum"][0], **page_of_canvas}, PAGE)
+    # Of the annotated manifest it is the same: what was there stays, and it is a manifest that can be indexed.
+    again = tmp_path / "again.json"
+    out_of_place = store.parent / "annotated.json"
+    out_of_place.write_bytes(out.read_bytes())
+    explain = ["explain", "late-interaction", given["items"][1]["id"], "a moon", "--out", tmp_path / "e.png"]
+    where = f"data={{name: iiif, manifest: {out_of_place}}}"
+    run(*explain, "--set", where, "--annotated-manifest", again)
+    counts = [len(canvas.get("annotations", [])) for canvas in json.loads(again.read_text())["items"]]
+    assert counts == [count + (number == 1) for number, count in enumerate(
+        len(canvas.get("annotations", [])) for canvas in json.loads(out.read_text())["items"])]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({"@type": "sc:Manifest", "sequences": []}, "Presentation API 3 alone, and it is none"),
+        ({"type": "Collection", "items": []}, "Presentation API 3 alone, and it is none"),
+        ({"type": "Manifest", "items": {}}, "it has no list of canvases"),
+    ],
+)
+def test_only_a_manifest_of_presentation_3_is_annotated(
+    store: Path, tmp_path: Path, document: dict[str, Any], fault: str
+) -> None:
+    path = tmp_path / "of.json"
+    path.write_text(json.dumps(document))
+    search = ["search", "late-interaction", "--store", store, "--annotated-manifest", tmp_path / "m.json", "x"]
+    where = ["--set", f"data={{name: iiif, manifest: {path}}}"]
+    found = CliRunner().invoke(cli, [str(word) for word in [*search, *where]])
+    assert found.exit_code == 2
+    assert fault in found.stderr
+    assert str(path) in found.stderr
+    for data, named in [
+        ("{name: motifs}", "give --data manifest.json"),
+        ("{name: iiif, manifest: 'https://a.b/m'}", "save it"),
+    ]:
+        found = CliRunner().invoke(cli, [str(word) for word in [*search, "--set", f"data={data}"]])
+        assert found.exit_code == 2
+        assert named in found.stderr
+
+
 def test_an_explanation_is_annotations_of_its_canvas(store: Path, tmp_path: Path) -> None:
     out, canvas = tmp_path / "e.json", "https://example.org/object/canvas/1"
     run(
@@ -209,6 +264,7 @@ def test_faults_are_said_before_a_model_loads(store: Path, tmp_path: Path) -> No
         (["index", "annotate", store, "--out", tmp_path / "v.txt"], "must end in .json"),
         (["search", "global", "--store", store, "--annotations", tmp_path / "none" / "a.json", "x"], "no folder"),
         (["search", "global", "--store", store, "--annotations", "a.json", "--queries", "-"], "--annotations"),
+        (["search", "global", "--store", store, "--annotated-manifest", "a.txt", "x"], "must end in .json"),
     ]:
         found = CliRunner().invoke(cli, [str(word) for word in words])
         assert found.exit_code == 2, found.output
@@ -241,3 +297,23 @@ def test_selectors_stay_on_the_canvas_and_are_never_empty(box: Any, width: int, 
     left, right = (min(max(v, 0), 1) * width for v in (box[0], box[2]))
     assert x <= left + 1
     assert x + across >= right - 1
+
+
+def test_pictures_of_manifests_are_learned_from(tmp_path: Path) -> None:
+    members = []
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        text = manifest(folder).read_text().replace("https://example.org/object", f"https://example.org/{number}")
+        members.append(json.loads(re.sub(r'"(\d)\.png"', rf'"{number}/\1.png"', text)))
+        del members[-1]["items"][2]
+    whole = tmp_path / "collection.json"
+    whole.write_text(json.dumps({"type": "Collection", "id": "https://example.org/c", "items": members}))
+    train = ["train", "cn-clip-finetune", "--set", "train.epochs=1", "--set", "train.batch_size=2", "--data"]
+    run(*train, whole, "--fold", "1/4", "--out", tmp_path / "folds")
+    assert json.loads(run("evaluate", tmp_path / "folds/config.yaml", "--json", "--ks", "1").stdout)["images"] == 2
+    assert "measures what was learned from" in run(*train, whole, "--out", tmp_path / "all").stderr
+    words = [*train, tmp_path / "0/manifest.json", "--fold", "1/4", "--out", tmp_path / "none"]
+    one = CliRunner().invoke(cli, [str(word) for word in words])  # the canvases of a manifest are one artwork
+    assert one.exit_code == 2
+    assert "4 folds need 4 artworks" in one.stderr

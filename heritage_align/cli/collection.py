@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 
+from heritage_align.cli.options import network_allowed
 from heritage_align.config import Config, resolve, resolve_component
 from heritage_align.data.discover import Discovered, discover
 from heritage_align.data.iiif.reader import is_iiif
@@ -35,8 +36,8 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
     Where the configuration reads region features from a file and the collection has one of its own beside it, that is
     read instead.
     """
-    manifest = data is not None and (is_remote(data) or is_iiif(Path(data)))
-    found = discover(Path(data)) if data is not None and not manifest else None
+    manifest = None if data is None else _manifest(data)
+    found = discover(Path(data)) if data is not None and manifest is None else None
     if found is not None and found.role == "precomputed" and not _reads_features(document):
         raise DataError(
             f"{data}: has features of its pictures, no pictures, and this configuration reads none; train on them, "
@@ -48,13 +49,21 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
         document["proposer"] = _reader(document, features)
     if data is None:
         return
-    if manifest:
-        document["data"] = {"name": default_registry().of_role("dataset", "manifest"), "manifest": data}
+    if manifest is not None:
+        document["data"] = manifest
     elif found is None:
         document["data"] = {"name": default_registry().of_role("dataset", "pictures"), "folder": data}
     else:
         part = "test" if "test" in found.splits else None
         document["data"] = _table(found, part, not _reads_features(document))
+
+
+def _manifest(data: str) -> dict[str, Any] | None:
+    """Return the data set of a IIIF manifest or collection; None for what is neither."""
+    if not is_remote(data) and not is_iiif(Path(data)):
+        return None
+    allowed = {"allow_network": True} if network_allowed() else {}
+    return {"name": default_registry().of_role("dataset", "manifest"), "manifest": data, **allowed}
 
 
 def canvas_sizes(config: Config) -> Mapping[str, tuple[int, int]]:
@@ -77,7 +86,8 @@ def read_training_config(
         name: path of a YAML file, or the name of a recipe.
         overrides: ``key=value`` settings; one of ``train.data`` holds for all parts of `data` that have none of
             their own.
-        data: a table, or a folder with one; its splits become training, validation and test data.
+        data: a table, or a folder with one; its splits become training, validation and test data. Or a IIIF manifest
+            or collection, which has none.
         features: a file of region features; without it the one beside the table, if the trainer takes features.
         fold: ``I/K``: train and test on folds instead of the table's splits.
 
@@ -91,10 +101,18 @@ def read_training_config(
     if not isinstance(trainer, dict):
         fault = "train: is missing; name a trainer, or take a recipe of one: scan, bfan, deepfrag, ce-clip ..."
         raise ConfigError([fault], source)
-    if data is not None:
+    manifest = None if data is None else _manifest(data)
+    if manifest is not None and fold is not None:
+        _place_folds(document, trainer, manifest, fold)
+    elif manifest is not None:
+        trainer["data"] = document["data"] = manifest
+        trainer.pop("validation", None)
+    elif data is not None:
         found = discover(Path(data))
         if found is None:
-            raise DataError(f"{data}: holds no table of pictures and texts (.jsonl, .csv, .tsv) to train on")
+            raise DataError(
+                f"{data}: holds no table of pictures and texts (.jsonl, .csv, .tsv) to train on, and is no IIIF manifest"
+            )
         if features is None and found.features is not None:
             features = str(found.features)
         _place(document, trainer, found, features is None, fold)

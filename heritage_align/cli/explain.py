@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from heritage_align.cli.annotated import Annotations, annotation_options, check_annotations
 from heritage_align.cli.details import picture_of
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
@@ -18,6 +20,9 @@ from heritage_align.cli.options import (
     set_option,
 )
 
+if TYPE_CHECKING:
+    from heritage_align.report.explain import Explanation
+
 
 @click.command(name="explain")
 @config_argument
@@ -26,9 +31,7 @@ from heritage_align.cli.options import (
 @set_option
 @click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write; IMAGE.explained.png here by default.")
-@click.option(
-    "--annotations", type=click.Path(path_type=Path), help="Write the answers as a IIIF AnnotationPage too (.json)."
-)
+@annotation_options
 @network_option
 @json_option
 def command(
@@ -39,6 +42,7 @@ def command(
     phrases: tuple[str, ...],
     out: Path | None,
     annotations: Path | None,
+    annotated_manifest: Path | None,
     as_json: bool,
 ) -> None:
     """Show which region of IMAGE answered which phrase of TEXT, as a picture and a list.
@@ -51,29 +55,29 @@ def command(
 
     Example: heritage-align explain scan vase.jpg "a blue dragon above white waves"
     """
-    from heritage_align.annotations import page_of_explanation, write_page
-    from heritage_align.cli.collection import canvas_sizes
+    from heritage_align.annotations import page_of_explanation
     from heritage_align.pipeline import Pipeline
     from heritage_align.report.explain import check_explainable, explain
     from heritage_align.types import TextItem
 
     path = check_file(out or Path(f"{Path(image).stem}.explained.png"), PICTURE_SUFFIXES)
-    if annotations is not None:
-        check_file(annotations, (".json", ".jsonld"))
+    check_annotations(annotations, annotated_manifest)
     resolved = read_config(config, overrides)
+    written = Annotations(annotations, annotated_manifest, resolved)
     check_explainable(resolved)
     picture = picture_of(image, resolved)
     pipeline = Pipeline(resolved)
     explanation = explain(pipeline, picture, image, TextItem("text", text, phrases=phrases))
     explanation.picture().save(path)
-    if annotations is not None:
-        write_page(annotations, page_of_explanation(explanation, canvas_sizes(resolved)))
     if as_json:
         print_json({**explanation.to_dict(), "picture": str(path)})
-        return
+    else:
+        _show(explanation, path)
+    written.write(lambda sizes: page_of_explanation(explanation, sizes), quiet=as_json)
+
+
+def _show(explanation: Explanation, path: Path) -> None:
     click.echo(f"score {explanation.score:.4f} ({explanation.system})")
     for phrase, box, response in explanation.answers():
         click.echo(f"  {response:+.3f}  {phrase}  at x {box[0]:.2f}-{box[2]:.2f}, y {box[1]:.2f}-{box[3]:.2f}")
     click.echo(f"wrote {path}")
-    if annotations is not None:
-        click.echo(f"wrote {annotations}")

@@ -70,7 +70,7 @@ network_option = click.option(
     callback=_allow_network,
     help="Fetch a IIIF manifest, and the pictures that it names, from the web.",
 )
-"""Option ``--allow-network``: `read_config` sets it in the configuration's data set."""
+"""Option ``--allow-network``: `read_config` and `read_training_config` set it in the configuration's data sets."""
 features_option = click.option(
     "--features",
     metavar="FILE",
@@ -85,6 +85,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --data, --allow-network and --features."""
     return data_option(network_option(features_option(function)))
+
+
+def network_allowed() -> bool:
+    """Say whether the command was given ``--allow-network``."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(ALLOW_NETWORK))
 
 
 def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, features: str | None = None) -> Config:
@@ -106,8 +112,7 @@ def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, 
     collection.rename(document, overrides)
     if data is not None or features is not None:
         collection.evaluation(document, data, features)
-    context = click.get_current_context(silent=True)
-    if context is not None and context.meta.get(ALLOW_NETWORK):
+    if network_allowed():
         overrides = (*overrides, ALLOW_NETWORK)
     apply_overrides(document, overrides, source)
     return resolve(document, default_registry(), source)

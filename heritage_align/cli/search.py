@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from heritage_align.cli.annotated import Annotations, annotation_options, check_annotations
 from heritage_align.cli.details import check_boxes, load_details
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
@@ -76,11 +77,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Picture of why the first answer was found; needs the config's data or --data.",
 )
-@click.option(
-    "--annotations",
-    type=click.Path(path_type=Path),
-    help="Write the hits as a IIIF AnnotationPage too (.json): a Web Annotation for each region that answered.",
-)
+@annotation_options
 @set_option
 @data_option
 @network_option
@@ -102,6 +99,7 @@ def command(
     min_relevance: float | None,
     explain_to: Path | None,
     annotations: Path | None,
+    annotated_manifest: Path | None,
     overrides: tuple[str, ...],
     data: str | None,
     as_json: bool,
@@ -138,11 +136,12 @@ def command(
         check_file(out, SUFFIXES)
     if queries is not None:
         check_source(queries)
-    if annotations is not None:
-        if queries is not None:
-            raise ConfigError(["--annotations: is for the hits of one query"], "search")
-        check_file(annotations, (".json", ".jsonld"))
+    for option, path in (("--annotations", annotations), ("--annotated-manifest", annotated_manifest)):
+        if path is not None and queries is not None:
+            raise ConfigError([f"{option}: is for the hits of one query"], "search")
+    check_annotations(annotations, annotated_manifest)
     resolved = read_config(config, overrides, data)
+    written = Annotations(annotations, annotated_manifest, resolved)
     if queries is not None:
         _answer(resolved, store, queries, out, top_k, candidates, min_relevance)
     elif images:
@@ -151,10 +150,10 @@ def command(
         hits = _find_alike(resolved, store, details, besides, weighed, top_k, candidates, whole=whole)
         asked = _asked(details, besides, weighed)
         _show(asked, hits, as_json=as_json, boxes=not whole)
-        _annotate(annotations, resolved, asked["query"], hits, as_json=as_json)
+        _annotate(written, resolved, asked["query"], hits, as_json=as_json)
     else:
         assert text is not None
-        _find(resolved, store, text, phrases, top_k, candidates, min_relevance, explain_to, annotations, as_json)
+        _find(resolved, store, text, phrases, top_k, candidates, min_relevance, explain_to, written, as_json)
 
 
 def _check_details(
@@ -267,15 +266,12 @@ def _answer(
         click.echo(f"wrote {out}: {count} queries")
 
 
-def _annotate(annotations: Path | None, config: Config, query: str, hits: list[Hit], *, as_json: bool) -> None:
-    from heritage_align.annotations import page_of_hits, write_page
-    from heritage_align.cli.collection import canvas_sizes
+def _annotate(written: Annotations, config: Config, query: str, hits: list[Hit], *, as_json: bool) -> None:
+    from heritage_align.annotations import page_of_hits
     from heritage_align.types import TextItem
 
-    if annotations is not None:
-        write_page(annotations, page_of_hits([(TextItem("query", query), hits)], canvas_sizes(config), config.name))
-        if not as_json:
-            click.echo(f"wrote {annotations}")
+    answers = [(TextItem("query", query), hits)]
+    written.write(lambda sizes: page_of_hits(answers, sizes, config.name), quiet=as_json)
 
 
 def _find(
@@ -287,7 +283,7 @@ def _find(
     candidates: int | None,
     min_relevance: float | None,
     explain_to: Path | None,
-    annotations: Path | None,
+    written: Annotations,
     as_json: bool,
 ) -> None:
     from heritage_align.pipeline import Pipeline, build_dataset
@@ -308,7 +304,7 @@ def _find(
         _show_nothing({"query": text}, hits[0], len(searcher.store), min_relevance, as_json=as_json)
     else:
         _show({"query": text}, found, as_json=as_json, boxes=False)
-    _annotate(annotations, config, text, found, as_json=as_json)
+    _annotate(written, config, text, found, as_json=as_json)
     if explain_to is not None and not found:
         click.echo(f"note: {explain_to} is not written: there is no answer to explain", err=True)
     elif explain_to is not None:  # after the hits, which need no picture: an error here does not cost them

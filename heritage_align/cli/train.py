@@ -38,7 +38,8 @@ def command(
 
     A killed run goes on when the command is run again, to the same weights. --data names a table of pictures, texts
     and splits, or a folder with one and a file of region features beside it: rows of split train are learned from,
-    val decides when to stop, test is what `evaluate` measures. Several GPUs: torchrun --nproc-per-node N -m
+    val decides when to stop, test is what `evaluate` measures. Of a IIIF manifest, which has no splits, --fold makes
+    them. Several GPUs: torchrun --nproc-per-node N -m
     heritage_align train ...
 
     Example: heritage-align train scan-gb --data collection/ --out runs/scan-gb
