@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from heritage_align.cli.options import network_allowed
+from heritage_align.cli.network import network_allowed
 from heritage_align.config import Config, resolve, resolve_component
 from heritage_align.data.discover import Discovered, discover
 from heritage_align.data.iiif.reader import is_iiif
@@ -111,7 +111,8 @@ def read_training_config(
         found = discover(Path(data))
         if found is None:
             raise DataError(
-                f"{data}: holds no table of pictures and texts (.jsonl, .csv, .tsv) to train on, and is no IIIF manifest"
+                f"{data}: holds no table of pictures and texts (.jsonl, .csv, .tsv) to train on, and is no "
+                "IIIF manifest"
             )
         if features is None and found.features is not None:
             features = str(found.features)

@@ -9,12 +9,12 @@ import click
 
 from heritage_align.cli.annotated import Annotations, annotation_options, check_annotations
 from heritage_align.cli.details import picture_of
+from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
     check_file,
     config_argument,
     json_option,
-    network_option,
     print_json,
     read_config,
     set_option,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     check_file,
     collection_options,
     config_argument,
     data_option,
     json_option,
-    network_option,
     print_json,
     read_config,
     set_option,

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from heritage_align.cli.network import ALLOW_NETWORK, network_allowed, network_option
+
 if TYPE_CHECKING:
     from heritage_align.config import Config
 
@@ -56,21 +58,6 @@ data_option = click.option(
     help="A CSV or JSON-lines table of paths and texts, a folder with one, a folder of pictures, or a IIIF manifest; "
     "instead of the config's data. Columns by --set, e.g. data.text=title.",
 )
-ALLOW_NETWORK = "data.allow_network=true"
-
-
-def _allow_network(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    context.meta[ALLOW_NETWORK] = value
-
-
-network_option = click.option(
-    "--allow-network",
-    is_flag=True,
-    expose_value=False,
-    callback=_allow_network,
-    help="Fetch a IIIF manifest, and the pictures that it names, from the web.",
-)
-"""Option ``--allow-network``: `read_config` and `read_training_config` set it in the configuration's data sets."""
 features_option = click.option(
     "--features",
     metavar="FILE",
@@ -85,12 +72,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --data, --allow-network and --features."""
     return data_option(network_option(features_option(function)))
-
-
-def network_allowed() -> bool:
-    """Say whether the command was given ``--allow-network``."""
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get(ALLOW_NETWORK))
 
 
 def read_config(name: str, overrides: tuple[str, ...], data: str | None = None, features: str | None = None) -> Config:

@@ -10,13 +10,13 @@ import click
 
 from heritage_align.cli.annotated import Annotations, annotation_options, check_annotations
 from heritage_align.cli.details import check_boxes, load_details
+from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
     check_file,
     config_argument,
     data_option,
     json_option,
-    network_option,
     not_blank,
     print_json,
     read_config,
