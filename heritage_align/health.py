@@ -29,6 +29,8 @@ OPTIONAL = {  # library: the extra that brings it, what it is for
     "sacrebleu": ("evaluation", "BLEU"),
     "scipy": ("evaluation", "the test of variances"),
     "matplotlib": ("plots", "plots of training and of the benchmark"),
+    "faiss-cpu": ("faiss", "index faiss"),
+    "qdrant-client": ("qdrant", "index qdrant"),
 }
 
 

@@ -12,9 +12,12 @@ from heritage_align.errors import ImageError, StoreError
 from heritage_align.features import concat_images
 from heritage_align.front_end import FrontEnd
 from heritage_align.pipeline import Pipeline
+from heritage_align.protocols import KeptIndex
+from heritage_align.store import Store
 from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import write_json, write_text
 from heritage_align.store.finish import finish
+from heritage_align.store.kept import Keeper
 from heritage_align.store.layout import (
     BUILD,
     CONFIG,
@@ -73,6 +76,8 @@ def build_index(
         settings: of the store; by default those of the configuration.
         progress: called with the number of pictures done since the last call.
 
+    The index of a pipeline whose index is kept is built beside the shards by the process that finishes the store.
+
     Raises:
         StoreError: the folder holds another build or cannot be written, ids occur twice, or no picture can be read.
         ConfigError: as `FrontEnd.require_pictures`, before anything is written.
@@ -86,6 +91,8 @@ def build_index(
     build = _begin(pipeline, sources, folder, settings or pipeline.config.store)
     updated = _updated(folder)
     if updated is not None:
+        if isinstance(pipeline, Pipeline):
+            keep_index(pipeline, folder)
         return updated
     advance = progress or (lambda _: None)
     found = images = 0
@@ -111,7 +118,20 @@ def build_index(
     there = read_manifest(folder).shards if (folder / MANIFEST).exists() else ()
     known = {entry.file: entry for entry in there if entry.file not in written}
     finished = (not written and bool(there)) or finish(folder, build, known) is not None
+    if finished and isinstance(pipeline, Pipeline):
+        keep_index(pipeline, folder)
     return BuildReport(len(written), found, images, tuple(skipped), finished, tuple(remade))
+
+
+def keep_index(pipeline: Pipeline, folder: Path) -> None:
+    """Build the index of a finished store's first stage where the pipeline's is one that is kept and it is not there.
+
+    Raises:
+        StoreError: it cannot be built or written; the store itself is whole.
+    """
+    if isinstance(pipeline.index, KeptIndex):
+        store = Store.open(folder)
+        Keeper(pipeline.config.index.spec.name, pipeline.index).keep(store, store.first_stage_name)
 
 
 def _updated(folder: Path) -> BuildReport | None:

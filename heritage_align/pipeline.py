@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.config import Config, load_config
+from heritage_align.config import Config, load_config, resolve_component
 from heritage_align.encoding import encode_texts
 from heritage_align.encoding.sources import ImageSource, OnError, dataset_sources
 from heritage_align.encoding.stage import Masks
@@ -23,7 +24,7 @@ from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, Index, Similarity
+from heritage_align.protocols import BuildContext, Dataset, Encoder, Index, KeptIndex, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 
@@ -71,6 +72,16 @@ class Pipeline:
         self.similarity: Similarity = build_component(config.similarity, context, self._registry)
         self.index: Index = build_component(config.index, front.context, self._registry)
         self.preparation = front.stage.preparation
+
+    @cached_property
+    def block_index(self) -> Index:
+        """What searches blocks as they come, such as regions: `index`, or where that one is kept the default one."""
+        if not isinstance(self.index, KeptIndex):
+            return self.index
+        default = {"name": self._registry.of_role("index", "default")}
+        component = resolve_component("index", default, self._registry)
+        index: Index = build_component(component, self._front.context, self._registry)
+        return index
 
     @classmethod
     def from_config(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Pipeline:

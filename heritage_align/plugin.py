@@ -53,6 +53,8 @@ __all__ = [
     "ImageFile",
     "ImageFiles",
     "Index",
+    "KeptIndex",
+    "KeptSearch",
     "Kind",
     "MissingDependency",
     "PictureSettings",
@@ -92,11 +94,13 @@ __all__ = [
     "refuse_foreign",
     "refuse_not_finite",
     "resolve_component",
+    "settled_answers",
     "takes_features",
     "write_atomically",
 ]
 
 if TYPE_CHECKING:
+    from heritage_align.answers import settled_answers
     from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_foreign, refuse_not_finite
     from heritage_align.component import ComponentConfig, Facts
     from heritage_align.config import Component, Config, resolve_component
@@ -136,6 +140,8 @@ if TYPE_CHECKING:
         ImageFile,
         ImageFiles,
         Index,
+        KeptIndex,
+        KeptSearch,
         PictureSettings,
         PixelRecipe,
         ProjectingEncoder,
@@ -155,6 +161,7 @@ if TYPE_CHECKING:
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 _PLACES = {
+    "heritage_align.answers": ("settled_answers",),
     "heritage_align.checkpoints": ("fitted", "read_tensors", "refusal", "refuse_foreign", "refuse_not_finite"),
     "heritage_align.component": ("ComponentConfig", "Facts"),
     "heritage_align.config": ("Component", "Config", "resolve_component"),
@@ -194,6 +201,8 @@ _PLACES = {
         "ImageFile",
         "ImageFiles",
         "Index",
+        "KeptIndex",
+        "KeptSearch",
         "PictureSettings",
         "PixelRecipe",
         "ProjectingEncoder",

@@ -261,6 +261,40 @@ class Index(Protocol):
 
 
 @runtime_checkable
+class KeptSearch(Protocol):
+    """An index that was built over one matrix and is open; safe in threads."""
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Search with ``(n_queries, dim)``; returns int64 rows and fp32 inner products on the CPU, both
+        ``(n_queries, min(k, n))``, best first, every row once: one that finds fewer looks further."""
+
+    def close(self) -> None:
+        """Give memory, files and connections back."""
+
+
+@runtime_checkable
+class KeptIndex(Protocol):
+    """What an index offers besides if it is built once and kept beside the store: an approximate one, a database.
+
+    Its answers are candidates: the searcher scores them again by the stored features, also where the similarity folds.
+    """
+
+    def fingerprint(self) -> str:
+        """Name all that shapes what `build` makes, and nothing that only shapes a search: one of another name is built
+        anew."""
+
+    def build(self, blocks: Sequence[Tensor], folder: Path) -> None:
+        """Build over row-wise parts ``(n_i, dim)`` of one matrix, of any floating type and rows of any length, and
+        write what `open` needs into the empty `folder`. Each block is asked for once, or twice, in order."""
+
+    def open(self, folder: Path) -> KeptSearch:
+        """Open what was built; raises StoreError that says why where it is not to be had any more."""
+
+    def drop(self, folder: Path) -> None:
+        """Let go of what `build` made outside of `folder`, which is about to be deleted."""
+
+
+@runtime_checkable
 class Dataset(Protocol):
     """Images, texts and which belongs to which."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heritage_align.encoding import ImageSource
 from heritage_align.errors import StoreError
-from heritage_align.indexing import encode_shard
+from heritage_align.indexing import encode_shard, keep_index
 from heritage_align.pipeline import Pipeline
 from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import file_digest, write_json
@@ -89,7 +89,8 @@ def update_index(
 
     New shards are written beside the old ones and the manifest is replaced last: a run that is killed leaves the store
     as it was, and the next one goes on with the shards that are there. Readers that are open go on with what they
-    opened: files that the manifest before this one names stay until the next update, or `compact`.
+    opened: files that the manifest before this one names stay until the next update, or `compact`. An index that is
+    kept is built again over the store as it is now.
 
     Args:
         pipeline: of the configuration that the store was made with.
@@ -105,7 +106,9 @@ def update_index(
     folder = Path(path)
     read_manifest(folder)  # says what is wrong with a folder that is no finished store
     with changing(folder):
-        return _update(pipeline, sources, folder, progress or (lambda _: None), retry)
+        report = _update(pipeline, sources, folder, progress or (lambda _: None), retry)
+    keep_index(pipeline, folder)
+    return report
 
 
 def _update(

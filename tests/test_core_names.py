@@ -31,6 +31,8 @@ WORDS = {
 
 LIBRARIES = {
     ("health.py", "cn_clip"),
+    ("health.py", "faiss"),
+    ("health.py", "qdrant"),
     ("health.py", "transformers"),
     ("testing/checks/settings.py", "cn_clip"),
     ("testing/checks/settings.py", "transformers"),

@@ -61,7 +61,7 @@ def calibrate(
     """
     if count < LEAST_QUERIES:
         raise DataError(f"calibrate: count is {count}, expected at least {LEAST_QUERIES}")
-    depth = depth_of(searcher.store, searcher.pipeline.config.search.candidates)
+    depth = depth_of(searcher.pipeline, searcher.store, searcher.pipeline.config.search.candidates)
     reach = len(searcher.store) if depth is None else depth
     usable = [item for item in items if len(item.image_ids) < reach]
     # By chance, not every so many-th: data sets have their languages in turn.

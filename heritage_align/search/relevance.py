@@ -35,7 +35,9 @@ from typing import TYPE_CHECKING, Any
 
 from heritage_align.errors import DataError, StoreError
 from heritage_align.identity import differences, digest_of, text_settings
+from heritage_align.search.first_stage import answers_exactly
 from heritage_align.store.files import read_json, write_json
+from heritage_align.store.layout import shards_digest
 
 if TYPE_CHECKING:
     from heritage_align.pipeline import Pipeline
@@ -141,16 +143,21 @@ def fitting(hits: Sequence[Hit], min_relevance: float) -> list[Hit]:
     return [hit for hit in hits if hit.relevance is not None and hit.relevance >= min_relevance]
 
 
-def depth_of(store: Store, candidates: int) -> int | None:
-    """Return how many images the full similarity scores for a query, None where the first stage is exact."""
-    return None if store.exact_first_stage else min(candidates, len(store))
+def depth_of(pipeline: Pipeline, store: Store, candidates: int) -> int | None:
+    """Return how many images are scored in full for a query, None where the first stage is the exact answer."""
+    return None if answers_exactly(pipeline, store) else min(candidates, len(store))
 
 
 def write_calibration(pipeline: Pipeline, store: Store, calibration: Calibration) -> Path:
     """Keep a calibration beside the store's shards, one file a recipe; raises StoreError where it cannot be written."""
     settings = _recipe(pipeline, store)
     path = _path(store, settings)
-    document = {"format": FORMAT, "name": pipeline.config.name, "settings": settings, "store": _shards_digest(store)}
+    document = {
+        "format": FORMAT,
+        "name": pipeline.config.name,
+        "settings": settings,
+        "store": shards_digest(store.manifest),
+    }
     write_json(path, {**document, **asdict(calibration)})
     return path
 
@@ -174,7 +181,7 @@ def read_calibration(pipeline: Pipeline, store: Store) -> Calibration | None:
         raise StoreError(f"{path}: format {document.get('format')!r}, this version reads {FORMAT}; {again}")
     if document.get("settings") != settings:
         raise StoreError(f"{path}: is damaged: it is of another recipe than its name says; {again}")
-    if document.get("store") != _shards_digest(store):
+    if document.get("store") != shards_digest(store.manifest):
         raise StoreError(f"{path}: is out of date: the store was changed since; {again}")
     try:
         laws = {
@@ -221,16 +228,12 @@ def _recipe(pipeline: Pipeline, store: Store) -> dict[str, Any]:
         "texts": text_settings(pipeline),
         "similarity": config.similarity.as_dict(),
         "index": config.index.as_dict(),
-        "candidates": None if store.exact_first_stage else config.search.candidates,
+        "candidates": None if answers_exactly(pipeline, store) else config.search.candidates,
     }
 
 
 def _path(store: Store, settings: dict[str, Any]) -> Path:
     return store.path / f"{_PREFIX}{digest_of(settings)[:16]}.json"
-
-
-def _shards_digest(store: Store) -> str:
-    return digest_of({"shards": [shard.sha256 for shard in store.manifest.shards]})
 
 
 def _command(pipeline: Pipeline, store: Store) -> str:

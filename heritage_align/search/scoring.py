@@ -54,6 +54,26 @@ def wanted_by(pipeline: Pipeline, store: Store) -> Wanted:
     return Wanted("image.global" in names, "image.factor" in names and store.has_factors)
 
 
+def vector_scores(store: Store, name: str, queries: Tensor, rows: Tensor) -> Tensor:
+    """Return fp32 ``(n_queries, k)`` on the CPU: dot products of queries with chosen vectors, of which alone is read.
+
+    Args:
+        store: whose vectors.
+        name: ``global`` or ``folded``.
+        queries: ``(n_queries, dim)``.
+        rows: ``(n_queries, k)`` int64 rows of the store; -1 scores -inf.
+    """
+    rows, queries = rows.to("cpu", torch.int64), queries.cpu()
+    scores = torch.full(rows.shape, -torch.inf)
+    step = max(1, PICKED_BYTES // (4 * store.manifest.dim * max(1, rows.shape[1])))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        needed, place = rows[part].clamp_min(0).unique(return_inverse=True)
+        vectors = store.vectors(name, needed)
+        scores[part] = dot(vectors, queries[part], torch.where(rows[part] < 0, -1, place))
+    return scores
+
+
 class FoldedScorer:
     """Scores of a similarity that folds: dot products with one stored vector an image; no region is read."""
 
@@ -63,15 +83,7 @@ class FoldedScorer:
 
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
         """Return ``(n_texts, k)``; see `CandidateScorer`."""
-        rows, queries = rows.to("cpu", torch.int64), texts.global_features.cpu()
-        scores = torch.full(rows.shape, -torch.inf)
-        step = max(1, PICKED_BYTES // (4 * self._store.manifest.dim * max(1, rows.shape[1])))
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            needed, place = rows[part].clamp_min(0).unique(return_inverse=True)
-            vectors = self._store.vectors(self._name, needed)
-            scores[part] = dot(vectors, queries[part], torch.where(rows[part] < 0, -1, place))
-        return scores
+        return vector_scores(self._store, self._name, texts.global_features, rows)
 
     def score_all(self, texts: TextFeatures) -> Tensor:
         """Return ``(n_images, n_texts)``; see `CandidateScorer`."""

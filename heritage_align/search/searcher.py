@@ -19,6 +19,7 @@ from heritage_align.pipeline import Pipeline
 from heritage_align.planning import compares_regions, scores_in_place, takes_features
 from heritage_align.search.details import Detail, encode_details
 from heritage_align.search.device import DeviceScorer
+from heritage_align.search.first_stage import FirstStage
 from heritage_align.search.regions import RegionAnswer, RegionQuery, RegionSearch
 from heritage_align.search.relevance import (
     Calibration,
@@ -79,6 +80,7 @@ class Searcher:
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
         self._vectors = ResidentVectors(store, device, budget, [store.first_stage_name])
+        self._first_stage = FirstStage(pipeline, store, self._vectors)
         self._scorer: CandidateScorer
         if store.exact_first_stage:
             self._scorer = FoldedScorer(store)
@@ -109,6 +111,7 @@ class Searcher:
     def close(self) -> None:
         """Give memory back: pages of the store's files, and what of it a GPU keeps."""
         self.store.close()
+        self._first_stage.close()
         self._vectors.clear()
         if isinstance(self._scorer, DeviceScorer):
             self._scorer.clear()
@@ -126,7 +129,8 @@ class Searcher:
         """Answer text queries.
 
         Where the similarity folds (global, LACLIP, WCA) the first stage is the exact answer. Else it picks
-        `candidates` images by the global cosine, and the full similarity ranks these.
+        `candidates` images by the global cosine, and the full similarity ranks these. An index that is kept (faiss, a
+        database) picks `candidates` in both cases.
 
         Args:
             items: queries; their phrases, if they have any, are used by `annotated` fragments.
@@ -198,7 +202,7 @@ class Searcher:
         asked = max(
             settings.candidates if candidates is None else candidates, settings.top_k if top_k is None else top_k
         )
-        depth = depth_of(self.store, asked)
+        depth = depth_of(self.pipeline, self.store, asked)
         if depth != found.depth:
             raise StoreError(
                 f"{self.store.path}: is calibrated for {found.depth} candidates a query, not for {depth}; set "
@@ -338,7 +342,7 @@ class Searcher:
     @cached_property
     def _among_regions(self) -> RegionSearch:
         self._check(1, 1)
-        return RegionSearch(self.store, self.pipeline.index, self.pipeline.device)
+        return RegionSearch(self.store, self.pipeline.block_index, self.pipeline.device)
 
     def _among(
         self,
@@ -404,7 +408,8 @@ class Searcher:
                 item = text if isinstance(text, TextItem) else TextItem("query", text)
                 words = pipeline.encode_texts([item]).global_features
                 vectors = (1 - weight) * vectors.float() + weight * words.float()
-            rows, scores = pipeline.index.search(self._vectors.blocks("global"), vectors, top_k)
+            depth = pipeline.config.search.candidates
+            rows, scores = self._first_stage.best("global", vectors, top_k, depth)
         rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)
         return self._run(tuple(ids), rows, scores)
@@ -522,20 +527,17 @@ class Searcher:
             raise DataError("search: there is no query")
         start = time.perf_counter()
         texts = self.pipeline.encode_texts(items)
-        exact = self.store.exact_first_stage
+        name, queries, depth = self.store.first_stage_name, texts.global_features, max(candidates, top_k)
         with torch.inference_mode():
-            depth = top_k if exact else max(candidates, top_k)
-            rows, scores = self.pipeline.index.search(
-                self._vectors.blocks(self.store.first_stage_name), texts.global_features, depth
-            )
-            if not exact:
+            if self.store.exact_first_stage:
+                rows, scores = to_host(*self._first_stage.best(name, queries, top_k, depth))
+            else:
+                rows, scores = self._first_stage.candidates(name, queries, depth)
                 first, largest = rows[:, :1], scores[:, :1]  # what is not finite comes first
                 rows, scores = _best(self._scorer.score(texts, rows), rows, top_k)
                 # Looked at when all is queued: the host waits once for a query's answer from a GPU.
                 first, largest, rows, scores = to_host(first, largest, rows, scores)
                 refuse_not_finite(self.store, first, largest)
-            else:
-                rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)
         self.pipeline.finished("search", len(items), time.perf_counter() - start)
         return texts, rows, scores

@@ -4,6 +4,7 @@ config.yaml            the resolved configuration that made it: written first
 build.json             what is being built from what: written next, compared by every later run
 shard-00000.safetensors ...   features of `shard_images` sources each, in source order
 manifest.json          what was built: written last; a folder without it is not finished
+index-<digest>/ ...    indexes that were built once, and can be again: `store.kept`
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heritage_align.errors import StoreError
-from heritage_align.identity import differences
+from heritage_align.identity import differences, digest_of
 from heritage_align.store.files import read_json
 
 T = TypeVar("T")
@@ -143,6 +144,11 @@ class Manifest:
             "skipped": sum(shard.skipped for shard in self.shards),
         }
         return {"dim": self.dim, "folded": self.folded, **totals, **asdict(self)}
+
+
+def shards_digest(manifest: Manifest) -> str:
+    """Return a digest of what a store's shards hold, in their order."""
+    return digest_of({"shards": [shard.sha256 for shard in manifest.shards]})
 
 
 def _read(kind: type[T], document: Any) -> T:

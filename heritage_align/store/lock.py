@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from heritage_align.errors import StoreError
@@ -35,3 +35,35 @@ def changing(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it alone, waiting for a process that holds it, which may rename or remove it meanwhile."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        folder.mkdir(exist_ok=True)
+        yield
+        return
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # between the two
+            continue
+        try:
+            with suppress(OSError):  # a file system without locks: as for `changing`
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is(folder, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False

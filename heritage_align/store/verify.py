@@ -10,6 +10,7 @@ from torch import Tensor
 
 from heritage_align.errors import StoreError
 from heritage_align.store.files import file_digest
+from heritage_align.store.kept import fault_of, kept_folders
 from heritage_align.store.layout import read_manifest
 from heritage_align.store.shard import Shard, read_shard, remedy
 
@@ -21,7 +22,7 @@ def verify(path: str | Path) -> Iterator[str]:
     """Yield one sentence a fault; nothing for a sound store.
 
     Checked: every shard's size and sha256 against the manifest, its tensors' shapes, offsets that ascend, NaN and
-    infinity, unit length of global vectors and regions, ids that occur twice.
+    infinity, unit length of global vectors and regions, ids that occur twice; of indexes that are kept size and sha256.
 
     Raises:
         StoreError: there is no finished store to verify.
@@ -51,6 +52,10 @@ def verify(path: str | Path) -> Iterator[str]:
             if image_id in seen:
                 yield f"{file}: image id {image_id!r} occurs twice"
             seen.add(image_id)
+    for kept in kept_folders(folder):
+        fault = fault_of(kept, thorough=True)
+        if fault is not None:
+            yield f"{kept}: {fault}; once the folder is removed, the next search or index build makes it anew"
 
 
 def _faults(shard: Shard) -> Iterator[str]:

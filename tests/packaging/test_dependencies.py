@@ -19,7 +19,13 @@ from heritage_align.evaluation.variance_ratio import variance_ratio_test
 from heritage_align.health import LIBRARIES, OPTIONAL
 
 ROOT = Path(__file__).parents[2]
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-contrib-python", "cn_clip": "cn-clip", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-contrib-python",
+    "cn_clip": "cn-clip",
+    "yaml": "pyyaml",
+    "faiss": "faiss-cpu",
+}
 ELSEWHERE = {"detectron2", "pytest"}  # from its own repository; and what loads heritage_align.testing brings itself
 OWN = {"heritage_align", "heritage_align_plugins"}
 

@@ -76,6 +76,12 @@ HERE = [
     Case("similarity", "weighted_sum", {"terms": BOTH_FOLD}),
     Case("index", "exact"),
     Case("index", "exact", {"block_mib": 1}),
+    Case("index", "faiss"),
+    Case("index", "faiss", {"kind": "flat"}),
+    Case("index", "faiss", {"kind": "hnsw"}),
+    Case("index", "faiss", {"kind": "ivf", "nlist": 8, "nprobe": 1}),
+    Case("index", "faiss", {"kind": "pq", "pq_bytes": 4}),
+    Case("index", "qdrant"),
     Case("dataset", "motifs", {"artworks": 2, "variants": 2, "size": 64}),
 ]
 
@@ -83,7 +89,14 @@ HERE = [
 def expected(case: Case) -> dict[str, str]:
     if case.name == "scan" and case.settings.get("direction") in ("i2t", "ens"):
         return {"check_mask_is_used": "regions are the queries in i2t, and the mask is of t2i's attention"}
+    if case.name == "faiss" and case.settings.get("nprobe") == 1:
+        return dict.fromkeys(NOT_EXACT, "one list of eight is looked at")
+    if case.name == "faiss" and case.settings.get("kind") == "pq":
+        return dict.fromkeys((*NOT_EXACT, "check_best_first"), "scores are of vectors rounded to four bytes")
     return {}
+
+
+NOT_EXACT = ("check_exact_answers", "check_negative_scores")
 
 
 @parametrize_with_checks(HERE, expected_failed_checks=expected)

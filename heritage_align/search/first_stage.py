@@ -1,0 +1,96 @@
+"""The first stage of a search: a store's images by one vector each, through the index of the pipeline.
+
+An index that looks at every vector is asked with the vectors themselves, and its answer is exact. One that is kept
+(`protocols.KeptIndex`: approximate, or a database) is opened beside the store and gives candidates: answers are in the
+order of dot products with the stored vectors, or of the full similarity.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from torch import Tensor
+
+from heritage_align.pipeline import Pipeline
+from heritage_align.protocols import KeptIndex, KeptSearch
+from heritage_align.search.resident import ResidentVectors
+from heritage_align.search.scoring import vector_scores
+from heritage_align.store import Store
+from heritage_align.store.kept import Keeper
+
+
+def keeper_of(pipeline: Pipeline) -> Keeper | None:
+    """Return what keeps the pipeline's index, None for one that needs no keeping."""
+    index = pipeline.index
+    return Keeper(pipeline.config.index.spec.name, index) if isinstance(index, KeptIndex) else None
+
+
+def answers_exactly(pipeline: Pipeline, store: Store) -> bool:
+    """Whether the first stage is the exact answer: the similarity folds, and the index looks at every vector."""
+    return store.exact_first_stage and not isinstance(pipeline.index, KeptIndex)
+
+
+class FirstStage:
+    """Searches a store's vectors; safe in threads.
+
+    Args:
+        pipeline: whose index.
+        store: whose vectors.
+        vectors: where they are, for an index that looks at all of them.
+    """
+
+    def __init__(self, pipeline: Pipeline, store: Store, vectors: ResidentVectors) -> None:
+        self._index, self._store, self._vectors = pipeline.index, store, vectors
+        self._keeper = keeper_of(pipeline)
+        self._opened: dict[str, KeptSearch] = {}
+        self._lock = threading.Lock()
+        if self._keeper is not None and len(store):
+            self._kept(self._keeper, store.first_stage_name)  # what is to be built is built before the first query
+
+    def candidates(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return int64 rows and fp32 scores ``(n_queries, min(k, n))`` of the index, best first by its own scores.
+
+        Args:
+            name: ``global`` or ``folded``.
+            queries: ``(n_queries, dim)``.
+            k: how many.
+
+        Raises:
+            StoreError: the store was changed since it was opened, or the index that is kept is not to be had.
+        """
+        if self._keeper is None:
+            return self._index.search(self._vectors.blocks(name), queries, k)
+        self._store.check()
+        rows, scores = self._kept(self._keeper, name).search(queries.float().cpu(), k)
+        return rows.to(queries.device), scores.to(queries.device)
+
+    def best(self, name: str, queries: Tensor, k: int, depth: int) -> tuple[Tensor, Tensor]:
+        """Return rows and scores ``(n_queries, min(k, n))`` by dot products with the stored vectors, best first.
+
+        Equal scores go by ascending row.
+
+        Args:
+            name, queries, k: as of `candidates`.
+            depth: candidates that an index that is kept is asked for, at least k.
+        """
+        if self._keeper is None:
+            return self.candidates(name, queries, k)
+        rows = self.candidates(name, queries, max(k, depth))[0].cpu().sort(dim=1).values
+        scores, order = vector_scores(self._store, name, queries.float(), rows).sort(
+            dim=1, descending=True, stable=True
+        )
+        return rows.gather(1, order)[:, :k], scores[:, :k]
+
+    def close(self) -> None:
+        """Close what is kept; the next search opens it again."""
+        with self._lock:
+            for opened in self._opened.values():
+                opened.close()
+            self._opened.clear()
+
+    def _kept(self, keeper: Keeper, name: str) -> KeptSearch:
+        with self._lock:
+            found = self._opened.get(name)
+            if found is None:
+                found = self._opened[name] = keeper.open(self._store, name)
+            return found
