@@ -18,7 +18,7 @@ from heritage_align_plugins.faiss_index.config import FaissIndexConfig
 ENGINE: Any = faiss  # its stubs lack classes, and what constructors take by name
 FILE = "vectors.faiss"
 TRAINED_ON = 64
-"""Vectors a list that k-means sees; faiss asks for 39 at least, and more than 256 it leaves out itself."""
+"""Vectors a list, and a value of a byte, that k-means sees; faiss asks for 39 at least and takes up to 256."""
 LEAST_A_LIST = 39
 PQ_BITS = 8
 CUT_ROWS = 2**16
@@ -116,6 +116,7 @@ class FaissIndex:
             bits = min(PQ_BITS, int(math.log2(count)))  # a code book of no more entries than there are vectors
             index = ENGINE.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, nlist, config.pq_bytes, max(1, bits), metric)
             index.pq.cp.seed, index.pq.cp.min_points_per_centroid = self._seed, 1
+            index.pq.cp.max_points_per_centroid = TRAINED_ON
         index.cp.seed, index.cp.min_points_per_centroid = self._seed, 1  # faiss prints a warning below 39
         return index
 
