@@ -37,15 +37,16 @@ class FirstStage:
         pipeline: whose index.
         store: whose vectors.
         vectors: where they are, for an index that looks at all of them.
+        ready: whether an index that is kept is opened now, and built where there is none, or by the first search.
     """
 
-    def __init__(self, pipeline: Pipeline, store: Store, vectors: ResidentVectors) -> None:
+    def __init__(self, pipeline: Pipeline, store: Store, vectors: ResidentVectors, *, ready: bool) -> None:
         self._index, self._store, self._vectors = pipeline.index, store, vectors
         self._keeper = keeper_of(pipeline)
         self._opened: dict[str, KeptSearch] = {}
         self._lock = threading.Lock()
-        if self._keeper is not None and len(store):
-            self._kept(self._keeper, store.first_stage_name)  # what is to be built is built before the first query
+        if ready and self._keeper is not None and len(store):
+            self._kept(self._keeper, store.first_stage_name)
 
     def candidates(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return int64 rows and fp32 scores ``(n_queries, min(k, n))`` of the index, best first by its own scores.

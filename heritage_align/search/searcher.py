@@ -66,12 +66,13 @@ class Searcher:
     def __init__(
         self, pipeline: Pipeline, store: Store, *, resident: bool = True, progress: Progress | None = None
     ) -> None:
-        """Get ready; on a GPU, unless `resident` is False, this uploads the store.
+        """Get ready; unless `resident` is False this opens an index that is kept, and uploads the store to a GPU.
 
         Args:
             pipeline: encodes queries and scores.
             store: opened with ``expect=pipeline.identity()``.
-            resident: whether a GPU keeps the store; for a handful of queries the upload does not pay.
+            resident: whether a GPU keeps the store, for a handful of queries the upload does not pay; and whether an
+                index that is kept (`protocols.KeptIndex`) is opened, or built, before the first search.
             progress: called with bytes uploaded since the last call, and bytes in all.
         """
         self.pipeline = pipeline
@@ -80,7 +81,7 @@ class Searcher:
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
         self._vectors = ResidentVectors(store, device, budget, [store.first_stage_name])
-        self._first_stage = FirstStage(pipeline, store, self._vectors)
+        self._first_stage = FirstStage(pipeline, store, self._vectors, ready=resident)
         self._scorer: CandidateScorer
         if store.exact_first_stage:
             self._scorer = FoldedScorer(store)

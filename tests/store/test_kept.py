@@ -25,7 +25,7 @@ from heritage_align.cli import cli
 from heritage_align.errors import Note, StoreError
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
-from heritage_align.search import Detail, Searcher
+from heritage_align.search import Detail, Searcher, rank, search
 from heritage_align.search.first_stage import keeper_of
 from heritage_align.search.relevance import depth_of
 from heritage_align.store import Store, verify
@@ -289,6 +289,16 @@ def test_a_calibration_is_of_the_candidates_that_an_engine_hands_on(
     assert depth_of(exact, opened, 5) is None
     assert depth_of(pipeline, opened, 5) == 5
     assert depth_of(pipeline, opened, 100) == 9
+
+
+def test_what_needs_no_first_stage_builds_none(scan: Pipeline, folder: Path, store: Path) -> None:
+    pipeline = pipeline_of(scan, folder)
+    shutil.rmtree(kept_folders(store)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(rank(pipeline, Store.open(store), "白鹤", ["p1.png", "p7.png"])) == 2
+    with pytest.warns(Note, match="is not there"):
+        assert len(search(pipeline, Store.open(store), QUERIES, top_k=3).ids[1]) == 3
 
 
 def test_the_commands_build_it_and_say_so(scan: Pipeline, folder: Path, tmp_path: Path) -> None:
