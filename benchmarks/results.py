@@ -68,6 +68,22 @@ RESULTS_OF = {
     "search.json": Result(
         "benchmarks/pipeline/search.py", ("plugins/heritage_align_plugins/exact_index", "heritage_align/store"), 8
     ),
+    "scale.json": Result(
+        "benchmarks/pipeline/scale.py --folder scale-stores",
+        ("heritage_align/store", "heritage_align/search", "plugins/heritage_align_plugins/exact_index"),
+        60,
+    ),
+    "index-backends.json": Result(
+        "benchmarks/pipeline/index_backends.py --pictures 30000 --part 6000 --artworks 60 --queries 100 --timed 15",
+        (
+            "heritage_align/search/first_stage.py",
+            "plugins/heritage_align_plugins/faiss_index",
+            "plugins/heritage_align_plugins/qdrant_index",
+            "plugins/heritage_align_plugins/exact_index",
+        ),
+        10,
+        one_thread=True,
+    ),
     "characters.json": Result(
         "benchmarks/pipeline/characters.py",
         ("heritage_align/text/characters.py", "plugins/heritage_align_plugins/cn_clip"),

@@ -96,8 +96,9 @@ class Keeper:
             with waiting_for(filling):
                 try:
                     if anew or fault_of(target) is not None:  # nobody built it meanwhile
-                        self._fill(store, vectors, filling)
+                        # First: an engine may keep what is outside of the folder under one name for both.
                         self._forget(target)
+                        self._fill(store, vectors, filling)
                         filling.rename(target)
                 finally:
                     shutil.rmtree(filling, ignore_errors=True)

@@ -8,6 +8,7 @@ a real server answers is not, but for one that is away.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,14 @@ from heritage_align_plugins.qdrant_index.index import COLLECTION, VECTORS, Qdran
 from qdrant_client import QdrantClient
 from torch import Tensor
 
-from heritage_align.errors import MissingDependency, StoreError
+from heritage_align.errors import MissingDependency, Note, StoreError
+from heritage_align.indexing import build_index
+from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.plugins import default_registry
 from heritage_align.protocols import BuildContext, KeptIndex
+from heritage_align.search import Searcher
+from heritage_align.types import TextItem
+from heritage_align.updating import update_index
 
 URL = "http://127.0.0.1:6333"
 
@@ -102,6 +108,35 @@ def test_a_server_holds_the_collection_until_it_is_dropped(server: QdrantClient,
     assert not server.get_collections().collections
     with pytest.raises(StoreError, match=rf"{URL}: collection heritage_align_\w+ is not there"):
         index.open(tmp_path)
+
+
+def test_a_store_fills_the_server_again_and_clears_it_after_an_update(
+    server: QdrantClient, scan: Pipeline, pictures: Path, tmp_path: Path
+) -> None:
+    def names() -> list[str]:
+        return [c.name for c in server.get_collections().collections]
+
+    folder, store, texts = tmp_path / "pictures", tmp_path / "store", [TextItem("q", "蓝地，白鹤")]
+    shutil.copytree(pictures, folder)
+    document = {**scan.config.as_dict(), "index": {"name": "qdrant", "url": URL}}
+    pipeline = Pipeline.from_config(document, [f"data.folder={folder}"])
+    with pytest.warns(Note, match="is not there; qdrant builds it, once, of 10 pictures"):
+        build_index(pipeline, list(dataset_sources(pipeline.dataset())), store)
+    with Searcher.open(pipeline, store) as searcher:
+        wanted = searcher.search(texts, top_k=10).ids
+    [name] = names()
+    for harm in (lambda: server.delete(name, [1, 2]), lambda: server.delete_collection(name)):
+        harm()
+        with pytest.warns(Note, match="collection heritage_align_.*; qdrant builds it"):
+            searcher = Searcher.open(pipeline, store)
+        assert searcher.search(texts, top_k=10).ids == wanted
+        assert server.count(name).count == 10
+    (folder / "p4.png").unlink()
+    with pytest.warns(Note, match="qdrant builds it, once, of 9 pictures"):
+        update_index(pipeline, list(dataset_sources(pipeline.dataset())), store)
+    [after] = names()
+    assert after != name
+    assert server.count(after).count == 9
 
 
 def test_a_server_that_is_away_is_named(tmp_path: Path) -> None:
