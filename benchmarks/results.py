@@ -74,7 +74,7 @@ RESULTS_OF = {
         60,
     ),
     "index-backends.json": Result(
-        "benchmarks/pipeline/index_backends.py --pictures 30000 --part 6000 --artworks 60 --queries 100 --timed 15",
+        "benchmarks/pipeline/index_backends.py --pictures 10000 --part 4000 --artworks 30 --queries 60 --timed 9",
         (
             "heritage_align/search/first_stage.py",
             "plugins/heritage_align_plugins/faiss_index",
