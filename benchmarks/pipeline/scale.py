@@ -309,11 +309,15 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         )
         opened = [max(row["opening_adds_mib"]["RssAnon"], 0.1) for row in wholes]
         right.plot(pictures, opened, "^:", color=colour, label=f"opened, MiB, {dtype}")
+    of = {(row["pictures"], row["dtype"], row["regions"]): row for row in rows}
+    largest = {
+        m: max(n for n, _, regions in of if regions == m and all((n, d, m) in of for d in colours)) for m in REGIONS
+    }
     labels = []
     for place, (regions, k) in enumerate((regions, k) for regions in REGIONS for k in CANDIDATES):
         labels.append(f"{k} x {regions}")
         for shift, (dtype, colour) in enumerate(colours.items()):
-            row = [r for r in rows if r["dtype"] == dtype and r["regions"] == regions][-1]
+            row = of[largest[regions], dtype, regions]
             for lift, (state, hatch) in enumerate((("warm", ""), ("cold", "///"))):
                 value = row["times"][f"rerank {k}, {state}"]["p50"] * 1e3
                 shade = {"facecolor": "white" if hatch else colour, "edgecolor": colour, "hatch": hatch}

@@ -171,8 +171,45 @@ def relevance(recipe: str, queries: str) -> list[Callable[[], float]]:
     return [lambda b=bound, k=key: share(b, k) for bound in ("0.5", "0.95") for key in keys]  # type: ignore[misc]
 
 
+def scale(key: str, storage: str = "fp16") -> float:
+    return float(document("scale.json")["slopes"][storage][key])
+
+
+def backend(engine: str) -> list[Callable[[], float]]:
+    """What a page says of an engine: recall of two stages at 50 to 1000 candidates."""
+    found = document("index-backends.json")["results"]["generated"]["engines"][engine]["candidates"]
+    return [lambda depth=depth: float(found[depth]["recall"]) for depth in ("50", "100", "200", "1000")]  # type: ignore[misc]
+
+
 QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
     # page, its words with a group for each number, and the numbers of the files
+    *(
+        (
+            "docs/search.md",
+            rf"\| {engine} \| [\d.]* \| [\d,]+ \|" + r" ([\d.]+) \|" * 4,
+            backend(engine),
+        )
+        for engine in document("index-backends.json")["settings"]["engines"]
+    ),
+    (
+        "docs/scale.md",
+        r"(\d+) ns \(folded\) and\n  (\d+) ns \(global, the same work\) a picture in fp16, (\d+) and (\d+) in int8",
+        [
+            lambda storage=storage, name=name: scale(f"{name}_nanoseconds", storage)  # type: ignore[misc]
+            for storage in ("fp16", "int8")
+            for name in ("folded", "global")
+        ],
+    ),
+    (
+        "docs/scale.md",
+        r"opening\*\*: (\d+) bytes a picture .*, (\d+) microseconds a picture where",
+        [lambda: scale("open_bytes"), lambda: scale("open_microseconds")],
+    ),
+    (
+        "docs/scale.md",
+        r"\*\*Writing\*\* (\d+) microseconds a picture from 10\^6 to 10\^7",
+        [lambda: scale("build_microseconds")],
+    ),
     *(
         (
             "docs/search.md",
