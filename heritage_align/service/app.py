@@ -68,14 +68,6 @@ def create_app(catalogue: Catalogue, settings: ServiceSettings | None = None) ->
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HeritageAlignError, answer_fault_of_request)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", ID_HEADER],
-            expose_headers=[ID_HEADER, "retry-after"],
-        )
     app.add_middleware(
         Gate,
         settings=settings,
@@ -83,6 +75,14 @@ def create_app(catalogue: Catalogue, settings: ServiceSettings | None = None) ->
         picture_path=lambda path: path.startswith("/items/"),
         seconds=lambda: service.batcher.seconds if service.batcher is not None else 0.0,
     )
+    if settings.cors_origins:  # outermost: a page may read why it was refused, and asks first without a token
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", ID_HEADER],
+            expose_headers=[ID_HEADER, "retry-after"],
+        )
     return app
 
 

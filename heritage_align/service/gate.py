@@ -96,6 +96,9 @@ class Gate:
         shows = not asks and self._picture_path(path)
         self._refuse_crowd(asks, shows)
         if asks:
+            if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+                # Other kinds can be sent by a page of another origin that nobody allowed.
+                raise Refused(415, "expected a body with the header Content-Type: application/json")
             receive = _again(await self._body(headers, receive))
             self._refuse_crowd(asks, shows)
         self._count(asks, shows, 1)

@@ -71,14 +71,14 @@ class Collection:
             return self._dataset.load_image(image_id).size
         with open_source(file.source, file.name) as (stream, size, name):
             header = read_header(stream, size, name, sys.maxsize, reduce=False, remedy="")
+            if header.image.format == "PNG":  # it may say behind its pixels that it lies on its side
+                return self._dataset.load_image(image_id).size
             width, height = header.image.size
             return (height, width) if orientation(header.image) in TURNED else (width, height)
 
 
 def collection_of(config: Config, store: Store) -> Collection | None:
     """Return the collection that holds a store's images: that of the configuration, or that the store was built of."""
-    if not len(store):
-        return None
     for source in (config, store.path / CONFIG):
         try:
             if not isinstance(source, Config):
@@ -91,7 +91,7 @@ def collection_of(config: Config, store: Store) -> Collection | None:
         except (ConfigError, DataError, ImageError, OSError) as error:  # its files need not be on this machine
             logger.info("collection not read", extra={"fields": {"recipe": config.name, "detail": str(error)}})
             continue
-        if store.ids[0] in found:
+        if any(image_id in found for image_id in store.ids):  # some may be gone since
             return found
     return None
 

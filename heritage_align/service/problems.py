@@ -72,6 +72,8 @@ async def answer_fault_of_request(request: Request, error: Exception) -> Respons
 async def answer_http(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: an unknown page, a wrong method, a body that is no JSON."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # of a body that Python's reader gave up
+        error.detail = "the body is no JSON"
     refused = Refused(error.status_code, SENTENCES.get(error.status_code, str(error.detail)))
     response = problem_response(refused, request.state.request_id)
     response.headers.update(error.headers or {})
@@ -81,6 +83,8 @@ async def answer_http(request: Request, error: Exception) -> Response:
 async def answer_invalid(request: Request, error: Exception) -> Response:
     """Answer a request whose body or parameters do not fit their description; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+        return problem_response(Refused(400, "the body is no JSON"), request.state.request_id)
     faults = [(".".join(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors()]
     first = f"{faults[0][0]}: {faults[0][1]}" if faults else "the request is not what it should be"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -95,6 +99,7 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "There is no such recipe, picture or page.",
         408: "The body did not come in time.",
         413: "The body is too large.",
+        415: "The body is of another type than application/json.",
         422: "The request is not what it should be; the message says what.",
         429: "Too many requests are in progress; ask again after Retry-After seconds.",
         503: "The store cannot be read, or the answer took too long; ask again after Retry-After seconds.",

@@ -46,7 +46,7 @@ from heritage_align.types import Hit, TextItem
 
 T = TypeVar("T")
 router = APIRouter()
-ASKING = described(400, 404, 408, 413, 422, 429, 503)
+ASKING = described(400, 404, 408, 413, 415, 422, 429, 503)
 LOOKING = described(404, 422, 429, 503)
 ChosenRecipe = Annotated[RecipeName, Query()]
 LIBRARIES = ("torch", "numpy", "pillow", "fastapi", "uvicorn")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 def _not_blank(value: str) -> str:
@@ -61,12 +61,22 @@ class GivenPicture(_Boxed):
     data: str = Field(min_length=1, description="the encoded picture in base64, or a data URI")
 
 
+def _kind_of_picture(value: Any) -> str:
+    stored = "id" in value if isinstance(value, dict) else isinstance(value, StoredPicture)
+    return "stored" if stored else "given"
+
+
+QueryPicture = Annotated[
+    Annotated[StoredPicture, Tag("stored")] | Annotated[GivenPicture, Tag("given")], Discriminator(_kind_of_picture)
+]
+
+
 class SearchRequest(_Request):
     """A query: a text, pictures or parts of them, or both together."""
 
     text: Text | None = None
     phrases: list[Text] = Field(default_factory=list, description="of the text; else the recipe splits it")
-    pictures: list[StoredPicture | GivenPicture] = Field(default_factory=list)
+    pictures: list[QueryPicture] = Field(default_factory=list)
     whole: bool = Field(False, description="compare whole pictures instead of their regions")
     weight: Share = Field(0.5, description="of the text beside pictures")
     k: K = None
@@ -110,13 +120,33 @@ class DocumentText(BaseModel):
     text: str
 
 
+def _kind_of_document(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "string"
+    names = value if isinstance(value, dict) else vars(value) if isinstance(value, BaseModel) else ()
+    return next((name for name in ("id", "image", "text") if name in names), None)
+
+
+Document = Annotated[
+    Annotated[str, Tag("string")]
+    | Annotated[DocumentId, Tag("id")]
+    | Annotated[DocumentImage, Tag("image")]
+    | Annotated[DocumentText, Tag("text")],
+    Discriminator(
+        _kind_of_document,
+        custom_error_type="document",
+        custom_error_message='expected the id of a picture, {"id": ...} or {"image": ...}',
+    ),
+]
+
+
 class RerankRequest(BaseModel):
     """A rerank in the form of Cohere (v1 and v2) and Jina; settings of theirs that mean nothing here are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
     query: Text
-    documents: list[str | DocumentId | DocumentImage | DocumentText] = Field(
+    documents: list[Document] = Field(
         min_length=1, description="ids of pictures of the store, or pictures; a string that is a data URI is a picture"
     )
     top_n: int | None = Field(None, ge=1, description="results; all by default")

@@ -27,7 +27,6 @@ from heritage_align.service import metrics
 from heritage_align.service.logs import logger
 from heritage_align.service.pictures import Collection, collection_of
 from heritage_align.service.problems import Refused
-from heritage_align.service.settings import ServiceSettings
 from heritage_align.store.layout import MANIFEST
 
 T = TypeVar("T")
@@ -78,7 +77,7 @@ class Served:
         explains: whether regions answer phrases.
     """
 
-    def __init__(self, source: Source, settings: ServiceSettings) -> None:
+    def __init__(self, source: Source) -> None:
         """Build the pipeline and open the store.
 
         Raises:
@@ -89,7 +88,6 @@ class Served:
         self.fingerprints = (self.pipeline.encoder.fingerprint(), self.pipeline.text_encoder.fingerprint())
         self.explains = compares_regions(source.config)
         self.fault: str | None = None
-        self._settings = settings
         self._lock = threading.Lock()
         self._opened = self._open()
         self.collection: Collection | None = self._collection()
@@ -119,9 +117,8 @@ class Served:
 
     def unreadable(self, error: Exception) -> Refused:
         """Return the problem for a store that cannot be read at the moment."""
-        retry = max(1, round(self._settings.reload_seconds))
         message = f"the store of recipe {self.name!r} was changed and cannot be read at the moment"
-        return Refused(503, message, retry_after=retry, detail=str(error))
+        return Refused(503, message, retry_after=1, detail=str(error))
 
     def told(self, error: Exception) -> str:
         """Return an error's message without the place of the store on this machine."""
@@ -189,9 +186,9 @@ class Catalogue(Mapping[str, Served]):
         HeritageAlignError: as `Served`.
     """
 
-    def __init__(self, sources: Sequence[Source], settings: ServiceSettings) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         check_names(sources)
-        self._served = {source.config.name: Served(source, settings) for source in sources}
+        self._served = {source.config.name: Served(source) for source in sources}
 
     def __getitem__(self, name: str) -> Served:
         return self._served[name]

@@ -85,8 +85,6 @@ def read_settings(file: Path | None, token_file: Path | None = None, **given: An
         raise ConfigError([f"{error.filename}: cannot be read: {error.strerror or error}"], source) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"is not UTF-8: {error}"], source) from error
-    if not isinstance(document, dict):
-        raise ConfigError([f"expected settings by name, got {type(document).__name__}"], source)
     named = {name: value for name, value in given.items() if value is not None}
     if token is not None:
         named["token"] = token

@@ -63,7 +63,7 @@ class Plan:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         sources = [Source(load_config(document, label=label), store) for document, label, store in self.recipes]
-        return create_app(Catalogue(sources, self.settings), self.settings)
+        return create_app(Catalogue(sources), self.settings)
 
     def build_in_worker(self) -> FastAPI:
         """Build it, or end the process in the way that tells the parent that another try would end so too."""
