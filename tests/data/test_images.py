@@ -218,7 +218,7 @@ def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
 
 def test_a_bomb_is_refused_before_its_pixels_have_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[object] = []
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", loaded.append)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: loaded.append(image))
     with pytest.raises(ImageError, match="3600000000 pixels exceed"):
         load_image(png(60_000, 60_000))
     assert not loaded  # Pillow decodes a PNG to be asked how it lies: 10.8 GB and 12 s
