@@ -53,7 +53,7 @@ def command(
 
     Example: heritage-align serve laclip.yaml --store store
     """
-    from heritage_align.service.settings import read_settings
+    from heritage_align.service.settings import check_names, read_settings
 
     found = read_settings(settings, token_file)
     recipes = []
@@ -62,6 +62,8 @@ def command(
         recipes.append((resolved.as_dict(), resolved.source, Path(folder)))
     _refuse_missing_libraries()
     from heritage_align.service.workers import Plan, serve
+
+    check_names([document["name"] for document, _, _ in recipes])
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     serve(Plan(recipes, found, max(1, cores // workers) if workers > 1 else None), host, port, workers)

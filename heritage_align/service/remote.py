@@ -20,6 +20,8 @@ from heritage_align.service.settings import ServiceSettings
 
 PORTS = {"http": 80, "https": 443}
 PIECE = 2**16
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Addresses of IPv4 in their last 32 bits (RFC 6052)."""
 
 
 def fetch(address: str, name: str, settings: ServiceSettings) -> bytes:
@@ -83,7 +85,8 @@ def _public(address: str) -> bool:
     """Say whether an address is one of the public net; one in the clothes of IPv6 is looked at as what it is."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        found = found.ipv4_mapped or found.sixtofour or found
+        translated = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in NAT64 else None
+        found = found.ipv4_mapped or found.sixtofour or translated or found
     return found.is_global and not found.is_multicast
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from heritage_align.config import Config
-from heritage_align.errors import ConfigError, HeritageAlignError, StoreError
+from heritage_align.errors import HeritageAlignError, StoreError
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import compares_regions
 from heritage_align.search import Searcher
@@ -27,6 +27,7 @@ from heritage_align.service import metrics
 from heritage_align.service.logs import logger
 from heritage_align.service.pictures import Collection, collection_of
 from heritage_align.service.problems import Refused
+from heritage_align.service.settings import check_names
 from heritage_align.store.layout import MANIFEST
 
 T = TypeVar("T")
@@ -123,7 +124,7 @@ class Served:
     def told(self, error: Exception) -> str:
         """Return an error's message without the place of the store on this machine."""
         message = str(error)
-        for path in (self._opened.searcher.store.path, self.path):
+        for path in (self._opened.searcher.store.path, self.path.resolve(), self.path):
             message = message.replace(str(path), f"the store of recipe {self.name!r}")
         return message
 
@@ -187,7 +188,7 @@ class Catalogue(Mapping[str, Served]):
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        check_names(sources)
+        check_names([source.config.name for source in sources])
         self._served = {source.config.name: Served(source) for source in sources}
 
     def __getitem__(self, name: str) -> Served:
@@ -208,15 +209,6 @@ class Catalogue(Mapping[str, Served]):
         except KeyError:
             message = f"there is no recipe {name[:80]!r} here; there are {', '.join(self._served)}"
             raise Refused(404, message) from None
-
-
-def check_names(sources: Sequence[Source]) -> None:
-    """Raise ConfigError where there is nothing to serve, or two recipes have one name."""
-    names = [source.config.name for source in sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not names:
-        fault = f"name: {', '.join(twice)}: two recipes have this name; give one another `name` in its file"
-        raise ConfigError([fault if twice else "there is no recipe to serve"], "serve")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,11 @@ def read_settings(file: Path | None, token_file: Path | None = None, **given: An
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError(faults, source) from None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ConfigError where there is nothing to serve, or two recipes have one name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        fault = f"name: {', '.join(twice)}: two recipes have this name; give one another `name` in its file"
+        raise ConfigError([fault if twice else "there is no recipe to serve"], "serve")
