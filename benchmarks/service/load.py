@@ -4,10 +4,11 @@
 
 A store of the motif collection (250 pictures, 14 windows each) is served by recipe late-interaction, twice: batches on
 and off (``batch: 1``). Clients are of this process: bare HTTP/1.1 over asyncio, each with a connection that it keeps.
-Service and clients share the machine's cores, torch has one thread in each. Answers must equal the searcher's before anything is timed.
+Service and clients share the machine's cores, and torch has one thread in each. Answers must equal the searcher's
+before anything is timed.
 
 one client   a request, and the same query asked of a searcher in this process, in turn; the overhead is the median of
-             their differences
+             their differences; and what of the cores' time each took
 closed loop  1, 8 and 64 clients that ask again as soon as they are answered; services take turns in rounds
 overload     requests at ten times the throughput of 64 clients, sent when they are due and not when the last was
              answered; those that no connection is free for are counted and not sent
@@ -134,6 +135,11 @@ class Service:
             time.sleep(0.1)
         raise RuntimeError(Path(self._log.name).read_text())
 
+    def cpu_seconds(self) -> float:
+        """Return the time that its threads had of the cores."""
+        ticks = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """End it."""
         self._process.send_signal(signal.SIGTERM)
@@ -143,17 +149,18 @@ class Service:
 
 async def closed_loop(port: int, clients: int, seconds: float, texts: Sequence[str]) -> Times:
     """Let clients ask again as soon as they are answered."""
-    times, start = Times(), time.perf_counter()
+    times, all_of_them = Times(), [Client(port) for _ in range(clients)]
+    await asyncio.gather(*(client.ask(texts[0]) for client in all_of_them))
+    start = time.perf_counter()
 
-    async def ask(number: int) -> None:
-        client, chance = Client(port), random.Random(number)
-        await client.ask(texts[0])
+    async def ask(number: int, client: Client) -> None:
+        chance = random.Random(number)
         while (begun := time.perf_counter()) - start < seconds:
             status, _ = await client.ask(chance.choice(texts))
             times.add(status, time.perf_counter() - begun)
         client.close()
 
-    await asyncio.gather(*(ask(number) for number in range(clients)))
+    await asyncio.gather(*(ask(number, client) for number, client in enumerate(all_of_them)))
     times.seconds = time.perf_counter() - start
     return times
 
@@ -191,9 +198,13 @@ async def open_loop(port: int, rate: float, seconds: float, texts: Sequence[str]
     return times
 
 
-async def paired(port: int, rounds: int, texts: Sequence[str], searcher: Searcher) -> dict[str, float]:
-    """Ask service and searcher in turn; return the p50 of both and of their difference, in seconds."""
-    client, ours, theirs = Client(port), list[float](), list[float]()
+async def paired(service: Service, rounds: int, texts: Sequence[str], searcher: Searcher) -> dict[str, float]:
+    """Ask service and searcher in turn; return p10 and p50 of both and the p50 of their difference, in seconds.
+
+    Beside them the time that each had of the cores, which others on the machine change less.
+    """
+    client, ours, theirs = Client(service.port), list[float](), list[float]()
+    cpu, begun_at = 0.0, 0.0
 
     async def of_service(text: str) -> float:
         begun = time.perf_counter()
@@ -202,24 +213,32 @@ async def paired(port: int, rounds: int, texts: Sequence[str], searcher: Searche
         return time.perf_counter() - begun
 
     def of_searcher(text: str) -> float:
-        begun = time.perf_counter()
+        nonlocal cpu
+        begun, of_process = time.perf_counter(), time.process_time()
         searcher.hits([TextItem("q", text)], top_k=10)
+        cpu += time.process_time() - of_process
         return time.perf_counter() - begun
 
     for number in range(rounds + 10):
+        if number == 10:
+            begun_at, cpu = service.cpu_seconds(), 0.0
         text = texts[number % len(texts)]
         if number % 2:
-            service, alone = await of_service(text), of_searcher(text)
+            with_http, alone = await of_service(text), of_searcher(text)
         else:
-            alone, service = of_searcher(text), await of_service(text)
+            alone, with_http = of_searcher(text), await of_service(text)
         if number >= 10:
-            ours.append(service)
+            ours.append(with_http)
             theirs.append(alone)
     client.close()
     return {
         "service_p50": statistics.median(ours),
         "searcher_p50": statistics.median(theirs),
         "overhead_p50": statistics.median(a - b for a, b in zip(ours, theirs)),
+        "service_p10": statistics.quantiles(ours, n=10)[0],
+        "searcher_p10": statistics.quantiles(theirs, n=10)[0],
+        "service_cpu": (service.cpu_seconds() - begun_at) / rounds,
+        "searcher_cpu": cpu / rounds,
     }
 
 
@@ -307,7 +326,7 @@ def measure(services: dict[str, Service], texts: Sequence[str], searcher: Search
         "largest_difference_of_a_score": max(
             run(refuse_differences(service.port, texts[:20], searcher)) for service in services.values()
         ),
-        "one_client": run(paired(batching, 40 * rounds, texts, searcher)),
+        "one_client": run(paired(services["batching"], 100 * rounds, texts, searcher)),
     }
     found: dict[str, list[Times]] = {}
     for _ in range(rounds):
@@ -327,8 +346,8 @@ def measure(services: dict[str, Service], texts: Sequence[str], searcher: Search
 def main() -> None:
     """Build, serve, measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one closed loop")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one closed loop")
     parser.add_argument("--window", type=float, default=0.001, help="batch_window of the service with batches")
     parser.add_argument("--store", type=Path, help="keep the store here, and use it if it is there")
     parser.add_argument("--out", type=Path, default=RESULTS / "service.json")
