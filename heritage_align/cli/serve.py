@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import config_argument, data_option, network_option, read_config, set_option
+from heritage_align.cli.network import network_option
+from heritage_align.cli.options import config_argument, data_option, read_config, set_option
 
 
 @click.command(name="serve")
