@@ -47,7 +47,21 @@ def ask(operation: Any, mode: GenerationMode, cases: int) -> int:
     def each(case: schemathesis.Case) -> None:
         nonlocal asked
         asked += 1
+        if mode == GenerationMode.POSITIVE and asked % 2:
+            make_answerable(case)
         case.call_and_validate(checks=ASKED, timeout=30)
 
     each()
     return asked
+
+
+def make_answerable(case: schemathesis.Case) -> None:
+    """Name what is there: invented ids and recipes are all unknown, and a request would get no further."""
+    if "image_id" in case.path_parameters:
+        case.path_parameters["image_id"] = "test-00000-0"
+    case.query.pop("recipe", None)
+    if isinstance(case.body, dict):
+        named = {"id": "test-00000-0", "documents": ["test-00000-0", {"id": "test-00001-2"}], "pictures": []}
+        case.body.update({name: value for name, value in named.items() if name in case.body})
+        for name in ("recipe", "model", "min_relevance", "whole"):
+            case.body.pop(name, None)
