@@ -136,6 +136,12 @@ RESULTS_OF = {
         CONTRASTIVE,
         20,
     ),
+    "service.json": Result(
+        "benchmarks/service/load.py",
+        ("heritage_align/service", "heritage_align/search/searcher.py"),
+        4,
+        one_thread=True,
+    ),
     "demo-motifs.json": Result("", SCORES, missing="metrics.json of `make demo`, copied"),
     "motif-table4.json": Result("benchmarks/alignment/motif_table.py", ALIGNMENT, 60),
     "motif-variants.json": Result(

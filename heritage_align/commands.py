@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "Fit a system to a collection: checkpoints, resume, early stopping.",
     "evaluate": "Recall of a system on a data set, in the papers' form.",
     "golden": "Retrieval between annotated regions and their phrases.",
+    "serve": "Answer searches and reranks over HTTP.",
     "explain": "Show which region of an image answered which phrase.",
     "bench": "Time the kernels against their peers on this machine.",
     "doctor": "Say what is installed, built and found, and how to get the rest.",

@@ -28,6 +28,8 @@ OPTIONAL = {  # library: the extra that brings it, what it is for
     "spacy": ("english", "noun phrases of English texts"),
     "sacrebleu": ("evaluation", "BLEU"),
     "scipy": ("evaluation", "the test of variances"),
+    "fastapi": ("serve", "heritage-align serve"),
+    "uvicorn": ("serve", "heritage-align serve"),
     "matplotlib": ("plots", "plots of training and of the benchmark"),
     "faiss-cpu": ("faiss", "index faiss"),
     "qdrant-client": ("qdrant", "index qdrant"),

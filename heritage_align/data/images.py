@@ -165,11 +165,12 @@ def read_header(stream: IO[bytes], size: int, name: str, max_pixels: int, *, red
         width, height = image.size
         pixels = width * height
         profile = image.info.get("icc_profile")
-        stored = orientation(image) if pixels > max_pixels else None
+        # Of a TIFF alone: a PNG is decoded to be asked, whatever its size, as it may say it behind its pixels.
+        stored = orientation(image) if pixels > max_pixels and image.format == "TIFF" else None
         if image.format == "JPEG2000" and profile is None:
             profile = jpeg2000.icc_profile(stream)
         reduced = pixels > max_pixels and reduce and reduce_to(image, stream, max_pixels)
-        if not reduced or image.format != "TIFF" or ExifTags.Base.Orientation in image.tag_v2:
+        if not reduced or stored is None or ExifTags.Base.Orientation in image.tag_v2:
             stored = None
     except ImageError:
         raise

@@ -39,11 +39,18 @@ class TextsRead:
                 if not found.known:
                     counts.unknown.append(item)
 
+    def messages(self) -> list[str]:
+        """Return what was not read, a sentence each; nothing where all was."""
+        return [
+            message
+            for (place, limit, most), counts in self._counts.items()
+            for message in counts.messages(place, limit, most)
+        ]
+
     def tell(self) -> None:
         """Say what was not read, as a warning of category `Note`; nothing where all was."""
-        for (place, limit, most), counts in self._counts.items():
-            for message in counts.messages(place, limit, most):
-                warnings.warn(message, Note, stacklevel=2)
+        for message in self.messages():
+            warnings.warn(message, Note, stacklevel=2)
 
 
 @dataclass
@@ -79,15 +86,24 @@ _TOGETHER: ContextVar[TextsRead | None] = ContextVar("texts_read", default=None)
 
 
 @contextmanager
-def told_together() -> Iterator[None]:
-    """Tell what was not read of all texts that are encoded in the block at its end, instead of call by call."""
+def collected() -> Iterator[TextsRead]:
+    """Collect what is not read of texts that are encoded in the block; nothing is told."""
     read = TextsRead()
     token = _TOGETHER.set(read)
     try:
-        yield
+        yield read
     finally:
         _TOGETHER.reset(token)
-        read.tell()
+
+
+@contextmanager
+def told_together() -> Iterator[None]:
+    """Tell what was not read of all texts that are encoded in the block at its end, instead of call by call."""
+    with collected() as read:
+        try:
+            yield
+        finally:
+            read.tell()
 
 
 def note_texts(encoder: Encoder, items: Sequence[TextItem], place: str) -> None:

@@ -133,6 +133,21 @@ def laclip(part: str, system: str) -> list[Callable[[], float]]:
     ]
 
 
+def served(clients: int) -> list[Callable[[], float]]:
+    """What a page says of a number of clients: throughput, p50 and p99, with batches and without."""
+
+    def of(name: str, key: str) -> float:
+        found = document("service.json")["closed_loop"][f"{name}, {clients} clients"]["200"][key]
+        return float(found) * (1 if key == "per_second" else 1e3)
+
+    keys = ("per_second", "p50", "p99")
+    return [lambda name=name, key=key: of(name, key) for name in ("batching", "one by one") for key in keys]  # type: ignore[misc]
+
+
+def one_client(key: str) -> float:
+    return float(document("service.json")["one_client"][key]) * 1e3
+
+
 TEXT = "laclip by text"
 COLPALI, QUERIES = "MaxSim, 1 x 1000 x 1024 x 1024 x 128", "MaxSim, 64 x 1000 x 32 x 180 x 128"
 
@@ -429,6 +444,20 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
             lambda: asked_with("en", "1.0"),
             lambda: asked_with("zh", "0.0"),
         ],
+    ),
+    *(("docs/service.md", rf"\| {clients} \|" + r" ([\d.]+) \|" * 6, served(clients)) for clients in (1, 8, 64)),
+    (
+        "docs/service.md",
+        r"in turn: ([\d.]+) ms and ([\d.]+) \(p10 ([\d.]+) and ([\d.]+)\),\s+the median of the differences ([\d.]+);",
+        [
+            lambda key=key: one_client(key)  # type: ignore[misc]
+            for key in ("service_p50", "searcher_p50", "service_p10", "searcher_p10", "overhead_p50")
+        ],
+    ),
+    (
+        "docs/service.md",
+        r"a request takes ([\d.]+) ms in the service and ([\d.]+) in the searcher",
+        [lambda: one_client("service_cpu"), lambda: one_client("searcher_cpu")],
     ),
     (
         "docs/search.md",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -337,3 +338,16 @@ def test_a_setting_that_does_not_suit_the_model_is_one_line(refused: Refused, tm
     shown = refused(*build, "--set", "encoder.context_length=9999")
     assert "encoder: context_length: motif-small has positions for 64 tokens, got 9999" in shown
     assert not (tmp_path / "s").exists()
+
+
+def test_serve(refused: Refused, laclip_file: Path, laclip_store: Path, tmp_path: Path) -> None:
+    store = ("--store", laclip_store)
+    assert "cannot be read" in refused("serve", laclip_file, *store, "--settings", tmp_path / "none.yaml")
+    assert "cannot be read" in refused("serve", laclip_file, *store, "--token-file", tmp_path / "none")
+    (tmp_path / "settings.yaml").write_text("wating: 5\nbatch: 0\n")
+    shown = refused("serve", laclip_file, *store, "--settings", tmp_path / "settings.yaml")
+    assert "wating" in shown
+    assert "batch" in shown
+    assert "two recipes have this name" in refused("serve", laclip_file, *store, "--also", laclip_file, laclip_store)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "ddress already in use" in refused("serve", laclip_file, *store, "--port", taken.getsockname()[1])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from heritage_align.data.images import load_image, read_header
 from heritage_align.errors import ImageError
@@ -214,6 +214,14 @@ def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
     for name in ("a.png/b.png", "nul\0.png"):
         with pytest.raises(ImageError, match="no such file"):
             load_image(tmp_path / name)
+
+
+def test_a_bomb_is_refused_before_its_pixels_have_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: loaded.append(image))
+    with pytest.raises(ImageError, match="3600000000 pixels exceed"):
+        load_image(png(60_000, 60_000))
+    assert not loaded  # Pillow decodes a PNG to be asked how it lies: 10.8 GB and 12 s
 
 
 def test_too_many_pixels_are_refused_from_the_header(recwarn: pytest.WarningsRecorder) -> None:
