@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, Index, Similarity
+from heritage_align.protocols import BuildContext, Dataset, Encoder, Executor, Index, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 
@@ -70,6 +71,7 @@ class Pipeline:
         context = replace(front.context, attention=front.attention)
         self.similarity: Similarity = build_component(config.similarity, context, self._registry)
         self.index: Index = build_component(config.index, front.context, self._registry)
+        self._context = front.context
         self.preparation = front.stage.preparation
 
     @classmethod
@@ -82,6 +84,12 @@ class Pipeline:
         runtime = self.config.runtime.model_copy(update={"seed": seed})
         config = replace(self.config, runtime=runtime)
         return Pipeline(config, self._registry, models=(self.encoder, self.text_encoder))
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where collections are encoded and stores searched. Built when first used: work that it hands out needs none."""
+        executor: Executor = build_component(self.config.executor, self._context, self._registry)
+        return executor
 
     def identity(self) -> dict[str, str]:
         """Say what made the features of a store.

@@ -35,6 +35,7 @@ __all__ = [
     "Dataset",
     "EncodedImages",
     "Encoder",
+    "Executor",
     "Facts",
     "FeatureEncoder",
     "FeatureReader",
@@ -65,6 +66,8 @@ __all__ = [
     "RecipeEncoder",
     "Regions",
     "Registry",
+    "ShardJob",
+    "ShardPart",
     "Similarity",
     "SplitSettings",
     "StoreError",
@@ -81,6 +84,8 @@ __all__ = [
     "default_registry",
     "did_you_mean",
     "dot",
+    "encode_parts",
+    "encode_shards_here",
     "file_digest",
     "fitted",
     "gives",
@@ -94,6 +99,7 @@ __all__ = [
     "resolve_component",
     "takes_features",
     "write_atomically",
+    "write_parts",
 ]
 
 if TYPE_CHECKING:
@@ -126,6 +132,7 @@ if TYPE_CHECKING:
         Dataset,
         EncodedImages,
         Encoder,
+        Executor,
         FeatureEncoder,
         FeatureReader,
         Filter,
@@ -151,6 +158,7 @@ if TYPE_CHECKING:
         VersionedPlugin,
         WholeEncoder,
     )
+    from heritage_align.shards import ShardJob, ShardPart, encode_parts, encode_shards_here, write_parts
     from heritage_align.store.files import file_digest, write_atomically
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
@@ -184,6 +192,7 @@ _PLACES = {
         "Dataset",
         "EncodedImages",
         "Encoder",
+        "Executor",
         "FeatureEncoder",
         "FeatureReader",
         "Filter",
@@ -209,6 +218,7 @@ _PLACES = {
         "VersionedPlugin",
         "WholeEncoder",
     ),
+    "heritage_align.shards": ("ShardJob", "ShardPart", "encode_parts", "encode_shards_here", "write_parts"),
     "heritage_align.store.files": ("file_digest", "write_atomically"),
     "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
 }

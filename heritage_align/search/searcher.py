@@ -34,6 +34,7 @@ from heritage_align.search.scoring import (
     CandidateScorer,
     FoldedScorer,
     GatheredScorer,
+    Holders,
     MappedScorer,
     refuse_not_finite,
     to_host,
@@ -63,7 +64,13 @@ class Searcher:
     """
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, *, resident: bool = True, progress: Progress | None = None
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        *,
+        resident: bool = True,
+        progress: Progress | None = None,
+        holders: Holders | None = None,
     ) -> None:
         """Get ready; on a GPU, unless `resident` is False, this uploads the store.
 
@@ -72,15 +79,20 @@ class Searcher:
             store: opened with ``expect=pipeline.identity()``.
             resident: whether a GPU keeps the store; for a handful of queries the upload does not pay.
             progress: called with bytes uploaded since the last call, and bytes in all.
+            holders: of the store, which look for the nearest vectors and score in place of this process.
         """
         self.pipeline = pipeline
         self.store = store
+        self._holders = holders
         self._responds = store.has_regions and compares_regions(pipeline.config)
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
-        budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
+        here = resident and holders is None
+        budget = memory_for(pipeline.config.runtime.device_memory, device) if here else 0
         self._vectors = ResidentVectors(store, device, budget, [store.first_stage_name])
         self._scorer: CandidateScorer
-        if store.exact_first_stage:
+        if holders is not None:
+            self._scorer = holders
+        elif store.exact_first_stage:
             self._scorer = FoldedScorer(store)
         elif not in_place:
             self._scorer = GatheredScorer(pipeline, store)
@@ -93,10 +105,38 @@ class Searcher:
     def open(
         cls, pipeline: Pipeline, path: str | Path, *, resident: bool = True, progress: Progress | None = None
     ) -> Searcher:
-        """Open a store and a searcher of it; raises StoreError for one that another configuration made."""
+        """Open a store and a searcher of it, where the pipeline's executor has it searched.
+
+        Raises:
+            StoreError: another configuration made the store.
+        """
+        return pipeline.executor.open_searcher(pipeline, path, resident=resident, progress=progress)
+
+    @classmethod
+    def open_here(
+        cls,
+        pipeline: Pipeline,
+        path: str | Path,
+        *,
+        part: tuple[int, int] | None = None,
+        resident: bool = True,
+        progress: Progress | None = None,
+        holders: Holders | None = None,
+    ) -> Searcher:
+        """Open a store and a searcher of it in this process, whatever the pipeline's executor.
+
+        Args:
+            pipeline: as of `Searcher`.
+            path: the store's folder.
+            part: as of `Store.open`; rows are then those of the part.
+            resident, progress, holders: as of `Searcher`.
+
+        Raises:
+            StoreError: another configuration made the store.
+        """
         memory = pipeline.config.runtime.host_memory
-        store = Store.open(path, expect=pipeline.identity(), host_memory=memory)
-        return cls(pipeline, store, resident=resident, progress=progress)
+        store = Store.open(path, expect=pipeline.identity(), host_memory=memory, part=part)
+        return cls(pipeline, store, resident=resident, progress=progress, holders=holders)
 
     def __enter__(self) -> Searcher:
         return self
@@ -110,6 +150,8 @@ class Searcher:
         """Give memory back: pages of the store's files, and what of it a GPU keeps."""
         self.store.close()
         self._vectors.clear()
+        if self._holders is not None:
+            self._holders.close()
         if isinstance(self._scorer, DeviceScorer):
             self._scorer.clear()
         elif isinstance(self._scorer, MappedScorer):
@@ -404,7 +446,7 @@ class Searcher:
                 item = text if isinstance(text, TextItem) else TextItem("query", text)
                 words = pipeline.encode_texts([item]).global_features
                 vectors = (1 - weight) * vectors.float() + weight * words.float()
-            rows, scores = pipeline.index.search(self._vectors.blocks("global"), vectors, top_k)
+            rows, scores = self._nearest("global", vectors, top_k)
         rows, scores = to_host(rows, scores)
         refuse_not_finite(self.store, rows, scores)
         return self._run(tuple(ids), rows, scores)
@@ -469,6 +511,31 @@ class Searcher:
         ranked = self.rerank(Run((item.id,), [list(candidates)], [[0.0] * len(candidates)]), [item])
         return ranked.hits(item.id)[:top_k]
 
+    def nearest(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Find the images whose vectors have the highest dot products with queries: the first stage alone.
+
+        Args:
+            name: of the vectors, ``global`` or ``folded``.
+            queries: ``(n_queries, dim)``.
+            k: images a query.
+
+        Returns:
+            int64 rows of the store and fp32 scores, both ``(n_queries, min(k, n))`` on the CPU, best first, equal
+            scores by ascending row; a score of damaged features is not finite.
+
+        Raises:
+            StoreError: the store was changed since it was opened.
+        """
+        with torch.inference_mode():
+            rows, scores = to_host(*self._nearest(name, queries, k))
+        return rows, scores
+
+    def _nearest(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        if self._holders is not None:
+            self.store.check()
+            return self._holders.nearest(name, queries, k)
+        return self.pipeline.index.search(self._vectors.blocks(name), queries, k)
+
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
         """Score candidates by their rows.
 
@@ -525,9 +592,7 @@ class Searcher:
         exact = self.store.exact_first_stage
         with torch.inference_mode():
             depth = top_k if exact else max(candidates, top_k)
-            rows, scores = self.pipeline.index.search(
-                self._vectors.blocks(self.store.first_stage_name), texts.global_features, depth
-            )
+            rows, scores = self._nearest(self.store.first_stage_name, texts.global_features, depth)
             if not exact:
                 first, largest = rows[:, :1], scores[:, :1]  # what is not finite comes first
                 rows, scores = _best(self._scorer.score(texts, rows), rows, top_k)

@@ -18,6 +18,7 @@ PLUGINS = (
     "fragments",
     "similarities",
     "exact_index",
+    "local_executor",
     "datasets",
     "motifs",
 )
