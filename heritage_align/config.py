@@ -181,7 +181,7 @@ class Config:
         return str(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=110))
 
     def digest(self) -> str:
-        """Return sha256 of the resolved configuration; where the work is done is no part of it, as it changes nothing."""
+        """Return sha256 of the resolved configuration but for its executor, which changes nothing that is made."""
         document = {section: value for section, value in self.as_dict().items() if section != "executor"}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 

@@ -29,6 +29,7 @@ OPTIONAL = {  # library: the extra that brings it, what it is for
     "sacrebleu": ("evaluation", "BLEU"),
     "scipy": ("evaluation", "the test of variances"),
     "matplotlib": ("plots", "plots of training and of the benchmark"),
+    "ray": ("ray", "executor ray: a collection on several machines"),
 }
 
 

@@ -103,8 +103,10 @@ def build_index(
             written.append(file.name)
             yield ShardJob(file, run)
 
-    encode_shards = pipeline.executor.encode_shards if isinstance(pipeline, Pipeline) else encode_shards_here
-    encode_shards(pipeline, missing(), build.dtype, advance)
+    if isinstance(pipeline, Pipeline):
+        pipeline.executor.encode_shards(pipeline, missing(), build.dtype, advance)
+    else:
+        encode_shards_here(pipeline, missing(), build.dtype, advance)
     found = len(shards)
     for file in files.values():
         if file not in shards:

@@ -87,7 +87,7 @@ class Pipeline:
 
     @cached_property
     def executor(self) -> Executor:
-        """Where collections are encoded and stores searched. Built when first used: work that it hands out needs none."""
+        """Where collections are encoded and stores searched. Built when first used: who does its work needs none."""
         executor: Executor = build_component(self.config.executor, self._context, self._registry)
         return executor
 
@@ -136,6 +136,11 @@ class Pipeline:
             features.folded = self.similarity.fold(features)
             yield features
         self.finished("encode", count, time.perf_counter() - start)
+
+    @property
+    def opens_pictures(self) -> bool:
+        """Whether pictures are opened to encode them; without, regions and their features are looked up by id."""
+        return self._front.stage.pictures
 
     @property
     def masks_regions(self) -> bool:

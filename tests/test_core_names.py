@@ -31,6 +31,7 @@ WORDS = {
 
 LIBRARIES = {
     ("health.py", "cn_clip"),
+    ("health.py", "ray"),
     ("health.py", "transformers"),
     ("testing/checks/settings.py", "cn_clip"),
     ("testing/checks/settings.py", "transformers"),

@@ -19,6 +19,7 @@ PLUGINS = (
     "similarities",
     "exact_index",
     "local_executor",
+    "ray_executor",
     "datasets",
     "motifs",
 )

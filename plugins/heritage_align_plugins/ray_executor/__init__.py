@@ -14,7 +14,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             "ray",
             target="heritage_align_plugins.ray_executor.executor:RayExecutor",
             config="heritage_align_plugins.ray_executor.config:RayExecutorConfig",
-            summary="encode and search on a Ray cluster: decoding, encoding and parts of the store on any number of nodes",
+            summary="encode and search on a Ray cluster: nodes decode, encode and hold parts of the store",
             requires=("ray", "pyarrow"),
             install="pip install 'heritage-align[ray]'",
         )
