@@ -65,6 +65,12 @@ RESULTS_OF = {
         ("heritage_align/search", "heritage_align/store", "heritage_align/ops", "csrc/cpu"),
         5,
     ),
+    "ray.json": Result(
+        "benchmarks/pipeline/ray_executor.py",
+        ("plugins/heritage_align_plugins/ray_executor", "heritage_align/shards.py"),
+        4,
+        one_thread=True,
+    ),
     "search.json": Result(
         "benchmarks/pipeline/search.py", ("plugins/heritage_align_plugins/exact_index", "heritage_align/store"), 8
     ),

@@ -20,6 +20,7 @@ SLOTS: dict[str, Kind] = {
     "index": "index",
     "data": "dataset",
     "train": "trainer",
+    "executor": "executor",
 }
 """Section of a configuration -> kind of its component; `filters` is a list of them."""
 

@@ -37,6 +37,8 @@ from heritage_align.plugins import Registry, default_registry
 from heritage_align.renaming import change_names
 
 CONFIG_VERSION = 1
+DEFAULTED = ("index", "executor")
+"""Sections that are always there: where one is not given, with the component of role "default"."""
 NAME_PATTERN = r"[^\s./\\][^/\\\x00-\x1f\x7f]*"
 """Of a configuration's name: results are written to ``<name>.trec`` and ``<name>.yaml``."""
 
@@ -108,6 +110,7 @@ class _Document(_Settings):
     index: dict[str, Any] = {}  # where it is not named, that of role "default"
     data: dict[str, Any] | None = None
     train: dict[str, Any] | None = None
+    executor: dict[str, Any] = {}  # as the index
     store: StoreSettings = StoreSettings()
     search: SearchSettings = SearchSettings()
     runtime: RuntimeSettings = RuntimeSettings()
@@ -145,6 +148,7 @@ class Config:
     encoder: Component
     similarity: Component
     index: Component
+    executor: Component
     text_encoder: Component | None = None
     proposer: Component | None = None
     filters: tuple[Component, ...] = ()
@@ -157,7 +161,7 @@ class Config:
     source: str = field(default="config", compare=False)
 
     def components(self) -> list[Component]:
-        """Return every component of the pipeline that is set, in its order; the trainer is none of them."""
+        """Return every component of the pipeline that is set, in its order; trainer and executor are none of them."""
         slots = [self.encoder, self.text_encoder, self.proposer, *self.filters, self.fragmenter]
         return [c for c in [*slots, self.similarity, self.index, self.data] if c is not None]
 
@@ -177,8 +181,9 @@ class Config:
         return str(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=110))
 
     def digest(self) -> str:
-        """Return sha256 of the resolved configuration."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        """Return sha256 of the resolved configuration but for its executor, which changes nothing that is made."""
+        document = {section: value for section, value in self.as_dict().items() if section != "executor"}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def load_config(
@@ -222,11 +227,11 @@ def resolve(document: Mapping[str, Any], registry: Registry, source: str = "conf
     slots: dict[str, Any] = {}
     for slot, kind in SLOTS.items():
         raw = document.get(slot, getattr(parsed, slot, None))
-        if slot == "index" and slot not in document:
+        if slot in DEFAULTED and slot not in document:
             try:
-                raw = {"name": registry.of_role("index", "default")}
+                raw = {"name": registry.of_role(kind, "default")}
             except PluginError as error:
-                problems.sentences.append(f"index: is missing; {error}")
+                problems.sentences.append(f"{slot}: is missing; {error}")
                 continue
         if isinstance(raw, Mapping) and slot != "filters":
             slots[slot] = _component(slot, kind, raw, registry, problems)

@@ -24,6 +24,9 @@ class ConfigError(HeritageAlignError):
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in self.problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...], str]]:
+        return type(self), (self.problems, self.source)  # what a worker found is told by another process
+
 
 class PluginError(HeritageAlignError):
     """A plugin is broken, incompatible or unknown; the original exception is the ``__cause__``."""

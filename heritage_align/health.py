@@ -33,6 +33,7 @@ OPTIONAL = {  # library: the extra that brings it, what it is for
     "matplotlib": ("plots", "plots of training and of the benchmark"),
     "faiss-cpu": ("faiss", "index faiss"),
     "qdrant-client": ("qdrant", "index qdrant"),
+    "ray": ("ray", "executor ray: a collection on several machines"),
 }
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 import pluggy
 
-Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset", "trainer"]
-"""The kinds of components: the slots of a pipeline, data sets and trainers."""
+Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset", "trainer", "executor"]
+"""The kinds of components: the slots of a pipeline, data sets, trainers, and where the work is done."""
 KINDS: tuple[Kind, ...] = (
     "encoder",
     "proposer",
@@ -19,10 +19,12 @@ KINDS: tuple[Kind, ...] = (
     "index",
     "dataset",
     "trainer",
+    "executor",
 )
 
 ROLES: dict[str, tuple[str, ...]] = {
     "index": ("default",),
+    "executor": ("default",),
     "dataset": ("pairs", "pictures", "precomputed", "manifest", "part"),
     "proposer": ("features",),
     "encoder": ("features",),
@@ -53,8 +55,8 @@ class ComponentSpec:
         requires: top-level modules that must be importable before the target is.
         install: how to get them, shown when one is missing.
         role: what the core takes this component for where a user names none; of two plugins with the same role the
-            one that registered first is taken. An index: ``"default"``, of a config without one. A data set: what
-            ``--data`` means, ``"pairs"`` for a table (settings `file`, `image`, `text`, `group`, `split`,
+            one that registered first is taken. Index and executor: ``"default"``, of a config without one. A data set:
+            what ``--data`` means, ``"pairs"`` for a table (settings `file`, `image`, `text`, `group`, `split`,
             `require_pictures`), ``"pictures"`` for a folder without one (`folder`), ``"precomputed"`` for one of
             ``{split}_ims.npy`` and ``{split}_caps.txt`` (`folder`, `split`) and ``"manifest"`` for a manifest of IIIF
             (`manifest`, `allow_network`); what ``--fold`` means, ``"part"`` (`of`, `folds`, `fold`, `part`). With

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from heritage_align.config import StoreSettings
 from heritage_align.encoding import ImageSource
-from heritage_align.errors import ImageError, StoreError
-from heritage_align.features import concat_images
+from heritage_align.errors import StoreError
 from heritage_align.front_end import FrontEnd
 from heritage_align.pipeline import Pipeline
 from heritage_align.protocols import KeptIndex
+from heritage_align.shards import ShardJob, encode_shards_here
 from heritage_align.store import Store
-from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import write_json, write_text
 from heritage_align.store.finish import finish
 from heritage_align.store.kept import Keeper
@@ -29,8 +28,7 @@ from heritage_align.store.layout import (
     shard_name,
     sources_digest,
 )
-from heritage_align.store.shard import as_stored, find_shard, read_shard, wait_for_copies, write_shard
-from heritage_align.types import ImageFeatures
+from heritage_align.store.shard import Shard, find_shard, read_shard
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def build_index(
     """Encode pictures into a store, or go on with one that was begun.
 
     A shard holds a fixed run of the sources, so a bad picture shifts nothing and a killed build goes on with the
-    first shard that is missing or not whole; what comes out is the same to the byte.
+    first shard that is missing or not whole; what comes out is the same to the byte. A pipeline's executor encodes.
 
     Args:
         pipeline: encodes; a front end alone folds nothing.
@@ -95,24 +93,33 @@ def build_index(
             keep_index(pipeline, folder)
         return updated
     advance = progress or (lambda _: None)
-    found = images = 0
+    files = {index: folder / shard_name(index) for index in range(number - 1, build.shards, of)}
+    shards: dict[Path, Shard] = {}
     written: list[str] = []
     remade: list[str] = []
-    skipped: list[tuple[str, str]] = []
-    for index in range(number - 1, build.shards, of):
-        file = folder / shard_name(index)
-        run = sources[index * build.shard_images : (index + 1) * build.shard_images]
-        shard = find_shard(file)
-        if shard is not None:
-            found += 1
-            advance(len(run))
-        else:
-            remade += [file.name] if file.exists() else []
-            encode_shard(pipeline, run, file, build.dtype, advance)
+
+    def missing() -> Iterator[ShardJob]:
+        for index, file in files.items():
+            run = sources[index * build.shard_images : (index + 1) * build.shard_images]
+            shard = find_shard(file)
+            if shard is not None:
+                shards[file] = shard
+                advance(len(run))
+                continue
+            remade.extend([file.name] if file.exists() else [])
             written.append(file.name)
-            shard = read_shard(file)
-        images += len(shard)
-        skipped += shard.skipped
+            yield ShardJob(file, run)
+
+    if isinstance(pipeline, Pipeline):
+        pipeline.executor.encode_shards(pipeline, missing(), build.dtype, advance)
+    else:
+        encode_shards_here(pipeline, missing(), build.dtype, advance)
+    found = len(shards)
+    for file in files.values():
+        if file not in shards:
+            shards[file] = read_shard(file)
+    images = sum(map(len, shards.values()))
+    skipped = [skipped for file in files.values() for skipped in shards[file].skipped]
     # What a manifest says of shards that nobody wrote now stays: `verify` compares with it, and would take a shard that
     # has changed on the disk since for sound.
     there = read_manifest(folder).shards if (folder / MANIFEST).exists() else ()
@@ -178,44 +185,3 @@ def _begin(
         write_text(folder / CONFIG, pipeline.config.to_yaml())
         write_json(folder / BUILD, build.asdict())
     return build
-
-
-def encode_shard(
-    pipeline: Pipeline | FrontEnd,
-    sources: Sequence[ImageSource],
-    file: Path,
-    dtype: str,
-    advance: Callable[[int], object],
-    contents: Mapping[str, Content | None] | None = None,
-) -> None:
-    """Encode pictures into one shard.
-
-    Args:
-        pipeline: encodes.
-        sources: the shard's pictures.
-        file: of the shard.
-        dtype: as of `write_shard`.
-        advance: called with the number of pictures done since the last call.
-        contents: digests of the files by image id, where they are known already.
-    """
-    if contents is None:
-        # Before they are decoded: a file that changes meanwhile is then encoded again by the next update.
-        found = contents_of(sources, pipeline.config.runtime.threads())
-        contents = {source.id: content for source, content in zip(sources, found)}
-    skipped: list[tuple[str, str]] = []
-
-    def on_error(image_id: str, error: ImageError) -> None:
-        skipped.append((image_id, str(error)))
-        advance(1)
-
-    parts: list[ImageFeatures] = []
-    folds_to_global = True
-    for features in pipeline.encode_stream(sources, on_error=on_error, factors=False):
-        folds_to_global &= features.folded is features.global_features
-        parts.append(as_stored(features, dtype, factors=pipeline.factors))
-        advance(len(features))
-    wait_for_copies()
-    features_of_shard = concat_images(parts) if parts else None
-    if features_of_shard is not None and folds_to_global:
-        features_of_shard.folded = features_of_shard.global_features
-    write_shard(file, features_of_shard, skipped, dtype, contents)

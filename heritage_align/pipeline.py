@@ -24,7 +24,7 @@ from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, Index, KeptIndex, Similarity
+from heritage_align.protocols import BuildContext, Dataset, Encoder, Executor, Index, KeptIndex, Similarity
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 
@@ -71,6 +71,7 @@ class Pipeline:
         context = replace(front.context, attention=front.attention)
         self.similarity: Similarity = build_component(config.similarity, context, self._registry)
         self.index: Index = build_component(config.index, front.context, self._registry)
+        self._context = front.context
         self.preparation = front.stage.preparation
 
     @cached_property
@@ -93,6 +94,12 @@ class Pipeline:
         runtime = self.config.runtime.model_copy(update={"seed": seed})
         config = replace(self.config, runtime=runtime)
         return Pipeline(config, self._registry, models=(self.encoder, self.text_encoder))
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where collections are encoded and stores searched. Built when first used: who does its work needs none."""
+        executor: Executor = build_component(self.config.executor, self._context, self._registry)
+        return executor
 
     def identity(self) -> dict[str, str]:
         """Say what made the features of a store.
@@ -139,6 +146,11 @@ class Pipeline:
             features.folded = self.similarity.fold(features)
             yield features
         self.finished("encode", count, time.perf_counter() - start)
+
+    @property
+    def opens_pictures(self) -> bool:
+        """Whether pictures are opened to encode them; without, regions and their features are looked up by id."""
+        return self._front.stage.pictures
 
     @property
     def masks_regions(self) -> bool:

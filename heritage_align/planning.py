@@ -12,10 +12,10 @@ from heritage_align.plugins import missing_requirements
 
 def plan(config: Config) -> None:
     """Raise ConfigError with everything that would stop this pipeline from running."""
-    problems = list(_invalid_settings(config.components()))  # a model file that cannot be read, say
+    problems = list(_invalid_settings([*config.components(), config.executor]))  # a model file that cannot be read, say
     if not problems:
         problems = [
-            *missing_pieces(config.components()),
+            *missing_pieces([*config.components(), config.executor]),
             *_unmet_needs(config),
             *_dimension_clashes(config),
             *feature_width_clashes(config),

@@ -35,6 +35,7 @@ __all__ = [
     "Dataset",
     "EncodedImages",
     "Encoder",
+    "Executor",
     "Facts",
     "FeatureEncoder",
     "FeatureReader",
@@ -67,6 +68,8 @@ __all__ = [
     "RecipeEncoder",
     "Regions",
     "Registry",
+    "ShardJob",
+    "ShardPart",
     "Similarity",
     "SplitSettings",
     "StoreError",
@@ -79,15 +82,20 @@ __all__ = [
     "VersionedPlugin",
     "WholeEncoder",
     "build_component",
+    "build_dataset",
     "candidate_images",
+    "contents_of",
     "default_registry",
     "did_you_mean",
     "dot",
+    "encode_parts",
+    "encode_shards_here",
     "file_digest",
     "fitted",
     "gives",
     "hookimpl",
     "mean_of_groups",
+    "moved",
     "needs",
     "read_tensors",
     "refusal",
@@ -96,7 +104,9 @@ __all__ = [
     "resolve_component",
     "settled_answers",
     "takes_features",
+    "wait_for_copies",
     "write_atomically",
+    "write_parts",
 ]
 
 if TYPE_CHECKING:
@@ -115,10 +125,10 @@ if TYPE_CHECKING:
         StoreError,
         did_you_mean,
     )
-    from heritage_align.features import candidate_images, dot
+    from heritage_align.features import candidate_images, dot, moved
     from heritage_align.fragment_groups import Groups, mean_of_groups
     from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
-    from heritage_align.pipeline import build_component
+    from heritage_align.pipeline import build_component, build_dataset
     from heritage_align.planning import gives, needs, takes_features
     from heritage_align.plugins import PluginInfo, Registry, default_registry
     from heritage_align.protocols import (
@@ -130,6 +140,7 @@ if TYPE_CHECKING:
         Dataset,
         EncodedImages,
         Encoder,
+        Executor,
         FeatureEncoder,
         FeatureReader,
         Filter,
@@ -157,7 +168,10 @@ if TYPE_CHECKING:
         VersionedPlugin,
         WholeEncoder,
     )
+    from heritage_align.shards import ShardJob, ShardPart, encode_parts, encode_shards_here, write_parts
+    from heritage_align.store.contents import contents_of
     from heritage_align.store.files import file_digest, write_atomically
+    from heritage_align.store.shard import wait_for_copies
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
 _PLACES = {
@@ -176,10 +190,10 @@ _PLACES = {
         "StoreError",
         "did_you_mean",
     ),
-    "heritage_align.features": ("candidate_images", "dot"),
+    "heritage_align.features": ("candidate_images", "dot", "moved"),
     "heritage_align.fragment_groups": ("Groups", "mean_of_groups"),
     "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
-    "heritage_align.pipeline": ("build_component",),
+    "heritage_align.pipeline": ("build_component", "build_dataset"),
     "heritage_align.planning": ("gives", "needs", "takes_features"),
     "heritage_align.plugins": ("PluginInfo", "Registry", "default_registry"),
     "heritage_align.protocols": (
@@ -191,6 +205,7 @@ _PLACES = {
         "Dataset",
         "EncodedImages",
         "Encoder",
+        "Executor",
         "FeatureEncoder",
         "FeatureReader",
         "Filter",
@@ -218,7 +233,10 @@ _PLACES = {
         "VersionedPlugin",
         "WholeEncoder",
     ),
+    "heritage_align.shards": ("ShardJob", "ShardPart", "encode_parts", "encode_shards_here", "write_parts"),
+    "heritage_align.store.contents": ("contents_of",),
     "heritage_align.store.files": ("file_digest", "write_atomically"),
+    "heritage_align.store.shard": ("wait_for_copies",),
     "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
 }
 

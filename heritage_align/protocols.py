@@ -6,7 +6,7 @@ says where and with what it is built. Methods take and return batches. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from heritage_align.encoding import ImageSource
+    from heritage_align.errors import ImageError
     from heritage_align.ops import Ragged
+    from heritage_align.pipeline import Pipeline
+    from heritage_align.search import Searcher
+    from heritage_align.shards import ShardJob
     from heritage_align.training.job import TrainingJob, TrainingOutcome
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
 
@@ -373,6 +378,39 @@ class Trainer(Protocol):
 
     def train(self, job: TrainingJob) -> TrainingOutcome:
         """Train, or go on where a killed run stopped, and return the configuration that uses the result."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where a collection is encoded and a store is searched: in this process, or by others on any number of machines.
+
+    What comes out is the same: shards to the byte and scores to the bit on machines of one kind.
+    """
+
+    def encode_shards(
+        self, pipeline: Pipeline, jobs: Iterable[ShardJob], dtype: str, advance: Callable[[int], object]
+    ) -> None:
+        """Encode shards and write each under its name when it is whole; `shards.encode_shards_here` is what is meant.
+
+        `advance` is called with the number of pictures done since the last call. A job's sources are of the data set
+        that the pipeline's configuration names. Raises StoreError for a file that cannot be written; whatever ends it,
+        the shards that are there are whole.
+        """
+
+    def encode_stream(
+        self, pipeline: Pipeline, sources: Sequence[ImageSource], *, on_error: Callable[[str, ImageError], None]
+    ) -> Iterator[ImageFeatures]:
+        """Yield features batch by batch in the order of the sources, as `Pipeline.encode_stream`."""
+
+    def open_searcher(
+        self,
+        pipeline: Pipeline,
+        path: str | Path,
+        *,
+        resident: bool = True,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Searcher:
+        """Open a store for queries; see `Searcher.open`."""
 
 
 @runtime_checkable

@@ -8,7 +8,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from heritage_align.component import SLOTS
-from heritage_align.config import CONFIG_VERSION, NAME_PATTERN, RuntimeSettings, SearchSettings, StoreSettings
+from heritage_align.config import (
+    CONFIG_VERSION,
+    DEFAULTED,
+    NAME_PATTERN,
+    RuntimeSettings,
+    SearchSettings,
+    StoreSettings,
+)
 from heritage_align.errors import PluginError
 from heritage_align.hookspecs import KINDS, ComponentSpec
 from heritage_align.plugins import Registry, default_registry
@@ -46,7 +53,7 @@ def config_schema(registry: Registry) -> dict[str, Any]:
         if slot == "filters":
             properties[slot] = {"type": "array", "items": one}
         else:
-            properties[slot] = one if slot in (*REQUIRED, "index") else {"anyOf": [one, {"type": "null"}]}
+            properties[slot] = one if slot in (*REQUIRED, *DEFAULTED) else {"anyOf": [one, {"type": "null"}]}
     for section, model in SECTIONS.items():
         properties[section] = model.model_json_schema()
     return {

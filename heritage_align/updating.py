@@ -8,8 +8,9 @@ from pathlib import Path
 
 from heritage_align.encoding import ImageSource
 from heritage_align.errors import StoreError
-from heritage_align.indexing import encode_shard, keep_index
+from heritage_align.indexing import keep_index
 from heritage_align.pipeline import Pipeline
+from heritage_align.shards import ShardJob
 from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import file_digest, write_json
 from heritage_align.store.finish import manifest_of
@@ -149,17 +150,19 @@ def _update(
         written += fresh
     encode = {*changes.added, *changes.replaced}
     waiting = [source for source in sources if source.id in encode]
+    jobs: list[ShardJob] = []
     for start in range(0, len(waiting), build.shard_images):
         run = waiting[start : start + build.shard_images]
         known = [[source.id, (contents[source.id] or b"").hex()] for source in run]
         file = folder / shard_name_of([build.identity["image_config"], build.dtype, known])
         # What is no file may have changed under its name.
         if find_shard(file) is None or any(contents[source.id] is None for source in run):
-            encode_shard(pipeline, run, file, build.dtype, progress, contents)
-            written += 1
+            jobs.append(ShardJob(file, run, contents))
         else:
             progress(len(run))
         files.append(file)
+    pipeline.executor.encode_shards(pipeline, jobs, build.dtype, progress)
+    written += len(jobs)
     after = manifest_of(folder, build, files, entries)
     _replace_manifest(folder, after, before)
     return UpdateReport(changes, after.images, _skipped([read_shard(file) for file in files]), written)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +105,25 @@ def write_store(images: ImageFeatures, folder: Path, dtype: str = "fp16", shard_
 def stored() -> Callable[..., Store]:
     """`write_store`, for tests that make features of their own."""
     return write_store
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A disk of so many bytes, in memory; called again it becomes smaller or larger, with what is on it."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root may mount a disk of a few pages")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def of(size: int) -> Path:
+        again = ["-o", f"remount,size={size}", str(disk)] if os.path.ismount(disk) else None
+        command = again or ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        done = subprocess.run(["mount", *command], capture_output=True, text=True, check=False)
+        if done.returncode and again is None:
+            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
+        return disk
+
+    yield of
+    if os.path.ismount(disk):
+        subprocess.run(["umount", str(disk)], check=True)

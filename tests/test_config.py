@@ -64,7 +64,7 @@ class _Plugin:
     @hookimpl
     def heritage_align_components() -> list[ComponentSpec]:
         def spec(kind: Kind, name: str, model: str) -> ComponentSpec:
-            role = "default" if kind == "index" else ""
+            role = "default" if kind in ("index", "executor") else ""
             return ComponentSpec(kind, name, f"{__name__}:{model}", f"config_models:{model}", role=role)
 
         return [
@@ -74,6 +74,7 @@ class _Plugin:
             spec("similarity", "cosine", "PlainConfig"),
             spec("similarity", "sum", "SumConfig"),
             spec("index", "exact", "PlainConfig"),
+            spec("executor", "here", "PlainConfig"),
             spec("dataset", "table", "PlainConfig"),
         ]
 

@@ -33,6 +33,7 @@ LIBRARIES = {
     ("health.py", "cn_clip"),
     ("health.py", "faiss"),
     ("health.py", "qdrant"),
+    ("health.py", "ray"),
     ("health.py", "transformers"),
     ("testing/checks/settings.py", "cn_clip"),
     ("testing/checks/settings.py", "transformers"),

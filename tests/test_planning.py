@@ -83,6 +83,7 @@ class Plugin:
             spec("similarity", "future", "image.global image.depth"),
             spec("similarity", "sum", model="Sum"),
             spec("index", "exact", role="default"),
+            spec("executor", "here", role="default"),
             spec("dataset", "table"),
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -78,7 +79,8 @@ def encode_dataset(
     if not dataset.texts:
         raise DataError(f"data set {dataset.name!r} has no texts to evaluate with")
     start = time.perf_counter()
-    parts, skipped = _streamed(pipeline, pipeline.encode_stream, dataset, progress)
+    stream = partial(pipeline.executor.encode_stream, pipeline)
+    parts, skipped = _streamed(pipeline, stream, dataset, progress)
     if not parts:
         first = f", the first: {skipped[0][1]}" if skipped else ""
         raise DataError(f"data set {dataset.name!r}: none of its {len(dataset.image_ids)} pictures can be read{first}")

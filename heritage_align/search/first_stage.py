@@ -11,10 +11,11 @@ import threading
 
 from torch import Tensor
 
+from heritage_align.errors import ConfigError
 from heritage_align.pipeline import Pipeline
 from heritage_align.protocols import KeptIndex, KeptSearch
 from heritage_align.search.resident import ResidentVectors
-from heritage_align.search.scoring import vector_scores
+from heritage_align.search.scoring import Holders, vector_scores
 from heritage_align.store import Store
 from heritage_align.store.kept import Keeper
 
@@ -95,3 +96,30 @@ class FirstStage:
             if found is None:
                 found = self._opened[name] = keeper.open(self._store, name)
             return found
+
+
+class HeldFirstStage:
+    """Looks for vectors where others hold the store, each holder by an index that looks at all of its part.
+
+    Raises:
+        ConfigError: the pipeline's index is kept beside a whole store, which holders of parts cannot share out.
+    """
+
+    def __init__(self, pipeline: Pipeline, store: Store, holders: Holders) -> None:
+        if isinstance(pipeline.index, KeptIndex):
+            name = pipeline.config.index.spec.name
+            fault = f"index: {name!r} is kept beside a whole store, and workers hold parts of it; take index=exact"
+            raise ConfigError([fault], pipeline.config.name)
+        self._store, self._holders = store, holders
+
+    def candidates(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return rows and scores on the CPU, as `FirstStage.candidates`."""
+        self._store.check()
+        return self._holders.nearest(name, queries, k)
+
+    def best(self, name: str, queries: Tensor, k: int, depth: int) -> tuple[Tensor, Tensor]:
+        """Return what `candidates` does, as it is in the order of dot products; an exact search needs no `depth`."""
+        return self.candidates(name, queries, k)
+
+    def close(self) -> None:
+        """Do nothing: the holders are closed by who opened them."""

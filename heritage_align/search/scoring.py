@@ -41,6 +41,16 @@ class CandidateScorer(Protocol):
         """Return fp32 ``(n_images, n_texts)`` on the CPU."""
 
 
+class Holders(CandidateScorer, Protocol):
+    """What a searcher asks where others hold its store: rows are those of the whole store."""
+
+    def nearest(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return rows and scores ``(n_queries, min(k, n))`` on the CPU; see `Searcher.nearest`."""
+
+    def close(self) -> None:
+        """Let the store go."""
+
+
 class Wanted(NamedTuple):
     """What a similarity reads of images besides their regions and masks."""
 

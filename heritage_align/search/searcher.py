@@ -19,7 +19,7 @@ from heritage_align.pipeline import Pipeline
 from heritage_align.planning import compares_regions, scores_in_place, takes_features
 from heritage_align.search.details import Detail, encode_details
 from heritage_align.search.device import DeviceScorer
-from heritage_align.search.first_stage import FirstStage
+from heritage_align.search.first_stage import FirstStage, HeldFirstStage
 from heritage_align.search.regions import RegionAnswer, RegionQuery, RegionSearch
 from heritage_align.search.relevance import (
     Calibration,
@@ -35,6 +35,7 @@ from heritage_align.search.scoring import (
     CandidateScorer,
     FoldedScorer,
     GatheredScorer,
+    Holders,
     MappedScorer,
     refuse_not_finite,
     to_host,
@@ -64,7 +65,13 @@ class Searcher:
     """
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, *, resident: bool = True, progress: Progress | None = None
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        *,
+        resident: bool = True,
+        progress: Progress | None = None,
+        holders: Holders | None = None,
     ) -> None:
         """Get ready; unless `resident` is False this opens an index that is kept, and uploads the store to a GPU.
 
@@ -74,16 +81,25 @@ class Searcher:
             resident: whether a GPU keeps the store, for a handful of queries the upload does not pay; and whether an
                 index that is kept (`protocols.KeptIndex`) is opened, or built, before the first search.
             progress: called with bytes uploaded since the last call, and bytes in all.
+            holders: of the store, which look for the nearest vectors and score in place of this process.
         """
         self.pipeline = pipeline
         self.store = store
+        self._holders = holders
         self._responds = store.has_regions and compares_regions(pipeline.config)
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
-        budget = memory_for(pipeline.config.runtime.device_memory, device) if resident else 0
+        here = resident and holders is None
+        budget = memory_for(pipeline.config.runtime.device_memory, device) if here else 0
         self._vectors = ResidentVectors(store, device, budget, [store.first_stage_name])
-        self._first_stage = FirstStage(pipeline, store, self._vectors, ready=resident)
+        self._first_stage: FirstStage | HeldFirstStage
+        if holders is None:
+            self._first_stage = FirstStage(pipeline, store, self._vectors, ready=resident)
+        else:
+            self._first_stage = HeldFirstStage(pipeline, store, holders)
         self._scorer: CandidateScorer
-        if store.exact_first_stage:
+        if holders is not None:
+            self._scorer = holders
+        elif store.exact_first_stage:
             self._scorer = FoldedScorer(store)
         elif not in_place:
             self._scorer = GatheredScorer(pipeline, store)
@@ -96,10 +112,38 @@ class Searcher:
     def open(
         cls, pipeline: Pipeline, path: str | Path, *, resident: bool = True, progress: Progress | None = None
     ) -> Searcher:
-        """Open a store and a searcher of it; raises StoreError for one that another configuration made."""
+        """Open a store and a searcher of it, where the pipeline's executor has it searched.
+
+        Raises:
+            StoreError: another configuration made the store.
+        """
+        return pipeline.executor.open_searcher(pipeline, path, resident=resident, progress=progress)
+
+    @classmethod
+    def open_here(
+        cls,
+        pipeline: Pipeline,
+        path: str | Path,
+        *,
+        part: tuple[int, int] | None = None,
+        resident: bool = True,
+        progress: Progress | None = None,
+        holders: Holders | None = None,
+    ) -> Searcher:
+        """Open a store and a searcher of it in this process, whatever the pipeline's executor.
+
+        Args:
+            pipeline: as of `Searcher`.
+            path: the store's folder.
+            part: as of `Store.open`; rows are then those of the part.
+            resident, progress, holders: as of `Searcher`.
+
+        Raises:
+            StoreError: another configuration made the store.
+        """
         memory = pipeline.config.runtime.host_memory
-        store = Store.open(path, expect=pipeline.identity(), host_memory=memory)
-        return cls(pipeline, store, resident=resident, progress=progress)
+        store = Store.open(path, expect=pipeline.identity(), host_memory=memory, part=part)
+        return cls(pipeline, store, resident=resident, progress=progress, holders=holders)
 
     def __enter__(self) -> Searcher:
         return self
@@ -114,6 +158,8 @@ class Searcher:
         self.store.close()
         self._first_stage.close()
         self._vectors.clear()
+        if self._holders is not None:
+            self._holders.close()
         if isinstance(self._scorer, DeviceScorer):
             self._scorer.clear()
         elif isinstance(self._scorer, MappedScorer):
@@ -474,6 +520,25 @@ class Searcher:
             return []
         ranked = self.rerank(Run((item.id,), [list(candidates)], [[0.0] * len(candidates)]), [item])
         return ranked.hits(item.id)[:top_k]
+
+    def nearest(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Find the images whose vectors have the highest dot products with queries: the first stage alone.
+
+        Args:
+            name: of the vectors, ``global`` or ``folded``.
+            queries: ``(n_queries, dim)``.
+            k: images a query.
+
+        Returns:
+            int64 rows of the store and fp32 scores, both ``(n_queries, min(k, n))`` on the CPU, best first, equal
+            scores by ascending row; a score of damaged features is not finite.
+
+        Raises:
+            StoreError: the store was changed since it was opened.
+        """
+        with torch.inference_mode():
+            rows, scores = to_host(*self._first_stage.best(name, queries, k, k))
+        return rows, scores
 
     def score(self, texts: TextFeatures, rows: Tensor) -> Tensor:
         """Score candidates by their rows.

@@ -55,7 +55,12 @@ class Store:
 
     @classmethod
     def open(
-        cls, path: str | Path, expect: Mapping[str, str] | None = None, *, host_memory: float | str = HOST_MEMORY
+        cls,
+        path: str | Path,
+        expect: Mapping[str, str] | None = None,
+        *,
+        host_memory: float | str = HOST_MEMORY,
+        part: tuple[int, int] | None = None,
     ) -> Store:
         """Open a store.
 
@@ -63,6 +68,8 @@ class Store:
             path: the folder.
             expect: a pipeline's identity; a store that another encoder or other image settings made is refused.
             host_memory: pages of its files that stay mapped, a share of the machine's memory or a size ("8GiB").
+            part: open the shards from the first number on, up to the second, as the manifest lists them; all by
+                default.
 
         Raises:
             StoreError: it is missing, half built, damaged, or made by another encoder; the message says which.
@@ -71,6 +78,8 @@ class Store:
         manifest = read_manifest(folder)
         if expect is not None:
             refuse_identity(manifest.build.identity, dict(expect), folder)
+        if part is not None:
+            manifest = replace(manifest, shards=manifest.shards[slice(*part)])
         shards = []
         for entry in manifest.shards:
             shard = read_shard(folder / entry.file)

@@ -26,8 +26,8 @@ class Case:
         attention: what filters hand to the component (`BuildContext.attention`).
         bad_images: of a data set, id of a picture that does not decode -> the name that the error must give.
         feature_dim: of an encoder that takes region features, their width.
-        system: of a trainer, a configuration to train, without its section ``train``; small, as it is trained several
-            times. Its names are looked up in `registry`.
+        system: of a trainer, a configuration to train, without its section ``train``; of an executor, one whose data
+            it encodes and searches. Small, as that is done several times. Its names are looked up in `registry`.
     """
 
     kind: Kind

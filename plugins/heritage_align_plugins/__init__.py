@@ -20,6 +20,8 @@ PLUGINS = (
     "fragments",
     "similarities",
     "exact_index",
+    "local_executor",
+    "ray_executor",
     "datasets",
     "motifs",
 )

@@ -196,6 +196,11 @@ def backend(engine: str) -> list[Callable[[], float]]:
     return [lambda depth=depth: float(found[depth]["recall"]) for depth in ("50", "100", "200", "1000")]  # type: ignore[misc]
 
 
+def on_ray(who: str, queries: str) -> float:
+    """Milliseconds of queries of a store that workers of a cluster hold, or one process."""
+    return 1e3 * float(document("ray.json")["queries"][who][queries])
+
+
 QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
     # page, its words with a group for each number, and the numbers of the files
     *(
@@ -435,6 +440,17 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         "docs/search.md",
         r"\| whole pictures \| ([\d.]+) \| \| ([\d.]+) \| \|",
         [detail("whole pictures")[place] for place in (0, 2)],
+    ),
+    (
+        "docs/cluster.md",
+        r"takes ([\d.]+) ms where one process takes ([\d.]+), ([\d.]+) times .* 64 queries\s+together "
+        r"take ([\d.]+) times",
+        [
+            lambda: on_ray("ray", "1"),
+            lambda: on_ray("local", "1"),
+            lambda: on_ray("ray", "1") / on_ray("local", "1"),
+            lambda: on_ray("ray", "64") / on_ray("local", "64"),
+        ],
     ),
     (
         "docs/search.md",

@@ -30,6 +30,8 @@ ELSEWHERE = {
     "dataset.translated_captions": "datasets/test_two_languages.py",
     "dataset.vatex": "datasets/test_two_languages.py",
     "encoder.cl2cm": "cl2cm/test_cl2cm_encoder.py",
+    "executor.local": "local_executor/test_local_executor.py",
+    "executor.ray": "ray_executor/test_cluster.py",
     "encoder.cn_clip": "cn_clip/test_cn_clip_encoder.py",
     "encoder.transformers": "transformers/test_transformers_encoder.py",
     "filter.bfan_focal": "focal/test_bfan_focal.py",

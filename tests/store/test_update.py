@@ -265,7 +265,7 @@ def test_a_store_without_contents_says_what_it_cannot_tell(
 ) -> None:
     store = tmp_path / "store"
     with monkeypatch.context() as older:
-        older.setattr("heritage_align.indexing.contents_of", lambda found, _: [None] * len(found))
+        older.setattr("heritage_align.shards.contents_of", lambda found, _: [None] * len(found))
         build_index(pipeline, sources(pipeline), store)
     draw(folder, "p5.png", 55)
     (folder / "p6.png").unlink()

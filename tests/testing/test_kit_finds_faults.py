@@ -35,6 +35,7 @@ SPECS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[str, ...]]] = {
     "Index": ("index", "Plain", (), ()),
     "Dataset": ("dataset", "Plain", (), ()),
     "Trainer": ("trainer", "Training", (), ()),
+    "Executor": ("executor", "Plain", (), ()),
 }
 
 SYSTEM = {
@@ -44,7 +45,8 @@ SYSTEM = {
     "similarity": {"name": "global"},
     "runtime": {"device": "cpu"},
 }
-"""What a trainer under test trains."""
+"""What a trainer under test trains, and an executor encodes and searches."""
+DATA = {"name": "motifs", "artworks": 2, "variants": 1, "size": 64}
 
 
 def case(base: str, target: str = "", model: str = "") -> Case:
@@ -59,9 +61,10 @@ def case(base: str, target: str = "", model: str = "") -> Case:
     )
     made = Case.of(spec, {})
     if kind == "trainer":
-        data = {"name": "motifs", "artworks": 2, "variants": 1, "size": 64}
-        settings = {} if model else {"data": data}
+        settings = {} if model else {"data": DATA}
         return replace(made, settings=settings, system=SYSTEM, registry=default_registry())
+    if kind == "executor":
+        return replace(made, system={**SYSTEM, "data": DATA}, registry=default_registry())
     if base == "Projector":
         return replace(made, feature_dim=5)
     return replace(made, bad_images={"broken": "broken.jpg"}) if kind == "dataset" else made
@@ -86,6 +89,7 @@ def wrong(check: str, base: str, target: str, says: str, **changes: Any) -> Faul
         "index": "wrong_scores",
         "dataset": "wrong_datasets",
         "trainer": "wrong_trainers",
+        "executor": "wrong_executors",
     }
     made = case(base, f"{modules[SPECS[base][0]]}:{target}")
     if changes:
@@ -215,6 +219,13 @@ FAULTS = [
     wrong("check_outcome_is_a_system", "Trainer", "WritesElsewhere", "wrote model outside the run's folder"),
     wrong("check_training_repeats", "Trainer", "OtherLuck", "in another folder it measures"),
     wrong("check_training_repeats", "Trainer", "AddsUp", "in the same folder it measures"),
+    wrong(
+        "check_shards_are_those_of_one_process", "Executor", "LosesTheLastPicture", "shard-1.safetensors differ from"
+    ),
+    wrong("check_shards_are_those_of_one_process", "Executor", "ForgetsTheLast", "did not write shard-1.safetensors"),
+    wrong("check_shards_are_those_of_one_process", "Executor", "SaysNothing", "said that 0 pictures are done"),
+    wrong("check_features_come_in_order", "Executor", "LastFirst", "encode_stream() gave pictures"),
+    wrong("check_answers_are_those_of_one_process", "Executor", "HalfTheStore", "a search answers"),
 ]
 FAULTS.append(
     Fault("check_dim_is_planned", case("Encoder", model="config:OtherDim"), "promises dim 16, the encoder has 8")

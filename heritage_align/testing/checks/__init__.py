@@ -6,6 +6,7 @@ from heritage_align.testing.checks import (
     building,
     dataset,
     encoder,
+    executor,
     filter,
     fragmenter,
     index,
@@ -17,7 +18,7 @@ from heritage_align.testing.checks import (
 from heritage_align.testing.checks.base import Check, collect
 
 ALL_CHECKS: tuple[Check, ...] = collect(
-    settings, building, encoder, proposer, filter, fragmenter, similarity, index, dataset, trainer
+    settings, building, encoder, proposer, filter, fragmenter, similarity, index, dataset, trainer, executor
 )
 
 __all__ = ["ALL_CHECKS", "Check"]

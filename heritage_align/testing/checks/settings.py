@@ -47,6 +47,7 @@ FEATURES = {
     "index": ((), ()),
     "dataset": ((), ()),
     "trainer": ((), ()),
+    "executor": ((), ()),
 }
 """Kind -> the inputs and outputs that the planner understands (a trailing ``?`` marks an optional input)."""
 

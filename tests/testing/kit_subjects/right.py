@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.encoding import ImageSource
 from heritage_align.errors import DataError, ImageError
+from heritage_align.pipeline import Pipeline
 from heritage_align.protocols import BuildContext, ImageFile, PixelRecipe
+from heritage_align.search import Searcher
+from heritage_align.shards import ShardJob, encode_shards_here
 from heritage_align.testing.samples import ToyEncoder, images
 from heritage_align.training.job import TrainingJob, TrainingOutcome
 from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
@@ -217,3 +222,23 @@ class Trainer:
         note.write_text(str(count))
         document = {key: value for key, value in job.config.as_dict().items() if key != "train"}
         return TrainingOutcome(document, {"recall": 50.0, "texts": count, "seconds": float(id(self))}, {"note": note})
+
+
+class Executor:
+    """Does everything here."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def encode_shards(
+        self, pipeline: Pipeline, jobs: Iterable[ShardJob], dtype: str, advance: Callable[[int], object]
+    ) -> None:
+        encode_shards_here(pipeline, jobs, dtype, advance)
+
+    def encode_stream(self, pipeline: Pipeline, sources: Sequence[ImageSource], *, on_error: Any) -> Any:
+        return pipeline.encode_stream(sources, on_error=on_error)
+
+    def open_searcher(
+        self, pipeline: Pipeline, path: str | Path, *, resident: bool = True, progress: Any = None
+    ) -> Searcher:
+        return Searcher.open_here(pipeline, path, resident=resident, progress=progress)
