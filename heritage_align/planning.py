@@ -99,10 +99,10 @@ def _unmet_needs(config: Config) -> Iterator[str]:
             f"proposer.name: {config.proposer.spec.name!r} needs an encoder with patch features, and "
             f"{config.encoder.spec.name!r} has none with these settings"
         )
-    if "boxes" in encoder and config.proposer is not None and "patches" in gives(config.proposer):
+    if "boxes" in encoder and config.proposer is not None and "features" in gives(config.proposer):
         yield (
-            f"{config.encoder.place}.regions: roi pools boxes, and proposer {config.proposer.spec.name!r} gives the "
-            "patches themselves; leave it out, or take a proposer of boxes"
+            f"{config.encoder.place}.regions: roi pools boxes, and proposer {config.proposer.spec.name!r} brings "
+            "features of its own; leave it out, or take a proposer of boxes"
         )
     for outer in with_nested([c for c in (config.encoder, config.text_encoder) if c is not None]):
         for inner in outer.nested.values():

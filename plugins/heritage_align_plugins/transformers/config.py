@@ -59,8 +59,7 @@ class TransformersConfig(ComponentConfig):
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""
-        path = Path(self.model).expanduser()
-        return path if path.is_dir() or self.model.startswith((".", "/", "~")) else None
+        return local_folder(self.model)
 
     def facts(self) -> Facts:
         """Return what the folder says; of a hub model nothing is known before it is fetched.
@@ -92,6 +91,12 @@ class TransformersConfig(ComponentConfig):
         if self.squeeze or self.image_size is not None or not file.is_file():
             return False
         return bool(read_json(file).get("do_center_crop", by_default))
+
+
+def local_folder(model: str) -> Path | None:
+    """Return the folder that a setting names, None for a name on the hub."""
+    path = Path(model).expanduser()
+    return path if path.is_dir() or model.startswith((".", "/", "~")) else None
 
 
 def no_boxes(name: str, kind: str | None, *, cut: bool) -> str:
