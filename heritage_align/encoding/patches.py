@@ -14,6 +14,7 @@ from heritage_align.protocols import Encoder, FlexibleEncoder
 
 Grid = tuple[int, int]
 """Rows and columns."""
+_THINNEST = 1e-3  # cells; of a box without area there is no sample, and its vector would be zero
 
 
 def grid_of(encoder: Encoder, image: Image) -> Grid | None:
@@ -55,6 +56,8 @@ def pool_boxes(patches: Tensor, grids: Sequence[Grid], boxes: Ragged) -> Tensor:
         maps = patches[own, : rows * columns].transpose(1, 2).reshape(len(own), dim, rows, columns)
         runs = [torch.arange(offsets[i], offsets[i + 1], device=patches.device) for i in own]
         size = torch.tensor([columns, rows, columns, rows], dtype=torch.float32, device=patches.device)
-        found = roi_align(maps.float().contiguous(), [places[run] * size for run in runs], output_size=1, aligned=True)
+        corners = [places[run] * size for run in runs]
+        corners = [torch.cat([c[:, :2], c[:, 2:].maximum(c[:, :2] + _THINNEST)], dim=1) for c in corners]
+        found = roi_align(maps.float().contiguous(), corners, output_size=1, aligned=True)
         pooled[torch.cat(runs)] = found[:, :, 0, 0]
     return pooled

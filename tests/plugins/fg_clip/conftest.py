@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("transformers", reason="the optional extra 'transformers' is not installed")
 sys.path.insert(0, str(Path(__file__).parent))
 
-import tiny  # noqa: E402
-from heritage_align_plugins.fg_clip.config import FgClipConfig  # noqa: E402
-from heritage_align_plugins.fg_clip.encoder import FgClipEncoder  # noqa: E402
+import tiny
+from heritage_align_plugins.fg_clip.config import FgClipConfig
+from heritage_align_plugins.fg_clip.encoder import FgClipEncoder
 
-from heritage_align.protocols import BuildContext  # noqa: E402
+from heritage_align.protocols import BuildContext
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, CLIPImageProcessor
 
 sys.path.insert(0, str(Path(__file__).parent))
-import tiny  # noqa: E402
+import tiny
 
 PLACES = (0, 5, -1)
 """Patches whose dense features are kept."""

@@ -31,9 +31,7 @@ def test_pictures_patches_and_boxes(build, generation, together):
     for batch in batches:
         pixels = torch.stack([encoder.prepare(pictures[i]) for i in batch])
         encoded = encoder.encode_pixels(pixels, patches=True)
-        torch.testing.assert_close(
-            encoded.global_features, torch.tensor([golden["whole"][i] for i in batch]), **SAME
-        )
+        torch.testing.assert_close(encoded.global_features, torch.tensor([golden["whole"][i] for i in batch]), **SAME)
         for row, i in enumerate(batch):
             rows, columns = golden["grids"][i]
             dense = encoded.patches[row, : rows * columns][[0, 5, -1]]
@@ -56,7 +54,7 @@ def test_texts(build, generation, mode):
     torch.testing.assert_close(encoder.encode_texts(texts), torch.tensor(golden[mode]), **SAME)
 
 
-def test_the_modes_differ(build):
+def test_the_modes_differ():
     """So that a mode that is read as another would be seen above."""
     for generation in GENERATIONS:
         golden = GOLDEN[generation]
