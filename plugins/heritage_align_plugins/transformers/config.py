@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,7 @@ class TransformersConfig(ComponentConfig):
 
         Raises:
             ValueError: `regions` is roi and the model gives no patches to pool.
+            CheckpointError: the folder holds an FG-CLIP.
         """
         boxes = ("boxes",) if self.regions == "roi" else ()
         unread = ("global", "texts", "patches", *boxes)
@@ -76,6 +78,7 @@ class TransformersConfig(ComponentConfig):
         if not files["model"].is_file():
             return Facts(outputs=unread, files=files, text_settings=TEXT_SETTINGS)
         settings = read_json(files["model"])
+        refuse_fg_clip(settings, self.model)
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
         dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
         known = kind in (*CLIP_LIKE, *SIGLIP_LIKE)
@@ -97,6 +100,16 @@ def local_folder(model: str) -> Path | None:
     """Return the folder that a setting names, None for a name on the hub."""
     path = Path(model).expanduser()
     return path if path.is_dir() or model.startswith((".", "/", "~")) else None
+
+
+def refuse_fg_clip(settings: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError for the settings of an FG-CLIP: the library runs code from its folder, or takes it for a
+    CLIP, whose dense features are others."""
+    names = [str(settings.get("model_type")), *map(str, settings.get("architectures") or ())]
+    if any("fgclip" in name.lower().replace("_", "") for name in names):
+        raise CheckpointError(
+            f"{source}: is an FG-CLIP; take encoder {{name: fg_clip, model: ...}}, which needs no code of it"
+        )
 
 
 def no_boxes(name: str, kind: str | None, *, cut: bool) -> str:
