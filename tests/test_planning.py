@@ -188,8 +188,8 @@ def test_what_fits_together_passes(registry: Registry, slots: dict[str, Any]) ->
         ),
         (
             {"encoder": {"name": "clip", "roi": True}, "proposer": "measured"},
-            "encoder.regions: roi pools boxes, and proposer 'measured' brings features of its own; leave it out, or take "
-            "a proposer of boxes",
+            "encoder.regions: roi pools boxes, and proposer 'measured' brings features of its own; leave it out, or "
+            "take a proposer of boxes",
         ),
         (
             {"encoder": {"name": "above", "base": {"name": "clip", "roi": True}}, "proposer": "crops"},

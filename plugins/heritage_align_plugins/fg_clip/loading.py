@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
 from heritage_align.plugin import CheckpointError, fitted, read_tensors, refuse_not_finite
@@ -107,4 +107,5 @@ def load_model(files: Files, description: Description) -> Model:
 def load_tokenizer(files: Files) -> Any:
     """Load the tokenizer that belongs to a model; raises CheckpointError where its files are missing or damaged."""
     files.need("tokenizer.json", "the tokenizer: fetch the files whose names begin with tokenizer as well")
-    return load(AutoTokenizer, files.name, revision=files.revision)
+    # tokenizer_config.json names the class; the model's own config.json, which names code, is not asked.
+    return load(AutoTokenizer, files.name, revision=files.revision, config=PreTrainedConfig())

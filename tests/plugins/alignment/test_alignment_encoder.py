@@ -53,8 +53,8 @@ def test_it_conforms_on_region_features(on_features: Path) -> None:
     results = check_component(Case("encoder", "alignment", {"checkpoint": str(on_features)}, feature_dim=12))
     skipped = {result.check for result in results if result.state == "skipped"}
     assert skipped == {
-        "check_nested_places", "check_patches", "check_pooled_boxes", "check_prepare_takes_any_picture", "check_prepare_is_thread_safe",
-        "check_recipe_is_what_prepare_does",
+        "check_nested_places", "check_patches", "check_pooled_boxes", "check_prepare_takes_any_picture",
+        "check_prepare_is_thread_safe", "check_recipe_is_what_prepare_does",
     }  # fmt: skip
 
 

@@ -57,13 +57,13 @@ def loaded(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
 
 def first(folder: Path) -> dict[str, Any]:
     """Return what FG-CLIP gives."""
-    settings = {k: v for k, v in tiny.FIRST.items() if k not in ("architectures", "model_type")}
+    settings = {k: v for k, v in tiny.PUBLISHED.items() if k not in ("architectures", "model_type")}
     model: Any = loaded(FGCLIPModel(CLIPConfig(**settings)), folder)
-    side = tiny.FIRST["vision_config"]["image_size"]
+    side = tiny.PUBLISHED["vision_config"]["image_size"]
     processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     tokenizer = AutoTokenizer.from_pretrained(folder)
     golden: dict[str, Any] = {"whole": [], "dense": [], "regions": [], "grids": []}
-    cells = side // tiny.FIRST["vision_config"]["patch_size"]
+    cells = side // tiny.PUBLISHED["vision_config"]["patch_size"]
     for image in tiny.pictures():
         pixels = processor.preprocess(image.resize((side, side)), return_tensors="pt")["pixel_values"]
         boxes = torch.tensor([[0.0, *(value * cells for value in box)] for box in tiny.BOXES])
@@ -107,7 +107,7 @@ def main() -> None:
     """Write golden.json beside this script."""
     with tempfile.TemporaryDirectory() as root, torch.no_grad():
         golden = {
-            "first": first(tiny.save("first", Path(root) / "first")),
+            "first": first(tiny.save("published", Path(root) / "first")),
             "second": second(tiny.save("second", Path(root) / "second")),
         }
     target = Path(__file__).with_name("golden.json")

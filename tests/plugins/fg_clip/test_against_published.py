@@ -17,14 +17,15 @@ import torch
 from heritage_align.ops import Ragged
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))
-GENERATIONS = ["first", "second"]
+CHECKPOINTS = {"first": "published", "second": "second"}
+GENERATIONS = list(CHECKPOINTS)
 SAME = {"atol": 1e-5, "rtol": 0.0}
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("together", [False, True])
 def test_pictures_patches_and_boxes(build, generation, together):
-    encoder, golden = build(generation), GOLDEN[generation]
+    encoder, golden = build(CHECKPOINTS[generation]), GOLDEN[generation]
     pictures = tiny.pictures()
     assert [list(encoder.grid_of(*picture.size)) for picture in pictures] == golden["grids"]
     batches = [[0, 1]] if together else [[0], [1]]
@@ -47,7 +48,7 @@ def test_pictures_patches_and_boxes(build, generation, together):
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("mode", ["short", "long", "box"])
 def test_texts(build, generation, mode):
-    encoder, golden = build(generation, texts=mode, characters="as_written"), GOLDEN[generation]
+    encoder, golden = build(CHECKPOINTS[generation], texts=mode, characters="as_written"), GOLDEN[generation]
     texts = tiny.LONG if mode == "long" else tiny.TEXTS
     ids = encoder._tokens[mode](texts)["input_ids"]
     assert ids.sum(1).tolist() == golden[f"{mode} tokens"]

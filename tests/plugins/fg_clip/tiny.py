@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,7 @@ FIRST: dict[str, Any] = {
     "architectures": ["FGCLIPModel"],
     "model_type": "clip",
     "projection_dim": 24,
-    # Published as CLIP's: the published code looks for the token 49407 and has 248 places of long texts.
-    "text_config": {**TOWER, "vocab_size": 49408, "max_position_embeddings": 77},
+    "text_config": {**TOWER, "vocab_size": 514, "max_position_embeddings": 77},
     "vision_config": {**TOWER, "image_size": 32, "patch_size": 8},
 }
 SECOND: dict[str, Any] = {
@@ -30,13 +31,17 @@ SECOND: dict[str, Any] = {
     "text_config": {**TOWER, "model_type": "fgclip2_text_model", "vocab_size": 320, "longtext_len": 196},
     "vision_config": {**TOWER, "model_type": "fgclip2_vision_model", "num_patches": 16, "patch_size": 4},
 }
-CONFIGS = {"first": FIRST, "second": SECOND}
+# As many tokens as published: the published code of FG-CLIP looks for the number 49407.
+PUBLISHED = {**FIRST, "text_config": {**TOWER, "vocab_size": 49408}}
+CONFIGS = {"first": FIRST, "published": PUBLISHED, "second": SECOND}
+_CLIP_PROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
 PROCESSORS: dict[str, dict[str, Any]] = {
-    "first": {
-        "image_processor_type": "CLIPImageProcessor",
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-    },
+    "first": _CLIP_PROCESSOR,
+    "published": _CLIP_PROCESSOR,
     "second": {
         "image_processor_type": "Fgclip2ImageProcessor",
         "image_mean": [0.5, 0.5, 0.5],
@@ -86,12 +91,12 @@ def gemma_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def clip_tokenizer() -> Tokenizer:
-    """A tokenizer of CLIP's kind: bytes alone, and its two marks under their published numbers."""
+def clip_tokenizer(size: int = 514) -> Tokenizer:
+    """A tokenizer of CLIP's kind: bytes alone, and its two marks at the end of so many pieces."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*alphabet, *(f"{piece}</w>" for piece in alphabet)]
-    ids = {piece: i for i, piece in enumerate([*pieces, *(f"<{i}>" for i in range(len(pieces), 49406))])}
-    marks = {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
+    ids = {piece: i for i, piece in enumerate([*pieces, *(f"<{i}>" for i in range(len(pieces), size - 2))])}
+    marks = {"<|startoftext|>": size - 2, "<|endoftext|>": size - 1}
     tokenizer = Tokenizer(models.BPE({**ids, **marks}, [], unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
@@ -107,18 +112,17 @@ def clip_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-TOKENIZERS = {
-    "first": (
-        clip_tokenizer,
-        {
-            "tokenizer_class": "CLIPTokenizer",
-            "bos_token": "<|startoftext|>",
-            "eos_token": "<|endoftext|>",
-            "pad_token": "<|endoftext|>",
-            "unk_token": "<|endoftext|>",
-            "model_max_length": 77,
-        },
-    ),
+_CLIP_TOKENIZER: dict[str, Any] = {
+    "tokenizer_class": "CLIPTokenizer",
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+    "model_max_length": 77,
+}
+TOKENIZERS: dict[str, tuple[Callable[[], Tokenizer], dict[str, Any]]] = {
+    "first": (clip_tokenizer, _CLIP_TOKENIZER),
+    "published": (partial(clip_tokenizer, 49408), _CLIP_TOKENIZER),
     "second": (
         gemma_tokenizer,
         {

@@ -152,7 +152,7 @@ def test_boxes_are_pooled_out_of_the_patches_of_one_pass(build, folders, family)
     assert {r.check: r.state for r in results}["check_pooled_boxes"] == "passed"
 
 
-def test_models_without_patches_to_pool_are_refused(build, folders, tmp_path):
+def test_models_without_patches_to_pool_are_refused(folders, tmp_path):
     cropping = TransformersConfig(model=str(folders["clip"]), regions="roi")
     with pytest.raises(ValueError, match="regions: roi pools .* cuts the borders away; set squeeze: true"):
         cropping.facts()
