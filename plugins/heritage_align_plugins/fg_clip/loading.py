@@ -52,7 +52,10 @@ class Files:
         """Return a file; raises CheckpointError, that says what it is, where there is none."""
         found = self.find(file)
         if found is None:
-            raise CheckpointError(f"{self.name}: there is no {file}, {what}")
+            where = (
+                "" if Path(self.name).is_dir() else ": it is neither a folder, nor to be had from the hub or its cache"
+            )
+            raise CheckpointError(f"{self.name}: there is no {file}, {what}{where}")
         return found
 
     def settings(self, file: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from click.testing import CliRunner
 from heritage_align_plugins.fg_clip.config import FgClipConfig
 from heritage_align_plugins.fg_clip.encoder import FgClipEncoder
 from heritage_align_plugins.fg_clip.pictures import Packed, grid_of, most_patches
@@ -21,7 +22,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from heritage_align import Pipeline, load_recipe
+from heritage_align.cli import cli
 from heritage_align.errors import CheckpointError, ConfigError
+from heritage_align.indexing import build_index
+from heritage_align.pipeline import dataset_sources
 from heritage_align.planning import plan
 from heritage_align.protocols import BuildContext, Encoder, FlexibleEncoder, RegionEncoder
 from heritage_align.search import Searcher
@@ -45,9 +49,7 @@ def opened(folder: Path, **settings: Any) -> FgClipEncoder:
     return FgClipEncoder(FgClipConfig(model=str(folder), **settings), BuildContext())
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, pytest.param({"regions": "crops", "texts": "long", "patches": 128}, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("settings", [{}, {"regions": "crops", "texts": "long", "patches": 128}])
 @pytest.mark.parametrize("generation", ["first", "second"])
 def test_conformance(folders, generation, settings):
     results = check_component(Case("encoder", "fg_clip", {"model": str(folders[generation]), **settings}))
@@ -152,9 +154,6 @@ def test_weights_in_parts_and_in_half_precision(copied, build):
 @pytest.mark.parametrize("generation", ["first", "second"])
 def test_the_recipe_on_a_stand_in(folders, generation, tmp_path):
     pipeline = Pipeline(load_recipe("fg-clip-regions", [f"encoder.model={folders[generation]}", *SMALL]))
-    from heritage_align.indexing import build_index
-    from heritage_align.pipeline import dataset_sources
-
     build_index(pipeline, list(dataset_sources(pipeline.dataset())), tmp_path / "store")
     searcher = Searcher.open(pipeline, tmp_path / "store")
     [hits] = searcher.hits([TextItem("q", "蓝地对鸟纹", phrases=("蓝", "鸟纹"))], top_k=2)
@@ -208,6 +207,7 @@ def test_names_on_the_hub_are_read_from_the_cache_offline(folders, build, tmp_pa
     fingerprint, missing = done.stdout.splitlines()
     assert fingerprint == build("second").fingerprint()
     assert missing.startswith("qihoo360/not-there: ")
+    assert "it is neither a folder, nor to be had from the hub or its cache" in missing
 
 
 class TestBadInput:
@@ -245,6 +245,17 @@ class TestBadInput:
             opened(folder)
         with pytest.raises(ConfigError, match=r"encoder.model: there is no file .*config.json"):
             plan(load_recipe("fg-clip-regions", [f"encoder.model={tmp_path / 'nowhere'}"]))
+
+    def test_the_command_line_says_it_in_one_line(self, copied):
+        folder = copied("second")
+        (folder / "tokenizer.json").unlink()
+        data = [part for override in SMALL for part in ("--set", override)]
+        wrong = CliRunner().invoke(cli, ["evaluate", "fg-clip-regions", "--set", f"encoder.model={folder}", *data])
+        assert wrong.exit_code == 2
+        assert wrong.stderr.strip().splitlines() == [
+            f"error: {folder}: there is no tokenizer.json, the tokenizer: fetch the files whose names begin with "
+            "tokenizer as well"
+        ]
 
     def test_weights_that_do_not_belong(self, copied):
         folder = copied("first")
