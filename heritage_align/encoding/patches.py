@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from heritage_align.ops import Ragged
 from heritage_align.protocols import Encoder, FlexibleEncoder
@@ -42,6 +41,8 @@ def pool_boxes(patches: Tensor, grids: Sequence[Grid], boxes: Ragged) -> Tensor:
     Raises:
         ValueError: there are not as many grids, or runs of boxes, as pictures; a grid has more cells than patches.
     """
+    from torchvision.ops import roi_align  # here: importing it takes a second that a search has no use for
+
     n, count, dim = patches.shape
     if len(grids) != n or len(boxes) != n:
         raise ValueError(f"boxes: expected one run and one grid a picture, got {len(boxes)} and {len(grids)} for {n}")

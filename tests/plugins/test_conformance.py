@@ -31,6 +31,7 @@ ELSEWHERE = {
     "dataset.vatex": "datasets/test_two_languages.py",
     "encoder.cl2cm": "cl2cm/test_cl2cm_encoder.py",
     "encoder.cn_clip": "cn_clip/test_cn_clip_encoder.py",
+    "encoder.fg_clip": "fg_clip/test_fg_clip_encoder.py",
     "encoder.transformers": "transformers/test_transformers_encoder.py",
     "filter.bfan_focal": "focal/test_bfan_focal.py",
     "filter.sift": "sift/test_sift.py",
