@@ -117,6 +117,12 @@ RESULTS_OF = {
     "encode.json": Result(
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),
+    "roi.json": Result(
+        "benchmarks/pipeline/roi.py",
+        (*ENCODERS, "plugins/heritage_align_plugins/fg_clip", "plugins/heritage_align_plugins/similarities"),
+        8,
+        one_thread=True,
+    ),
     "sift.json": Result(
         "benchmarks/pipeline/sift.py --artworks 3 --real ../shared/data --every 20 --rounds 4",
         ("plugins/heritage_align_plugins/sift", "heritage_align/encoding/stage.py"),

@@ -49,7 +49,8 @@ class ComponentSpec:
         summary: one line for ``plugins list``.
         inputs: features that it needs, for example ``("image.global", "text.global")``; a name that ends in ``?`` is
             used where it is there.
-        outputs: features that it gives, for example ``("global", "patches", "texts")``; of a similarity ``"folds"``
+        outputs: features that it gives, for example ``("global", "patches", "texts")``; of an encoder ``"boxes"`` where
+            its settings let it pool them (`RegionEncoder`); of a similarity ``"folds"``
             (`Similarity.fold` gives vectors) and ``"in_place"`` (given candidates it reads their regions alone, so that
             it may be handed a whole shard or store; `features.candidate_images` helps).
         requires: top-level modules that must be importable before the target is.

@@ -99,6 +99,15 @@ def _unmet_needs(config: Config) -> Iterator[str]:
             f"proposer.name: {config.proposer.spec.name!r} needs an encoder with patch features, and "
             f"{config.encoder.spec.name!r} has none with these settings"
         )
+    if "boxes" in encoder and config.proposer is not None and "features" in gives(config.proposer):
+        yield (
+            f"{config.encoder.place}.regions: roi pools boxes, and proposer {config.proposer.spec.name!r} brings "
+            "features of its own; leave it out, or take a proposer of boxes"
+        )
+    for outer in with_nested([c for c in (config.encoder, config.text_encoder) if c is not None]):
+        for inner in outer.nested.values():
+            if "boxes" in gives(inner) and "boxes" not in gives(outer):
+                yield f"{inner.place}.regions: roi, and {outer.spec.name!r} encodes no boxes; leave it out"
     for component in config.filters:
         if "keep" in gives(component) and config.proposer is None:
             yield f"{component.place}.name: {component.spec.name!r} filters regions, and there is no proposer"

@@ -61,7 +61,9 @@ class Encoder(Protocol):
     """Maps images and texts into one space of `dim` dimensions; every row has unit length."""
 
     dim: int
-    patch_grid: tuple[int, int] | None  # (rows, columns) of the ViT's patches, None where it has none
+    patch_grid: (
+        tuple[int, int] | None
+    )  # (rows, columns) of the ViT's patches, None where it has none, or see FlexibleEncoder
 
     def fingerprint(self) -> str:
         """Name model and weights, for example ``cn_clip/ViT-B-16/sha256:1f3a...``: a store keeps it."""
@@ -74,6 +76,38 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode sentences or phrases; returns ``(n, dim)`` fp32 on the encoder's device."""
+
+
+class EncodedRegions(NamedTuple):
+    """Result of `RegionEncoder.encode_regions`: ``(n, dim)`` and ``(total_boxes, dim)``, unit rows, fp32."""
+
+    global_features: Tensor
+    regions: Tensor
+
+
+@runtime_checkable
+class RegionEncoder(Encoder, Protocol):
+    """What an encoder offers besides if it can describe boxes from the forward pass of the whole picture, no crop
+    each."""
+
+    pools_regions: bool  # whether its settings ask for that; its outputs then name ``boxes``
+
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        """Encode prepared pictures and boxes of them, which belong together.
+
+        Args:
+            pixels: ``(n, 3, height, width)``.
+            boxes: values ``(total_boxes, 4)`` xyxy as fractions of width and height, one run of rows a picture.
+        """
+
+
+@runtime_checkable
+class FlexibleEncoder(Protocol):
+    """What an encoder offers besides if its patches follow the shape of each picture; its `patch_grid` is None."""
+
+    def grid_of(self, width: int, height: int) -> tuple[int, int]:
+        """Return the rows and columns of patches of a picture of that size: the first ``rows * columns`` of
+        `EncodedImages.patches`, whatever follows them."""
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,24 @@ class Model(ComponentConfig):
     dim: int | None = Field(None, description="width")
     file: Path | None = Field(None, description="weights")
     without_patches: bool = Field(False, description="as a ResNet")
+    roi: bool = Field(False, description="boxes are pooled")
 
     def facts(self) -> Facts:
+        outputs = ("global", "texts") if self.without_patches else None
         return Facts(
             dim=self.dim,
-            outputs=("global", "texts") if self.without_patches else None,
+            outputs=("global", "texts", "patches", "boxes") if self.roi else outputs,
             files={} if self.file is None else {"file": self.file},
         )
+
+
+class Above(ComponentConfig):
+    """Names an encoder below."""
+
+    base: dict[str, Any] = Field(description="encoder")
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        return {"base": ("encoder", self.base)}
 
 
 class Sum(ComponentConfig):
@@ -64,6 +75,8 @@ class Plugin:
             spec("encoder", "clip", outputs="global texts patches"),
             spec("encoder", "vision", outputs="global patches"),
             spec("encoder", "bert", outputs="texts"),
+            spec("encoder", "above", outputs="global texts", model="Above"),
+            spec("proposer", "measured", outputs="features"),
             spec("proposer", "tokens", outputs="patches"),
             spec("proposer", "crops", outputs="crops"),
             spec(
@@ -173,6 +186,15 @@ def test_what_fits_together_passes(registry: Registry, slots: dict[str, Any]) ->
         (
             {"encoder": {"name": "clip", "dim": 8}, "text_encoder": {"name": "bert", "dim": 16}},
             "text_encoder: 'bert' works in 16 dimensions, encoder 'clip' in 8",
+        ),
+        (
+            {"encoder": {"name": "clip", "roi": True}, "proposer": "measured"},
+            "encoder.regions: roi pools boxes, and proposer 'measured' brings features of its own; leave it out, or "
+            "take a proposer of boxes",
+        ),
+        (
+            {"encoder": {"name": "above", "base": {"name": "clip", "roi": True}}, "proposer": "crops"},
+            "encoder.base.regions: roi, and 'above' encodes no boxes; leave it out",
         ),
         ({"proposer": "detector"}, "proposer.name: 'detector' needs detectron3: see its page"),
         (

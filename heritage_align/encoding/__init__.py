@@ -12,6 +12,7 @@
 
 from heritage_align.data.boxes import pixel_box
 from heritage_align.encoding.annotated import boxes_by_picture, describe_boxes, encode_box_crops, in_annotation_order
+from heritage_align.encoding.patches import grid_of, pool_boxes
 from heritage_align.encoding.resampling import Resampler
 from heritage_align.encoding.sources import ImageSource
 from heritage_align.encoding.stage import ImageStage
@@ -27,6 +28,8 @@ __all__ = [
     "encode_box_crops",
     "encode_images",
     "encode_texts",
+    "grid_of",
     "in_annotation_order",
     "pixel_box",
+    "pool_boxes",
 ]

@@ -39,13 +39,13 @@ def in_annotation_order(image_ids: Iterable[str], vectors: Mapping[str, Tensor])
 def encode_box_crops(
     stage: ImageStage, dataset: Dataset, boxes: BoxesByPicture, *, batch_size: int, workers: int
 ) -> dict[str, Tensor]:
-    """Encode boxes as crops.
+    """Encode boxes as crops, or pooled where the encoder's settings say so.
 
     Args:
         stage: its encoder and preparation; its proposer is not asked.
         dataset: holds the pictures.
         boxes: of each picture.
-        batch_size: crops encoded at once.
+        batch_size: pictures, and crops, encoded at once.
         workers: threads that decode.
 
     Returns:

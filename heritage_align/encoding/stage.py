@@ -13,6 +13,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from heritage_align.encoding.patches import grid_of
 from heritage_align.encoding.preparation import Exact, Preparation, Prepared
 from heritage_align.encoding.sources import ImageSource
 from heritage_align.errors import DataError
@@ -24,6 +25,7 @@ from heritage_align.protocols import (
     FeatureReader,
     Filter,
     Proposer,
+    RegionEncoder,
     WholeEncoder,
 )
 from heritage_align.types import ImageFeatures, Regions
@@ -42,7 +44,7 @@ class ImageStage:
     """The image half of a pipeline: proposer, filters, encoder.
 
     Attributes:
-        encoder: encodes whole pictures, and crops or patches as regions.
+        encoder: encodes whole pictures, and crops, patches or pooled boxes as regions.
         proposer: None for a pipeline without regions.
         filters: applied in their order.
         factors: whether the regions' triangular factors are computed (focal attention uses them).
@@ -101,22 +103,28 @@ class ImageStage:
         if all(r.grid is not None for r in regions):
             encoded = self._encode_wholes(pictures, patches=True)
             assert encoded.patches is not None
-            n, m, dim = encoded.patches.shape
-            for image_id, found in zip(ids, regions):
-                if len(found) != m or found.grid != self.encoder.patch_grid:
+            for image, image_id, found in zip(images, ids, regions):
+                grid = grid_of(self.encoder, image)
+                assert grid is not None  # it gave patches
+                if len(found) != grid[0] * grid[1] or found.grid != grid:
                     raise ValueError(
-                        f"image {image_id!r}: the proposer gives {len(found)} patches in a grid {found.grid}, "
-                        f"the encoder {m} in {self.encoder.patch_grid}; boxes and features would not belong together"
+                        f"image {image_id!r}: the proposer gives {len(found)} patches in a grid {found.grid}, the "
+                        f"encoder {grid[0] * grid[1]} in {grid}; boxes and features would not belong together"
                     )
-            ragged = Ragged(encoded.patches.reshape(n * m, dim), torch.arange(n + 1) * m)
-            whole = encoded.global_features
+            # Beyond its own grid a picture's patches are padding, where grids differ.
+            values = torch.cat([rows[: len(found)] for rows, found in zip(encoded.patches, regions)])
+            ragged, whole = Ragged(values, _offsets(regions)), encoded.global_features
+        elif isinstance(self.encoder, RegionEncoder) and self.encoder.pools_regions:
+            boxes = Ragged(_fractions(images, regions), _offsets(regions))
+            whole, values = self.encoder.encode_regions(self._preparation.whole(pictures), boxes)
+            self._preparation.settle()
+            ragged = Ragged(values, _offsets(regions))
         else:
             crops = self._preparation.crops(pictures, regions, pool, batch_size)
             whole = self._encode_wholes(pictures).global_features
             parts = [self._encode(pixels).global_features for pixels in crops]
             values = torch.cat(parts) if parts else whole.new_empty(0, self.encoder.dim)
-            counts = torch.tensor([0, *(len(r) for r in regions)])
-            ragged = Ragged(values, counts.cumsum(0))
+            ragged = Ragged(values, _offsets(regions))
         return ImageFeatures(
             tuple(ids),
             whole,
@@ -156,8 +164,7 @@ class ImageStage:
                 raise DataError(f"image {image_id!r}: its {len(found)} regions came without features")
             rows.append(torch.from_numpy(np.asarray(found.features, dtype=np.float32)))
             whole.append(torch.from_numpy(np.asarray(found.global_feature, dtype=np.float32)))
-        counts = torch.tensor([0, *(len(r) for r in regions)])
-        ragged, wholes = Ragged(torch.cat(rows), counts.cumsum(0)), torch.stack(whole)
+        ragged, wholes = Ragged(torch.cat(rows), _offsets(regions)), torch.stack(whole)
         if not self.as_given:
             assert isinstance(self.encoder, FeatureEncoder)
             raw, ragged = ragged, Ragged(self.encoder.encode_features(ragged.values), ragged.offsets)
@@ -193,6 +200,10 @@ def _fractions(images: Sequence[Image], regions: Sequence[Regions]) -> Tensor:
         size = torch.tensor([image.width, image.height, image.width, image.height], dtype=torch.float32)
         parts.append(torch.from_numpy(found.boxes.astype("float32")).reshape(-1, 4) / size)
     return torch.cat(parts)
+
+
+def _offsets(regions: Sequence[Regions]) -> Tensor:
+    return torch.tensor([0, *(len(found) for found in regions)]).cumsum(0)
 
 
 def _keep(regions: Sequence[Regions], device: torch.device) -> Tensor | None:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from heritage_align.data.boxes import areas, common_areas, pixel_box
 from heritage_align.errors import DataError
+from heritage_align.ops import Ragged
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import takes_features
-from heritage_align.protocols import BoxFeatures, FeatureEncoder
+from heritage_align.protocols import BoxFeatures, FeatureEncoder, RegionEncoder
 
 MARGINS = (1.0, 1.3, 1.6)
 """Sides of the squares that a detail is set into, over its longer side. A region of the store shows a motif with what
@@ -63,8 +64,9 @@ class Detail:
 def encode_details(pipeline: Pipeline, details: Sequence[Detail]) -> Tensor:
     """Encode details as the regions of a store are, ``(n_details, dim)`` fp32 with unit rows on the pipeline's device.
 
-    An encoder of pixels is given every detail at the sizes of `MARGINS`, and the vectors' mean is taken. Where regions
-    have features, the proposer describes the box if it can (`BoxFeatures`); else the picture's own region that shares
+    An encoder of pixels is given every detail at the sizes of `MARGINS`, and the vectors' mean is taken. One that pools
+    regions out of whole pictures is given the picture and pools the box, all of it without one. Where regions have
+    features, the proposer describes the box if it can (`BoxFeatures`); else the picture's own region that shares
     most with the box is taken, and for a picture without a box the vector of the whole.
 
     Raises:
@@ -72,12 +74,15 @@ def encode_details(pipeline: Pipeline, details: Sequence[Detail]) -> Tensor:
     """
     if takes_features(pipeline.config):
         return torch.cat([_described(pipeline, detail) for detail in details])
+    encoder = pipeline.encoder
+    if isinstance(encoder, RegionEncoder) and encoder.pools_regions:
+        return torch.cat([_pooled(encoder, detail) for detail in details])
     views = [view for detail in details for view in set_into_squares(detail.crop())]
     parts = []
     size = pipeline.config.runtime.batch_size
     for start in range(0, len(views), size):
-        pixels = torch.stack([pipeline.encoder.prepare(view) for view in views[start : start + size]])
-        parts.append(pipeline.encoder.encode_pixels(pixels).global_features.float())
+        pixels = torch.stack([encoder.prepare(view) for view in views[start : start + size]])
+        parts.append(encoder.encode_pixels(pixels).global_features.float())
     vectors = torch.cat(parts)
     return torch.nn.functional.normalize(vectors.reshape(len(details), len(MARGINS), -1).mean(1), dim=1)
 
@@ -97,6 +102,14 @@ def set_into_squares(image: Image.Image) -> list[Image.Image]:
         view.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         views.append(view)
     return views
+
+
+def _pooled(encoder: RegionEncoder, detail: Detail) -> Tensor:
+    """Return the vector of a detail's box, pooled from the forward pass of its picture, ``(1, dim)``."""
+    image = detail.image.convert("RGB")
+    box = torch.tensor([detail.inside()]) / torch.tensor([image.width, image.height] * 2)
+    pixels = encoder.prepare(image)[None]
+    return encoder.encode_regions(pixels, Ragged(box, torch.tensor([0, 1]))).regions.float()
 
 
 def _described(pipeline: Pipeline, detail: Detail) -> Tensor:

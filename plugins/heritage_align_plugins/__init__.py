@@ -4,6 +4,7 @@ PLUGINS = (
     "cn_clip",
     "contrastive",
     "transformers",
+    "fg_clip",
     "bert",
     "grids",
     "crops",

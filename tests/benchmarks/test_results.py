@@ -156,6 +156,25 @@ def sift(case: str, key: str) -> float:
     return float(document("sift.json")["results"][case][key]["p50"])
 
 
+def pooled(encoder: str) -> list[Callable[[], float]]:
+    """What a page says of 36 regions over the picture alone: roi with its spread, crops."""
+
+    def over(way: str, share: str) -> float:
+        return float(document("roi.json")["cost"][encoder]["over_the_whole_picture"][way][share])
+
+    return [*(lambda share=share: over("roi", share) for share in ("p50", "p20", "p80")), lambda: over("crops", "p50")]  # type: ignore[misc]
+
+
+def described(way: str, system: str) -> list[Callable[[], float]]:
+    """What a page says of a way to describe regions: mean recall and R@1, Chinese and English."""
+
+    def share(language: str, key: str) -> float:
+        return float(document("roi.json")["recall"]["ways"][way]["systems"][system][language][key])
+
+    places = [(language, key) for language in ("zh", "en") for key in ("mean_recall", "t2i_r1")]
+    return [lambda place=place: share(*place) for place in places]  # type: ignore[misc]
+
+
 def detail(system: str) -> list[Callable[[], float]]:
     """What a page says of a row of the search by details: R@1 and p for the motif, and for it in the same colour."""
 
@@ -238,6 +257,18 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         )
         for recipe in ("global", "laclip", "scan", "late-interaction")
         for language, word in (("zh", "Chinese"), ("en", "English"))
+    ),
+    *(
+        ("docs/encoders.md", rf"\| {name} \| ([\d.]+) \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \|", pooled(name))
+        for name in ("motif-small", "ViT-B-16", "FG-CLIP 2 base, 256 patches")
+    ),
+    *(
+        ("docs/encoders.md", rf"\| {system}, {way} \|" + r" ([\d.]+) \|" * 4, described(way, system))
+        for way, systems in (
+            ("whole", ("global",)),
+            *((way, ("late-interaction", "scan")) for way in ("crops", "roi, plain", "roi, clearclip", "roi, naclip")),
+        )
+        for system in systems
     ),
     (
         "docs/encoding.md",

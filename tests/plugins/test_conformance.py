@@ -33,6 +33,7 @@ ELSEWHERE = {
     "executor.local": "local_executor/test_local_executor.py",
     "executor.ray": "ray_executor/test_cluster.py",
     "encoder.cn_clip": "cn_clip/test_cn_clip_encoder.py",
+    "encoder.fg_clip": "fg_clip/test_fg_clip_encoder.py",
     "encoder.transformers": "transformers/test_transformers_encoder.py",
     "filter.bfan_focal": "focal/test_bfan_focal.py",
     "filter.sift": "sift/test_sift.py",

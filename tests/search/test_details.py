@@ -229,6 +229,19 @@ def test_vectors_are_those_of_the_mean_of_the_squares(scan: Pipeline, pictures: 
     torch.testing.assert_close(vector, mean / mean.norm(), atol=1e-5, rtol=0)
 
 
+def test_boxes_are_pooled_where_the_store_s_regions_are(pictures: Path) -> None:
+    overrides = ["encoder.regions=roi", "proposer={name: patch_grid, mode: windows, scales: [1, 2]}"]
+    pipeline = Pipeline(load_recipe("late-interaction", ["runtime.device=cpu", *overrides]))
+    picture = load_image(pictures / "p1.png")
+    width, height = picture.size
+    quarter = (0.0, 0.0, float(np.ceil(width / 2)), float(np.ceil(height / 2)))  # as windows have whole pixels
+    with torch.inference_mode():
+        vectors = encode_details(pipeline, [Detail(picture, box=quarter), Detail(picture)])
+        regions = pipeline.encode_images([picture], ["p"]).regions
+    assert regions is not None
+    torch.testing.assert_close(vectors, regions.values[[1, 0]], atol=1e-5, rtol=0)
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         "box", [(300, 0, 400, 10), (0, 0, 0, 10), (-9, -9, 0, 5), (5, 5, 2, 9), (0, 0, float("nan"), 1)]

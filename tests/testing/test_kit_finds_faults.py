@@ -25,6 +25,7 @@ from heritage_align.testing.kit import run_check
 
 SPECS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[str, ...]]] = {
     "Encoder": ("encoder", "Plain", (), ("global", "texts", "patches")),
+    "Pooler": ("encoder", "Plain", (), ("global", "texts", "patches", "boxes")),
     "Projector": ("encoder", "Plain", (), ("global", "texts", "features")),
     "Proposer": ("proposer", "Plain", (), ("crops",)),
     "Filter": ("filter", "Plain", (), ("keep",)),
@@ -129,6 +130,9 @@ FAULTS = [
     wrong("check_image_vectors", "Encoder", "KeepsGraph", "require a gradient"),
     wrong("check_text_vectors", "Encoder", "LongTextRows", "length is off 1 by 1"),
     wrong("check_patches", "Encoder", "KeepsClassToken", "shape (3, 5, 8), expected (3, 4, 8)"),
+    wrong("check_pooled_boxes", "Encoder", "PoolsAlways", "'boxes' among its outputs is False, pools_regions is True"),
+    wrong("check_pooled_boxes", "Pooler", "PoolsWholes", "boxes in two corners of a picture have the same vector"),
+    wrong("check_pooled_boxes", "Pooler", "PoolsFirstPicture", "boxes of a picture alone, against the batch"),
     wrong("check_images_do_not_depend_on_their_batch", "Encoder", "CentresBatch", "images encoded alone"),
     wrong("check_texts_do_not_depend_on_their_batch", "Encoder", "AttendsToPadding", "texts encoded alone"),
     wrong("check_encoder_is_deterministic", "Encoder", "RandomWeights", "images encoded by a second build"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from unittest import SkipTest
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heritage_align.encoding.patches import grid_of
 from heritage_align.encoding.resampling import Resampler
 from heritage_align.errors import HeritageAlignError
+from heritage_align.ops import Ragged
 from heritage_align.planning import gives
-from heritage_align.protocols import Encoder, FeatureEncoder, RecipeEncoder
+from heritage_align.protocols import Encoder, FeatureEncoder, FlexibleEncoder, RecipeEncoder, RegionEncoder
 from heritage_align.testing import samples
 from heritage_align.testing.case import Case
 from heritage_align.testing.checks.base import check, expect, expect_close, expect_unit_rows
@@ -101,18 +104,50 @@ def check_patches(case: Case) -> None:
         except ValueError:
             return
         raise AssertionError("encode_pixels(patches=True) returned, and 'patches' is not among its outputs")
-    expect(encoder.patch_grid is not None, "it gives 'patches' and patch_grid is None")
-    assert encoder.patch_grid is not None
-    rows, columns = encoder.patch_grid
+    expect(
+        encoder.patch_grid is not None or isinstance(encoder, FlexibleEncoder),
+        "it gives 'patches', patch_grid is None, and it has no grid_of either",
+    )
+    counts = [math.prod(grid_of(encoder, samples.images()[name]) or ()) for name in PICTURES]
     pixels = _pixels(encoder)
     encoded = encoder.encode_pixels(pixels, patches=True)
     expect(encoded.patches is not None, "encode_pixels(patches=True) gave no patches")
     assert encoded.patches is not None
-    shape = (len(PICTURES), rows * columns, encoder.dim)
+    shape = (len(PICTURES), max(counts), encoder.dim)
     expect(encoded.patches.shape == shape, f"patches have shape {tuple(encoded.patches.shape)}, expected {shape}")
-    expect_unit_rows(encoded.patches, encoder.dim, "patches")
+    for count, patches in zip(counts, encoded.patches):
+        expect_unit_rows(patches[:count], encoder.dim, "patches")
     alone = encoder.encode_pixels(pixels).global_features
     expect_close(encoded.global_features, alone, "global_features with patches=True, against those without")
+
+
+@check("encoder")
+def check_pooled_boxes(case: Case) -> None:
+    """Boxes of the forward pass of a whole picture: whose box is it, which corner is first, and is the batch part of
+    it."""
+    encoder: Encoder = case.build()
+    said, pools = "boxes" in gives(case.component), isinstance(encoder, RegionEncoder) and encoder.pools_regions
+    expect(said == pools, f"'boxes' among its outputs is {said}, pools_regions is {pools}")
+    if not isinstance(encoder, RegionEncoder) or not pools:
+        raise SkipTest("pools no boxes")
+    corners = [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.3, 0.5], [0.7, 0.5, 1.0, 1.0], [0.41, 0.4, 0.42, 0.41]]
+    pixels, counts = _pixels(encoder), (4, 0, 3)
+    boxes = [torch.tensor(corners[:count]).reshape(-1, 4) for count in counts]
+    together = encoder.encode_regions(pixels, Ragged(torch.cat(boxes), torch.tensor([0, 4, 4, 7])))
+    expect(together.regions.shape == (7, encoder.dim), f"7 boxes have shape {tuple(together.regions.shape)}")
+    expect_unit_rows(together.regions, encoder.dim, "regions")
+    alone = encoder.encode_pixels(pixels).global_features
+    expect_close(together.global_features, alone, "global_features of encode_regions, against encode_pixels")
+    expect(
+        not torch.allclose(together.regions[1], together.regions[2], atol=1e-6),
+        "boxes in two corners of a picture have the same vector",
+    )
+    for row, start in ((0, 0), (2, 4)):
+        own = Ragged(boxes[row], torch.tensor([0, counts[row]]))
+        found = encoder.encode_regions(pixels[row : row + 1], own).regions
+        expect_close(
+            found, together.regions[start : start + counts[row]], "boxes of a picture alone, against the batch"
+        )
 
 
 @check("encoder")

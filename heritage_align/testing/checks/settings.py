@@ -28,7 +28,7 @@ HEAVY = (
 plugins."""
 
 FEATURES = {
-    "encoder": ((), ("global", "texts", "patches", "features")),
+    "encoder": ((), ("global", "texts", "patches", "boxes", "features")),
     "proposer": ((), ("crops", "patches", "features")),
     "filter": ((), ("keep", "attention")),
     "fragmenter": ((), ("fragments",)),

@@ -31,8 +31,8 @@ class AlignmentConfig(ComponentConfig):
         return {place: ("encoder", document) for place, document in below.items() if document is not None}
 
     def facts(self) -> Facts:
-        """Read the width from the file's metadata; patches are the base's, projected."""
-        outputs = ("global", "texts", *(("features",) if self.base is None else self._patches()))
+        """Read the width from the file's metadata; patches and pooled boxes are the base's, projected."""
+        outputs = ("global", "texts", *(("features",) if self.base is None else self._dense()))
         files = {"checkpoint": self.checkpoint}
         if not self.checkpoint.exists():
             return Facts(outputs=outputs, files=files)
@@ -40,7 +40,7 @@ class AlignmentConfig(ComponentConfig):
 
         return Facts(dim=read_description(self.checkpoint).settings.width, outputs=outputs, files=files)
 
-    def _patches(self) -> tuple[str, ...]:
+    def _dense(self) -> tuple[str, ...]:
         from heritage_align.plugin import ConfigError, default_registry, gives, resolve_component
 
         assert self.base is not None
@@ -48,7 +48,7 @@ class AlignmentConfig(ComponentConfig):
             base = resolve_component("encoder", self.base, default_registry())
         except ConfigError:  # named where the base itself is resolved
             return ()
-        return ("patches",) if "patches" in gives(base) else ()
+        return tuple(feature for feature in ("patches", "boxes") if feature in gives(base))
 
 
 class RegionFeatureEncoderConfig(ComponentConfig):

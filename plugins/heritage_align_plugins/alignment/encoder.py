@@ -15,10 +15,12 @@ from heritage_align.plugin import (
     BuildContext,
     DataError,
     EncodedImages,
+    EncodedRegions,
     Encoder,
     FragmentedTexts,
     PixelRecipe,
     RecipeEncoder,
+    RegionEncoder,
 )
 from heritage_align_plugins.alignment.checkpoint import check_base, load_model
 from heritage_align_plugins.alignment.config import AlignmentConfig, RegionFeatureEncoderConfig
@@ -85,6 +87,21 @@ class AlignmentEncoder:
         # vectors have zeros for the correction of hubs, only a constant factor comes of it.
         projected = None if encoded.patches is None else self._project(encoded.patches, whole=True)
         return EncodedImages(self._project(encoded.global_features, whole=True), projected)
+
+    @property
+    def pools_regions(self) -> bool:
+        """Whether `base` describes boxes from the forward pass of the whole picture."""
+        return isinstance(self.base, RegionEncoder) and self.base.pools_regions
+
+    @torch.inference_mode()
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        """Encode prepared pictures and boxes of them by `base`, then project both as `encode_pixels` does."""
+        if not isinstance(self.base, RegionEncoder):
+            raise DataError("encoder 'alignment': its base encodes no boxes of whole pictures")
+        encoded = self.base.encode_regions(pixels, boxes)
+        return EncodedRegions(
+            self._project(encoded.global_features, whole=True), self._project(encoded.regions, whole=True)
+        )
 
     @torch.inference_mode()
     def encode_features(self, features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from heritage_align.plugin import ComponentConfig, Facts
-from heritage_align_plugins.transformers.config import read_json
+from heritage_align_plugins.transformers.config import local_folder, read_json
 
 
 class BertConfig(ComponentConfig):
@@ -34,8 +34,7 @@ class BertConfig(ComponentConfig):
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""
-        path = Path(self.model).expanduser()
-        return path if path.is_dir() or self.model.startswith((".", "/", "~")) else None
+        return local_folder(self.model)
 
     def facts(self) -> Facts:
         """Return the folder's hidden size; of a hub model nothing is known before it is fetched."""

@@ -202,6 +202,8 @@ def _whose(state: Mapping[str, Tensor]) -> str:
 
     if has("lora_A") or has("lora_down"):
         return ". They are a LoRA adapter: merge it into its model first"
+    if has("text_model.embeddings.position_embedding_res."):
+        return ". Their names are those of FG-CLIP: take encoder {name: fg_clip, model: FOLDER}, the whole folder"
     if has("text_model.", "vision_model."):
         return (
             ". Their names are those of Hugging Face's transformers: take encoder {name: transformers, model: FOLDER}, "

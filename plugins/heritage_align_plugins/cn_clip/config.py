@@ -53,6 +53,11 @@ class CnClipConfig(ComponentConfig):
         "naclip (key-key attention that favours neighbours)",
     )
     naclip_sigma: float = Field(5.0, gt=0, description="reach of naclip's neighbourhood, in patches")
+    regions: Literal["crops", "roi"] = Field(
+        "crops",
+        description="boxes of a proposer: crops, each encoded as a picture; roi, pooled out of the patches "
+        "(`patch_features`) of the whole picture, one forward pass for all of them",
+    )
 
     @model_validator(mode="after")
     def _weights_are_named(self) -> CnClipConfig:
@@ -81,7 +86,11 @@ class CnClipConfig(ComponentConfig):
         return Path(self.checkpoint) if self.checkpoint is not None else model_file(self.model)
 
     def facts(self) -> Facts:
-        """Return dimensions and files; a model without patches does not give them."""
+        """Return dimensions and files; a model without patches does not give them.
+
+        Raises:
+            ValueError: `regions` is roi and the model has no patches to pool.
+        """
         weights = self.weights_file() if self.checkpoint is not None else None
         named = {"model": model_file(self.model), "checkpoint": weights}
         files = {key: path for key, path in named.items() if path is not None}
@@ -90,7 +99,13 @@ class CnClipConfig(ComponentConfig):
         architecture = self.architecture()
         if self.image_size is not None:
             architecture = architecture.at(self.image_size)
-        patches = ("patches",) if architecture.patch_grid else ()
+        dense = ["patches"] if architecture.patch_grid else []
+        if self.regions == "roi":
+            if not dense:
+                raise ValueError(
+                    f"regions: roi pools patch features, and {architecture.name}, a ResNet, has none; leave it at crops"
+                )
+            dense.append("boxes")
         return Facts(
-            dim=architecture.embed_dim, outputs=("global", "texts", *patches), files=files, text_settings=TEXT_SETTINGS
+            dim=architecture.embed_dim, outputs=("global", "texts", *dense), files=files, text_settings=TEXT_SETTINGS
         )

@@ -10,7 +10,9 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.plugin import BuildContext, EncodedImages, PixelRecipe, TextRead
+from heritage_align.encoding import pool_boxes
+from heritage_align.ops import Ragged
+from heritage_align.plugin import BuildContext, EncodedImages, EncodedRegions, PixelRecipe, TextRead
 from heritage_align_plugins.cn_clip.config import CnClipConfig
 from heritage_align_plugins.cn_clip.loading import load_configured
 from heritage_align_plugins.cn_clip.patches import patch_recipe
@@ -42,6 +44,7 @@ class CnClipEncoder:
         self.context_length = architecture.context_length
         self.longest_context = architecture.text_max_position_embeddings
         self.patch_grid = architecture.patch_grid
+        self.pools_regions = config.regions == "roi"
         self._texts = TextTower(model, self._converted)
         self._images: VisionTower | ResNetTower
         if isinstance(model.visual, VisualTransformer):
@@ -74,16 +77,20 @@ class CnClipEncoder:
         Raises:
             ValueError: the pixels' shape is another, or patches are asked of a ResNet.
         """
-        size = self._architecture.image_resolution
-        if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
-            raise ValueError(f"pixels: expected (n, 3, {size}, {size}), got {tuple(pixels.shape)}")
-        pixels = pixels.to(self._device, self._dtype)
-        if isinstance(self._images, VisionTower):
-            whole, parts = self._images(pixels, self._recipe if patches else None)
-            return EncodedImages(_unit(whole), None if parts is None else _unit(parts))
-        if patches:
-            raise ValueError(f"patches: {self._architecture.name} is a ResNet and has none; take a ViT")
-        return EncodedImages(_unit(self._images(pixels)), None)
+        whole, parts = self._encode(pixels, patches)
+        return EncodedImages(_unit(whole), None if parts is None else _unit(parts))
+
+    @torch.inference_mode()
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        """Encode prepared pictures, and boxes of them by pooling their patches (`RegionEncoder`).
+
+        Raises:
+            ValueError: as `encode_pixels`; or there are not as many runs of boxes as pictures.
+        """
+        whole, parts = self._encode(pixels, patches=True)
+        assert parts is not None
+        assert self.patch_grid is not None
+        return EncodedRegions(_unit(whole), _unit(pool_boxes(parts, [self.patch_grid] * len(parts), boxes)))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -99,6 +106,17 @@ class CnClipEncoder:
     def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
         """Count the tokens of texts; raises as `encode_texts`."""
         return read_texts(texts, self.context_length, self._characters)
+
+    def _encode(self, pixels: Tensor, patches: bool) -> tuple[Tensor, Tensor | None]:
+        size = self._architecture.image_resolution
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
+            raise ValueError(f"pixels: expected (n, 3, {size}, {size}), got {tuple(pixels.shape)}")
+        pixels = pixels.to(self._device, self._dtype)
+        if isinstance(self._images, VisionTower):
+            return self._images(pixels, self._recipe if patches else None)
+        if patches:
+            raise ValueError(f"patches: {self._architecture.name} is a ResNet and has none; take a ViT")
+        return self._images(pixels), None
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(self._device, self._dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from heritage_align.plugin import CheckpointError, ComponentConfig, Facts
 
 CLIP_LIKE = ("chinese_clip", "clip")
 SIGLIP_LIKE = ("siglip", "siglip2")
+RecipeName = Literal["plain", "clearclip", "naclip"]
 
 
 TEXT_SETTINGS = ("context_length", "characters")
@@ -43,31 +45,48 @@ class TransformersConfig(ComponentConfig):
         description="Chinese characters that are read: auto (simplified if OpenCC is installed and the vocabulary has "
         "more of them than of the traditional ones), simplified, as_written",
     )
-    patch_features: Literal["plain", "clearclip"] = Field(
+    patch_features: RecipeName = Field(
         "plain",
-        description="last block for patches: plain (as trained), clearclip (query-query attention alone; not "
-        "for SigLIP, whose patches pass its pooling head one by one)",
+        description="last block for patches: plain (as trained), clearclip (query-query attention alone), naclip "
+        "(key-key attention that favours neighbours); SigLIP has plain alone, its patches pass its pooling head one by "
+        "one",
+    )
+    naclip_sigma: float = Field(5.0, gt=0, description="reach of naclip's neighbourhood, in patches")
+    regions: Literal["crops", "roi"] = Field(
+        "crops",
+        description="boxes of a proposer: crops, each encoded as a picture; roi, pooled out of the patches "
+        "(`patch_features`) of the whole picture, one forward pass for all of them",
     )
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""
-        path = Path(self.model).expanduser()
-        return path if path.is_dir() or self.model.startswith((".", "/", "~")) else None
+        return local_folder(self.model)
 
     def facts(self) -> Facts:
-        """Return what the folder says; of a hub model nothing is known before it is fetched."""
+        """Return what the folder says; of a hub model nothing is known before it is fetched.
+
+        Raises:
+            ValueError: `regions` is roi and the model gives no patches to pool.
+            CheckpointError: the folder holds an FG-CLIP.
+        """
+        boxes = ("boxes",) if self.regions == "roi" else ()
+        unread = ("global", "texts", "patches", *boxes)
         folder = self.folder()
         if folder is None:
-            return Facts(text_settings=TEXT_SETTINGS)
+            return Facts(outputs=unread, text_settings=TEXT_SETTINGS)
         files = {"model": folder / "config.json"}
         if not files["model"].is_file():
-            return Facts(files=files, text_settings=TEXT_SETTINGS)
+            return Facts(outputs=unread, files=files, text_settings=TEXT_SETTINGS)
         settings = read_json(files["model"])
+        refuse_fg_clip(settings, self.model)
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
         dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
         known = kind in (*CLIP_LIKE, *SIGLIP_LIKE)
-        patches = ("patches",) if known and not self._crops(folder, kind in CLIP_LIKE) else ()
-        return Facts(dim=dim, outputs=("global", "texts", *patches), files=files, text_settings=TEXT_SETTINGS)
+        cut = known and self._crops(folder, kind in CLIP_LIKE)
+        if boxes and (cut or not known):
+            raise ValueError(no_boxes(self.model, kind, cut=cut))
+        patches = ("patches",) if known and not cut else ()
+        return Facts(dim=dim, outputs=("global", "texts", *patches, *boxes), files=files, text_settings=TEXT_SETTINGS)
 
     def _crops(self, folder: Path, by_default: bool) -> bool:
         """Tell whether the processor cuts borders away, so that patches would not cover the picture."""
@@ -75,6 +94,28 @@ class TransformersConfig(ComponentConfig):
         if self.squeeze or self.image_size is not None or not file.is_file():
             return False
         return bool(read_json(file).get("do_center_crop", by_default))
+
+
+def local_folder(model: str) -> Path | None:
+    """Return the folder that a setting names, None for a name on the hub."""
+    path = Path(model).expanduser()
+    return path if path.is_dir() or model.startswith((".", "/", "~")) else None
+
+
+def refuse_fg_clip(settings: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError for the settings of an FG-CLIP: the library runs code from its folder, or takes it for a
+    CLIP, whose dense features are others."""
+    names = [str(settings.get("model_type")), *map(str, settings.get("architectures") or ())]
+    if any("fgclip" in name.lower().replace("_", "") for name in names):
+        raise CheckpointError(
+            f"{source}: is an FG-CLIP; take encoder {{name: fg_clip, model: ...}}, which needs no code of it"
+        )
+
+
+def no_boxes(name: str, kind: str | None, *, cut: bool) -> str:
+    """Return why a model cannot pool boxes: its processor cuts the borders away, or it is of an unknown kind."""
+    why = "its processor cuts the borders away; set squeeze: true" if cut else f"a {kind!r} model has none"
+    return f"regions: roi pools patch features of whole pictures, and of {name} there are none: {why}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

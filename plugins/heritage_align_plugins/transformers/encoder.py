@@ -11,8 +11,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from heritage_align.plugin import BuildContext, CheckpointError, EncodedImages, PixelRecipe, TextRead
-from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig
+from heritage_align.encoding import pool_boxes
+from heritage_align.ops import Ragged
+from heritage_align.plugin import (
+    BuildContext,
+    CheckpointError,
+    EncodedImages,
+    EncodedRegions,
+    PixelRecipe,
+    TextRead,
+)
+from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig, no_boxes
 from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_weights
 from heritage_align_plugins.transformers.pixels import Preparer, split_patches
 from heritage_align_plugins.transformers.tokens import TextTokens
@@ -70,11 +79,14 @@ class TransformersEncoder:
         processor = load(AutoImageProcessor, name, revision=config.revision)
         self._prepare = Preparer(processor, self._side, config.squeeze or config.image_size is not None, self._patch)
 
-        self._clearclip = config.patch_features == "clearclip"
-        if self._clearclip and self._kind not in CLIP_LIKE:
-            raise ValueError(f"patch_features: clearclip is for CLIP, and {name} is a {self._kind!r} model")
+        self._recipe, self._sigma = config.patch_features, config.naclip_sigma
+        if self._recipe != "plain" and self._kind not in CLIP_LIKE:
+            raise ValueError(f"patch_features: {self._recipe} is for CLIP, and {name} is a {self._kind!r} model")
         rows = self._side // patch
         self.patch_grid = (rows, rows) if self._kind in (*CLIP_LIKE, *SIGLIP_LIKE) else None
+        self.pools_regions = config.regions == "roi"
+        if self.pools_regions and (self.patch_grid is None or self._prepare.crops):
+            raise ValueError(no_boxes(name, self._kind, cut=self._prepare.crops))
         self.dim: int = settings.projection_dim if self._kind in CLIP_LIKE else vision.hidden_size
 
     def fingerprint(self) -> str:
@@ -97,6 +109,23 @@ class TransformersEncoder:
             ValueError: the pixels' shape is another; patches are asked of a model that has none, or whose
                 processor crops pictures so that the patches would not cover them.
         """
+        whole, parts = self._encode(pixels, patches)
+        return EncodedImages(_unit(whole), None if parts is None else _unit(parts))
+
+    @torch.inference_mode()
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        """Encode prepared pictures, and boxes of them by pooling their patches (`RegionEncoder`).
+
+        Raises:
+            ValueError: as `encode_pixels`; or there are not as many runs of boxes as pictures.
+        """
+        whole, parts = self._encode(pixels, patches=True)
+        assert parts is not None
+        assert self.patch_grid is not None
+        return EncodedRegions(_unit(whole), _unit(pool_boxes(parts, [self.patch_grid] * len(parts), boxes)))
+
+    def _encode(self, pixels: Tensor, patches: bool) -> tuple[Tensor, Tensor | None]:
+        """Return vectors of pictures ``(n, dim)`` and, on request, of patches, not normalised."""
         side = self._side
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
             raise ValueError(f"pixels: expected (n, 3, {side}, {side}), got {tuple(pixels.shape)}")
@@ -105,18 +134,17 @@ class TransformersEncoder:
         if patches and self._prepare.crops:
             raise ValueError("patches: this model's processor crops the borders away; set squeeze: true")
         if not len(pixels):  # the library's models reshape in ways that an empty batch does not survive
-            return EncodedImages(*self._nothing(patches))
+            return self._nothing(patches)
         pixels = pixels.to(self._device, self._dtype)
         inputs = {"pixel_values": pixels} if self._patch is None else split_patches(pixels, self._patch)
-        hidden = {"output_hidden_states": True} if patches and self._clearclip else {}
+        hidden = {"output_hidden_states": True} if patches and self._recipe != "plain" else {}
         states = self._model.get_image_features(**inputs, **self._options, **hidden)
         if not patches:
-            return EncodedImages(_unit(states.pooler_output), None)
+            return states.pooler_output, None
         if self._kind in CLIP_LIKE:
-            parts = clip_patches(self._model, states, self._clearclip)
-        else:
-            parts = siglip_patches(self._model, states)
-        return EncodedImages(_unit(states.pooler_output), _unit(parts))
+            assert self.patch_grid is not None
+            return states.pooler_output, clip_patches(self._model, states, self._recipe, self.patch_grid, self._sigma)
+        return states.pooler_output, siglip_patches(self._model, states)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:

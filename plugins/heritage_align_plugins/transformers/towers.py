@@ -7,26 +7,34 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from heritage_align_plugins.cn_clip.patches import neighbourhood
+from heritage_align_plugins.transformers.config import RecipeName
 
-def clip_patches(model: Any, states: Any, clearclip: bool) -> Tensor:
+
+def clip_patches(model: Any, states: Any, recipe: RecipeName, grid: tuple[int, int], sigma: float) -> Tensor:
     """Project the patches of a CLIP ViT as its class token is projected.
 
     Args:
         model: a ``CLIPModel`` or ``ChineseCLIPModel``.
-        states: output of its vision tower, with hidden states if `clearclip`.
-        clearclip: let queries attend to queries in the last block, without residual and MLP (Lan et al.
-            2024); otherwise the block runs as trained.
+        states: output of its vision tower, with hidden states for other recipes than plain.
+        recipe: what the last block does: plain, as trained; clearclip, queries attend to queries (Lan et al. 2024);
+            naclip, keys attend to keys and most to their neighbours (Hajimiri et al. 2025). The latter two without
+            residual and MLP.
+        grid: rows and columns of patches.
+        sigma: reach of naclip's neighbourhood, in patches.
 
     Returns:
         ``(n, n_patches, dim)``, not normalised.
     """
     tokens = states.last_hidden_state
-    if clearclip:
+    if recipe != "plain":
         last = model.vision_model.encoder.layers[-1]
         attention, x = last.self_attn, last.layer_norm1(states.hidden_states[-2])
         heads = (attention.num_heads, -1)
-        q, v = (part(x).unflatten(2, heads).transpose(1, 2) for part in (attention.q_proj, attention.v_proj))
-        mixed = scaled_dot_product_attention(q, q, v)
+        asked = attention.q_proj if recipe == "clearclip" else attention.k_proj
+        x, v = (part(x).unflatten(2, heads).transpose(1, 2) for part in (asked, attention.v_proj))
+        near = neighbourhood(grid, sigma).to(v.device, v.dtype) if recipe == "naclip" else None
+        mixed = scaled_dot_product_attention(x, x, v, attn_mask=near)
         tokens = attention.out_proj(mixed.transpose(1, 2).flatten(2))
     projected: Tensor = model.visual_projection(model.vision_model.post_layernorm(tokens[:, 1:]))
     return projected

@@ -53,8 +53,8 @@ def test_it_conforms_on_region_features(on_features: Path) -> None:
     results = check_component(Case("encoder", "alignment", {"checkpoint": str(on_features)}, feature_dim=12))
     skipped = {result.check for result in results if result.state == "skipped"}
     assert skipped == {
-        "check_nested_places", "check_patches", "check_prepare_takes_any_picture", "check_prepare_is_thread_safe",
-        "check_recipe_is_what_prepare_does",
+        "check_nested_places", "check_patches", "check_pooled_boxes", "check_prepare_takes_any_picture",
+        "check_prepare_is_thread_safe", "check_recipe_is_what_prepare_does",
     }  # fmt: skip
 
 
@@ -62,7 +62,10 @@ def test_it_conforms_on_another_encoder(on_pixels: Path, tiny_checkpoint: Path) 
     base = {"name": "cn_clip", "model": str(tiny_checkpoint)}
     results = check_component(Case("encoder", "alignment", {"checkpoint": str(on_pixels), "base": base}))
     skipped = {result.check for result in results if result.state == "skipped"}
-    assert skipped == {"check_features_of_another_width_are_refused"}
+    assert skipped == {"check_features_of_another_width_are_refused", "check_pooled_boxes"}
+    pooling = {"checkpoint": str(on_pixels), "base": {**base, "regions": "roi"}}
+    results = check_component(Case("encoder", "alignment", pooling))
+    assert {result.check: result.state for result in results}["check_pooled_boxes"] == "passed"
 
 
 def test_it_conforms_on_a_pretrained_text_encoder(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -162,6 +165,10 @@ def test_facts_of_a_checkpoint(on_features: Path) -> None:
     for (name, settings), patches in zip(bases.items(), (("patches",), (), ())):
         config = AlignmentConfig(checkpoint=on_features, base={"name": name, **settings})
         assert config.facts().outputs == ("global", "texts", *patches)
+    pooling = AlignmentConfig(
+        checkpoint=on_features, base={"name": "cn_clip", "model": "motif-small", "regions": "roi"}
+    )
+    assert pooling.facts().outputs == ("global", "texts", "patches", "boxes")
 
 
 def test_a_trained_pipeline_answers(trained: Any) -> None:

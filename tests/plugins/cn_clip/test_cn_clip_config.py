@@ -114,3 +114,9 @@ def test_describing_and_planning_import_nothing_heavy():
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=paths)
     assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_boxes_are_pooled_out_of_patches_alone():
+    assert CnClipConfig(regions="roi").facts().outputs == ("global", "texts", "patches", "boxes")
+    with pytest.raises(ValueError, match="regions: roi pools patch features, and RN50, a ResNet, has none"):
+        CnClipConfig(model="RN50", checkpoint="random", regions="roi").facts()

@@ -17,6 +17,7 @@ from heritage_align_plugins.cn_clip.encoder import CnClipEncoder
 from PIL import Image
 from torch.nn.functional import normalize
 
+from heritage_align.ops import Ragged
 from heritage_align.protocols import BuildContext, Encoder
 from heritage_align.testing import Case, check_component
 
@@ -185,6 +186,26 @@ def test_every_activation_of_cn_clip_s_bert(build, tiny_vit, tmp_path, activatio
         expected = normalize(model.encode_text(tokenize(TEXTS[:1])), dim=-1)
     encoder = build(tmp_path / "model.safetensors")
     torch.testing.assert_close(encoder.encode_texts(TEXTS[:1]), expected, **SAME)
+
+
+@pytest.mark.parametrize("recipe", ["plain", "clearclip", "naclip"])
+def test_boxes_are_pooled_out_of_the_patches_before_they_are_normalised(build, vit_file, pixels, recipe):
+    encoder = build(vit_file, patch_features=recipe, regions="roi")
+    rows, columns = encoder.patch_grid
+    cell = [1 / columns, 2 / rows, 2 / columns, 3 / rows]  # one patch, and the two beside each other with it
+    boxes = Ragged(torch.tensor([cell, [0.0, *cell[1:]]]), torch.tensor([0, 2]))
+    encoded = encoder.encode_pixels(pixels[:1], patches=True)
+    found = encoder.encode_regions(pixels[:1], boxes)
+    torch.testing.assert_close(found.global_features, encoded.global_features, **SAME)
+    raw = encoder._images(pixels[:1], encoder._recipe)[1][0]
+    first, second = 2 * columns, 2 * columns + 1
+    torch.testing.assert_close(found.regions[0], encoded.patches[0, second], **SAME)
+    torch.testing.assert_close(found.regions[1], normalize(raw[first] + raw[second], dim=-1), **SAME)
+
+
+def test_conformance_of_pooled_boxes(vit_file):
+    results = check_component(Case("encoder", "cn_clip", {"model": str(vit_file), "regions": "roi"}))
+    assert {r.check: r.state for r in results}["check_pooled_boxes"] == "passed"
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])

@@ -134,6 +134,28 @@ def test_another_width_is_told_before_a_model_loads() -> None:
         load_config(document)
 
 
+def test_boxes_are_pooled_from_one_pass_as_the_encoder_itself_pools_them() -> None:
+    pooling = {**ENCODER, "regions": "roi"}
+    document = {
+        "version": 1,
+        "name": "x",
+        "similarity": {"name": "late_interaction"},
+        "fragmenter": {"name": "annotated"},
+    }
+    own = Pipeline(load_config({**document, "encoder": pooling, "proposer": WINDOWS}))
+    settings = EncodedConfig(encoder=pooling, proposer=WINDOWS)
+    assert own.proposer is not None
+    encoded = Encoded(settings, BuildContext(nested={"proposer": own.proposer, "encoder": own.encoder}))
+    data = Motifs("test", artworks=1, variants=1)
+    picture = data.load_image(data.image_ids[0])
+    [found], expected = encoded.propose([picture], ["a"]), own.encode_images([picture], ["a"])
+    assert expected.regions is not None
+    np.testing.assert_allclose(found.features, expected.regions.values.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.global_feature, expected.global_features[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoded.features_of(picture, found.boxes[3:5].tolist()), found.features[3:5], atol=1e-5)
+    assert encoded.features_of(picture, []).shape == (0, encoded.dim)
+
+
 @parametrize_with_checks([Case("proposer", "encoded", SETTINGS)])
 def test_conformance(check: Callable[[], None]) -> None:
     check()

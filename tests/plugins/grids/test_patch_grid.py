@@ -117,3 +117,14 @@ def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
 @parametrize_with_checks([("proposer", "patch_grid"), ("proposer", "patch_grid", {"mode": "windows"})])
 def test_conformance(check: Callable[[], None]) -> None:
     check()
+
+
+def test_an_encoder_whose_patches_follow_the_picture_gets_grids_of_its_own() -> None:
+    def grid_of(width: int, height: int) -> tuple[int, int]:
+        return (1, 2) if width > height else (2, 1)
+
+    encoder: Any = SimpleNamespace(patch_grid=None, grid_of=grid_of)
+    proposer = PatchGrid(PatchGridConfig(), BuildContext(encoder=encoder))
+    wide, tall = proposer.propose([Image.new("RGB", (8, 4)), Image.new("RGB", (4, 8))], ["宽", "高"])
+    assert (wide.grid, wide.boxes.tolist()) == ((1, 2), [[0, 0, 4, 4], [4, 0, 8, 4]])
+    assert (tall.grid, tall.boxes.tolist()) == ((2, 1), [[0, 0, 4, 4], [0, 4, 4, 8]])

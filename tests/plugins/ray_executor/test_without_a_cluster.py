@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from heritage_align import plugins
 from heritage_align.errors import ConfigError, DataError, StoreError
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
+from heritage_align.search import Searcher
+from heritage_align.store import Store
+from heritage_align.testing import samples
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 15))
@@ -157,3 +161,15 @@ def test_an_error_with_places_survives_the_way_from_a_worker() -> None:
         "c.yaml",
         str(ConfigError(["a: one", "b: 二"], "c.yaml")),
     )
+
+
+def test_an_index_that_is_kept_beside_a_whole_store_is_refused(
+    scan: Pipeline, stored: Callable[..., Store], tmp_path: Path
+) -> None:
+    class Holds:
+        """Would be asked, and must not be."""
+
+    kept = Pipeline.from_config({**scan.config.as_dict(), "index": {"name": "faiss", "kind": "flat"}})
+    store = stored(samples.image_features((2, 3), 16), tmp_path / "store", "fp32", 2)
+    with pytest.raises(ConfigError, match="index: 'faiss' is kept beside a whole store, and workers hold parts of it"):
+        Searcher(kept, store, holders=Holds())  # type: ignore[arg-type]

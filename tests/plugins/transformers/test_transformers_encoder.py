@@ -17,6 +17,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from heritage_align.errors import CheckpointError
+from heritage_align.ops import Ragged
 from heritage_align.protocols import BuildContext, Encoder
 from heritage_align.testing import Case, check_component
 
@@ -83,7 +84,7 @@ def test_long_texts_are_cut(build):
 
 
 @pytest.mark.parametrize("family", ["chinese_clip", "clip"])
-@pytest.mark.parametrize("recipe", ["plain", "clearclip"])
+@pytest.mark.parametrize("recipe", ["plain", "clearclip", "naclip"])
 def test_patches_of_a_clip_are_projected_like_its_class_token(build, folders, family, recipe):
     encoder = build(family, patch_features=recipe, squeeze=True)
     model, _ = own_model(folders[family])
@@ -93,15 +94,21 @@ def test_patches_of_a_clip_are_projected_like_its_class_token(build, folders, fa
     with torch.no_grad():
         states = vision(pixel_values=pixels, output_hidden_states=True)
         tokens = states.last_hidden_state
-        if recipe == "clearclip":
+        if recipe != "plain":
             last = vision.encoder.layers[-1]
             x = last.layer_norm1(states.hidden_states[-2])
-            q, v = last.self_attn.q_proj(x), last.self_attn.v_proj(x)
+            q = (last.self_attn.q_proj if recipe == "clearclip" else last.self_attn.k_proj)(x)
+            v = last.self_attn.v_proj(x)
+            near = torch.zeros(17, 17)
+            for one in range(16 if recipe == "naclip" else 0):
+                for other in range(16):
+                    squared = (one // 4 - other // 4) ** 2 + (one % 4 - other % 4) ** 2
+                    near[1 + one, 1 + other] = math.exp(-squared / (2 * 5.0**2))
             mixed = torch.zeros_like(x)
             for image in range(2):
                 for start in range(0, 32, 8):  # four heads of width eight
                     part = slice(start, start + 8)
-                    weights = (q[image, :, part] @ q[image, :, part].T / math.sqrt(8)).softmax(-1)
+                    weights = (q[image, :, part] @ q[image, :, part].T / math.sqrt(8) + near).softmax(-1)
                     mixed[image, :, part] = weights @ v[image, :, part]
             tokens = last.self_attn.out_proj(mixed)
         expected = normalize(model.visual_projection(vision.post_layernorm(tokens)), dim=-1)
@@ -128,6 +135,42 @@ def test_patches_of_a_siglip_pass_its_head_one_by_one(build, folders, family):
     torch.testing.assert_close(encoded.patches, normalize(expected, dim=-1), **SAME)
     with pytest.raises(ValueError, match="clearclip is for CLIP"):
         build(family, patch_features="clearclip")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_boxes_are_pooled_out_of_the_patches_of_one_pass(build, folders, family):
+    encoder = build(family, squeeze=True, regions="roi")
+    pixels = torch.randn(2, 3, 32, 32)
+    boxes = Ragged(torch.tensor([[0.0, 0.25, 0.25, 0.5], [0.1, 0.1, 0.8, 0.4]]), torch.tensor([0, 1, 2]))
+    encoded, found = encoder.encode_pixels(pixels, patches=True), encoder.encode_regions(pixels, boxes)
+    torch.testing.assert_close(found.global_features, encoded.global_features, **SAME)
+    torch.testing.assert_close(found.regions[0], encoded.patches[0, 4], **SAME)  # the box of that patch
+    assert found.regions.shape == (2, encoder.dim)
+    results = check_component(
+        Case("encoder", "transformers", {"model": str(folders[family]), "squeeze": True, "regions": "roi"})
+    )
+    assert {r.check: r.state for r in results}["check_pooled_boxes"] == "passed"
+
+
+def test_models_without_patches_to_pool_are_refused(folders, tmp_path):
+    cropping = TransformersConfig(model=str(folders["clip"]), regions="roi")
+    with pytest.raises(ValueError, match="regions: roi pools .* cuts the borders away; set squeeze: true"):
+        cropping.facts()
+    with pytest.raises(ValueError, match="regions: roi pools .* cuts the borders away; set squeeze: true"):
+        TransformersEncoder(cropping, BuildContext())
+    (tmp_path / "config.json").write_text('{"model_type": "align"}')
+    with pytest.raises(ValueError, match="there are none: a 'align' model has none"):
+        TransformersConfig(model=str(tmp_path), regions="roi").facts()
+    assert "boxes" in TransformersConfig(model="org/on-the-hub", regions="roi").facts().outputs
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model_type": "fgclip2"}, {"model_type": "clip", "architectures": ["FGCLIPModel"]}]
+)
+def test_an_fg_clip_is_sent_to_its_own_encoder(tmp_path, settings):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="is an FG-CLIP; take encoder {name: fg_clip"):
+        TransformersConfig(model=str(tmp_path)).facts()
 
 
 def test_patches_of_a_cropping_processor_are_refused(build, folders):

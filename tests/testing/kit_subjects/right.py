@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.encoding import ImageSource
+from heritage_align.encoding import ImageSource, pool_boxes
 from heritage_align.errors import DataError, ImageError
+from heritage_align.ops import Ragged
 from heritage_align.pipeline import Pipeline
-from heritage_align.protocols import BuildContext, ImageFile, PixelRecipe
+from heritage_align.protocols import BuildContext, EncodedRegions, ImageFile, PixelRecipe
 from heritage_align.search import Searcher
 from heritage_align.shards import ShardJob, encode_shards_here
 from heritage_align.testing.samples import ToyEncoder, images
@@ -40,6 +41,17 @@ class Encoder(ToyEncoder):
             if not text.strip():
                 raise ValueError(f"text is blank: {text!r}")
         return super().encode_texts(texts)
+
+
+class Pooler(Encoder):
+    """Describes boxes by the patches of the whole picture."""
+
+    pools_regions = True
+
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        rows, cells = self.encode_pixels(pixels, patches=True)
+        assert cells is not None
+        return EncodedRegions(rows, normalize(pool_boxes(cells, [(2, 2)] * len(pixels), boxes), dim=-1))
 
 
 class Projector(Encoder):

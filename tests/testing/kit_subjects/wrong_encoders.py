@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 
 import torch
-from kit_subjects.right import Encoder, Projector
+from kit_subjects.right import Encoder, Pooler, Projector
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from heritage_align.errors import DataError
-from heritage_align.protocols import BuildContext, EncodedImages, PixelRecipe
+from heritage_align.ops import Ragged
+from heritage_align.protocols import BuildContext, EncodedImages, EncodedRegions, PixelRecipe
 from heritage_align.testing.samples import ToyEncoder
 
 
@@ -43,6 +44,23 @@ class KeepsClassToken(Encoder):
     def encode_pixels(self, pixels: Tensor, *, patches: bool = False) -> EncodedImages:
         rows, cells = super().encode_pixels(pixels, patches=patches)
         return EncodedImages(rows, None if cells is None else torch.cat([rows[:, None], cells], dim=1))
+
+
+class PoolsAlways(Pooler):
+    """Of a configuration that does not name boxes."""
+
+
+class PoolsWholes(Pooler):
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        rows = self.encode_pixels(pixels).global_features
+        return EncodedRegions(rows, rows.repeat_interleave(boxes.offsets.diff(), dim=0))
+
+
+class PoolsFirstPicture(Pooler):
+    def encode_regions(self, pixels: Tensor, boxes: Ragged) -> EncodedRegions:
+        rows = self.encode_pixels(pixels).global_features
+        runs = torch.tensor([0, len(boxes.values), *[len(boxes.values)] * (len(pixels) - 1)])
+        return EncodedRegions(rows, super().encode_regions(pixels, Ragged(boxes.values, runs)).regions)
 
 
 class CentresBatch(Encoder):
