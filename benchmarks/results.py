@@ -175,6 +175,8 @@ RESULTS_OF = {
     "small-collection.json": SMALL,
     "small-collection-folds.json": SMALL,
     "small-ideas.json": SMALL,
+    "small-recipes.json": SMALL,
+    "warm-starts.json": SMALL,
     "kernels-h100-25310bc.json": Result("benchmarks/kernels/run.py --device cuda", CUDA_KERNELS, missing="an H100"),
     "kernels-focal-variants.json": Result("", ("csrc/cuda/hopper_focal.cu",), missing="an H100 and an H200"),
     "query-h100.json": Result(

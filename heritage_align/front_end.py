@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import yaml
+
 from heritage_align.config import Component, Config
 from heritage_align.encoding import ImageSource, ImageStage, encode_images
 from heritage_align.encoding.preparation import preparation_for
@@ -100,17 +102,23 @@ class FrontEnd:
         Elsewhere nothing is looked for: what cannot be read is then named by whoever reads it.
 
         Raises:
-            ConfigError: there is none; names each filter, and the array of the file that would do in its place.
+            ConfigError: there is none; names each filter, the array of the file that would do in its place, and the
+                setting that leaves such filters out.
         """
         if not self._reads or not self.stage.pictures or any(map(_opens, sources)):
             return
         faults = []
+        others = [component.as_dict() for component in self.config.filters if "keep" not in gives(component)]
+        without = yaml.safe_dump(others, default_flow_style=True, sort_keys=False, width=1000).strip()
         for component in self.config.filters:
             if "keep" in gives(component):
                 instead = " or ".join(map(repr, component.settings.facts().stored))
                 wanted = f"pictures, or a file of region features with array {instead}" if instead else "pictures"
                 name = component.spec.name
-                faults.append(f"{component.place}.name: {name!r} needs {wanted}; not one picture can be opened")
+                faults.append(
+                    f"{component.place}.name: {name!r} needs {wanted}; not one picture can be opened. "
+                    f"To do without: --set 'filters={without}'"
+                )
         raise ConfigError(faults, self.config.source)
 
     def encode_stream(

@@ -165,6 +165,17 @@ class WholeEncoder(Protocol):
 
 
 @runtime_checkable
+class SurroundedEncoder(Protocol):
+    """What a `FeatureEncoder` offers besides if a region's vector is made of its picture's features too.
+
+    `encode_features` is then asked for features without a picture: a golden box, a detail.
+    """
+
+    def encode_surrounded(self, features: Tensor, regions: Ragged, boxes: Tensor) -> Tensor:
+        """Map the regions of pictures to ``(total_regions, dim)``, unit rows, fp32; arguments as of `WholeEncoder`."""
+
+
+@runtime_checkable
 class ProjectingEncoder(Protocol):
     """What an encoder offers besides if its vectors were trained to be compared by inner product, lengths and all."""
 

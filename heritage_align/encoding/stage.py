@@ -26,6 +26,7 @@ from heritage_align.protocols import (
     Filter,
     Proposer,
     RegionEncoder,
+    SurroundedEncoder,
     WholeEncoder,
 )
 from heritage_align.types import ImageFeatures, Regions
@@ -167,7 +168,11 @@ class ImageStage:
         ragged, wholes = Ragged(torch.cat(rows), _offsets(regions)), torch.stack(whole)
         if not self.as_given:
             assert isinstance(self.encoder, FeatureEncoder)
-            raw, ragged = ragged, Ragged(self.encoder.encode_features(ragged.values), ragged.offsets)
+            if isinstance(self.encoder, SurroundedEncoder):
+                vectors = self.encoder.encode_surrounded(wholes, ragged, boxes)
+            else:
+                vectors = self.encoder.encode_features(ragged.values)
+            raw, ragged = ragged, Ragged(vectors, ragged.offsets)
             if isinstance(self.encoder, WholeEncoder):
                 wholes = self.encoder.encode_wholes(wholes, raw, boxes)
             else:

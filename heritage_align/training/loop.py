@@ -68,7 +68,7 @@ class Task(Protocol):
 
 def fit(
     task: Task, settings: TrainerConfig, folder: Path, *, identity: str, seed: int, resume: bool = True,
-    quiet: bool = False, exported: Callable[[], None] | None = None,
+    quiet: bool = False, exported: Callable[[], None] | None = None, start: bool = False, until: int | None = None,
 ) -> TrainingState:  # fmt: skip
     """Train, or go on where a killed run stopped: the weights come out the same to the last bit on the same machine.
 
@@ -88,9 +88,12 @@ def fit(
         quiet: no progress bar, and where stderr is no terminal no line an epoch.
         exported: called in the first process after each export, for what tells others how to use the model
             (`TrainingJob.write_config`).
+        start: the model is of use before its first step (a warm start, a pretrained one): where there is validation it
+            is measured and exported as epoch 0, and stays the result unless an epoch is better.
+        until: end after this many epochs, the learning rates being those of a run of `settings.epochs`; None for all.
 
     Returns:
-        The final state; `TrainingState.history` has one record an epoch.
+        The final state; `TrainingState.history` has one record an epoch, with `start` one of epoch 0 before them.
 
     Raises:
         CheckpointError: the folder's checkpoint is damaged or of another run.
@@ -104,16 +107,18 @@ def fit(
     # Only fp16 underflows; the scaler is a no-op elsewhere.
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     state = load_state(folder, identity)
+    log = EpochLog(min(settings.epochs, until or settings.epochs), shown=_speaks(quiet))
     if state is None:
         state = TrainingState(identity, settings.epochs)
+        if start:
+            _measure_start(state, task, folder, exported, log)
     else:
         task.load_state(state.model)
         optimizer.load_state_dict(state.optimizer)
         scaler.load_state_dict(state.scaler)
         _change_epochs(state, settings, folder, quiet)
     drawn = time.perf_counter()
-    log = EpochLog(settings.epochs, shown=not (quiet or distributed.rank() or sys.stderr.isatty()))
-    while not _is_done(state, settings):
+    while not _is_done(state, settings, until):
         batches = task.begin_epoch(state.epoch)
         if not batches:
             raise DataError("training data: not a single batch; lower batch_size or give more pictures")
@@ -143,7 +148,7 @@ def fit(
         state.seconds += time.perf_counter() - started
         _end_epoch(state, task, settings, folder, peaks[0] * factor, exported)
         log.epoch_done(state.history[-1])
-        if distributed.rank() == 0 and (_is_done(state, settings) or time.perf_counter() - drawn > DRAW_EVERY):
+        if distributed.rank() == 0 and (_is_done(state, settings, until) or time.perf_counter() - drawn > DRAW_EVERY):
             write_history(state.history, folder)
             drawn = time.perf_counter()
         _save(state, task, optimizer, scaler, folder)
@@ -205,9 +210,8 @@ def _end_epoch(
     record |= {name: value / state.step for name, value in state.sums.items()}
     due = state.epoch % settings.validate_every == 0 or state.epoch == settings.epochs
     metrics = dict(task.validate()) if due else {}
-    recall = metrics.get(RECALL)
+    recall = _recall_of(metrics)
     if recall is not None:
-        recall = distributed.from_first(recall)  # rounding may differ between machines, the decision must not
         record |= metrics
         better = state.best is None or recall > state.best
         state.stale = 0 if better else state.stale + 1
@@ -216,11 +220,46 @@ def _end_epoch(
     state.history.append(record)
     state.step, state.sums = 0, {}
     if distributed.rank() == 0:
-        if state.best_epoch in (0, state.epoch):
-            task.export(folder)
-            if exported is not None:
-                exported()
-        write_text(folder / HISTORY, "".join(json.dumps(line) + "\n" for line in state.history))
+        if state.best is None or state.best_epoch == state.epoch:
+            _export(task, folder, exported)
+        _write_records(state, folder)
+
+
+def _measure_start(
+    state: TrainingState, task: Task, folder: Path, exported: Callable[[], None] | None, log: EpochLog
+) -> None:
+    """Take the model as it begins for the best so far; a task that has nothing to validate on begins with none."""
+    metrics = dict(task.validate())
+    recall = _recall_of(metrics)
+    if recall is None:
+        return
+    state.best = recall
+    state.history.append({"epoch": 0.0, **metrics})
+    if distributed.rank() == 0:
+        _export(task, folder, exported)
+        _write_records(state, folder)
+    log.start_measured(metrics)
+
+
+def _recall_of(metrics: Mapping[str, float]) -> float | None:
+    recall = metrics.get(RECALL)
+    # Rounding may differ between machines, the decision must not.
+    return None if recall is None else distributed.from_first(recall)
+
+
+def _export(task: Task, folder: Path, exported: Callable[[], None] | None) -> None:
+    task.export(folder)
+    if exported is not None:
+        exported()
+
+
+def _write_records(state: TrainingState, folder: Path) -> None:
+    write_text(folder / HISTORY, "".join(json.dumps(line) + "\n" for line in state.history))
+
+
+def _speaks(quiet: bool) -> bool:
+    """Whether this process says a line an epoch: the first one, where no terminal has a bar."""
+    return not (quiet or distributed.rank() or sys.stderr.isatty())
 
 
 def _save(
@@ -248,6 +287,6 @@ def _change_epochs(state: TrainingState, settings: TrainerConfig, folder: Path, 
     state.epochs = settings.epochs
 
 
-def _is_done(state: TrainingState, settings: TrainerConfig) -> bool:
+def _is_done(state: TrainingState, settings: TrainerConfig, until: int | None = None) -> bool:
     stale = settings.patience is not None and state.stale >= settings.patience
-    return stale or state.epoch >= settings.epochs
+    return stale or state.epoch >= min(settings.epochs, until or settings.epochs)

@@ -27,6 +27,11 @@ class EpochLog:
         self._steps = self._done = 0
         self._told = False
 
+    def start_measured(self, metrics: Mapping[str, float]) -> None:
+        """Say what the model finds before its first step."""
+        self._begun = time.perf_counter()
+        self._say(f"before the first epoch: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}")
+
     def epoch_begins(self) -> None:
         """Start the clock of an epoch's steps."""
         self._started, self._steps = time.perf_counter(), 0

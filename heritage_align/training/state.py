@@ -28,10 +28,10 @@ class TrainingState:
         updates: batches done in all.
         seconds: training time so far, validation excluded.
         best: best mean recall so far in percent, None before the first validation.
-        best_epoch: its epoch, counted from 1.
+        best_epoch: its epoch, counted from 1; 0 where the model was best before the first one.
         stale: validations since the best one.
         sums: sums of the running epoch's losses.
-        history: one record an epoch.
+        history: one record an epoch; before them one of epoch 0 where the start was measured.
         model: the task's tensors.
         optimizer: the optimiser's state.
         scaler: the gradient scaler's state (fp16).
@@ -54,7 +54,8 @@ class TrainingState:
 
     def best_record(self) -> dict[str, float]:
         """Return the record of the best epoch, or of the last one without validation."""
-        return dict(self.history[(self.best_epoch or self.epoch) - 1])
+        epoch = self.epoch if self.best is None else self.best_epoch
+        return next(dict(record) for record in self.history if record["epoch"] == epoch)
 
 
 def save_state(state: TrainingState, folder: Path) -> None:

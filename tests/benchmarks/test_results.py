@@ -205,6 +205,29 @@ def relevance(recipe: str, queries: str) -> list[Callable[[], float]]:
     return [lambda b=bound, k=key: share(b, k) for bound in ("0.5", "0.95") for key in keys]  # type: ignore[misc]
 
 
+def start(name: str) -> list[Callable[[], float]]:
+    """Mean recall of a warm start over the folds, Chinese and English."""
+
+    def mean(column: str) -> float:
+        folds = document("warm-starts.json")["mean_recall"][name][column]
+        return float(sum(folds) / len(folds))
+
+    return [lambda c=column: mean(c) for column in ("zh", "en")]  # type: ignore[misc]
+
+
+def trained(column: str, system: str) -> list[Callable[[], float]]:
+    """A recipe's mean recall on the test pictures, and how far it is from the baseline."""
+
+    def row() -> dict[str, Any]:
+        (found,) = (row for row in document("small-recipes.json")["texts"][column] if row["system"] == system)
+        return dict(found)
+
+    return [
+        lambda: float(row()["mean_recall"][0]),
+        lambda: abs(float(row()["tests"]["both"]["mean_recall"]["difference"])),
+    ]
+
+
 def scale(key: str, storage: str = "fp16") -> float:
     return float(document("scale.json")["slopes"][storage][key])
 
@@ -452,6 +475,28 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         "docs/training.md",
         r"\| changed copies as more regions \|.*\| -([\d.]+), 0.011 \| -([\d.]+), < 0.001 \| [\d.]+ \| -([\d.]+), ",
         variant("copies added"),
+    ),
+    *(
+        ("docs/small-collections.md", rf"\| {re.escape(name)} \| ([\d.]+) \| ([\d.]+) \|", start(name))
+        for name in (
+            "cca, of 1,024 dimensions",
+            "scan, regions and phrases of their own",
+            "... share 0.25",
+            "... and phrases in their text",
+            "... and a second view (scan)",
+            "scan, log-sum-exp",
+            "bfan",
+            "bfan-sf-gb without SIFT",
+        )
+    ),
+    *(
+        (
+            "docs/small-collections.md",
+            rf"\| {column} \| {words} \|[^|]*\|[^|]*\| ([\d.]+) \|.* [+-]([\d.]+) \([\d.]+\) \| [\d.]+ \|",
+            trained(column, system),
+        )
+        for column in ("zh", "en")
+        for words, system in (("`scan`", "scan"), ("`bfan`", "bfan"), ("`bfan-sf-gb` without SIFT", "bfan-gb"))
     ),
     *(
         (

@@ -98,7 +98,8 @@ def test_a_run_leaves_everything_to_use_and_to_repeat_it(run: Path, collection: 
         assert config.data is not None
         assert config.data.as_dict()["split"] == "test"
         assert config.data.as_dict()["file"] == str(collection / "pairs.jsonl")
-    assert len((run / "history.jsonl").read_text().splitlines()) == 3
+    records = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [0, 1, 2, 3]
     assert json.loads((run / "metrics.json").read_text())["recall"] > 30
 
 
@@ -345,10 +346,17 @@ def test_the_sift_filter_without_keypoints_or_pictures_is_named(
     write_region_features(bare / "region_features.safetensors", features)
     fault = (
         "filters.0.name: 'sift' needs pictures, or a file of region features with array 'keypoints'; not one picture "
-        "can be opened\n"
+        "can be opened. To do without: --set 'filters=[]'\n"
     )
     assert refused("train", "scan-sf", "--data", bare, "--out", run, *QUICK).endswith(fault)
     assert {path.name for path in run.iterdir()} == {"training.yaml"}
+    # What the refusal says to do leaves the other filter where it was.
+    said = refused("train", "bfan-sf", "--data", bare, "--out", tmp_path / "without", *QUICK)
+    instead = said.rpartition("To do without: --set '")[2].rstrip("'\n")
+    assert instead.startswith("filters=[{name: bfan_focal, mode: sheng")
+    done = call("train", "bfan-sf", "--data", bare, "--out", tmp_path / "without", "--set", instead, *QUICK)
+    assert done.exit_code == 0, done.output
+    assert [step.spec.name for step in load_config(tmp_path / "without" / "config.yaml").filters] == ["bfan_focal"]
     (bare / "images").mkdir()
     for name in ("0.png", "1.png", "2.png", "3.png"):  # one a split will do: the others are named, and left out
         shutil.copy(collection / "images" / name, bare / "images")

@@ -148,6 +148,41 @@ def test_it_stops_early_and_exports_the_best_epoch(toy: ModuleType, tmp_path: Pa
     assert again.counts == {}
 
 
+def test_a_start_that_is_never_beaten_stays_the_result(toy: ModuleType, tmp_path: Path) -> None:
+    task = toy.Points(recalls=[60.0, 50.0, 60.0, 90.0])
+    begun = {name: value.clone() for name, value in task.state().items()}
+    state = toy.train(tmp_path, task, epochs=5, patience=2, start=True)
+    # As good is not better: the start stays, and counts for patience like any other.
+    assert (state.epoch, state.best, state.best_epoch, state.stale) == (2, 60.0, 0, 2)
+    assert [record["epoch"] for record in state.history] == [0.0, 1.0, 2.0]
+    assert state.best_record() == {"epoch": 0.0, "recall": 60.0}
+    assert task.counts["export"] == 1
+    assert all(torch.equal(begun[name], value) for name, value in torch.load(tmp_path / "exported.pt").items())
+
+
+def test_an_epoch_above_the_start_takes_its_place(toy: ModuleType, tmp_path: Path) -> None:
+    task = toy.Points(recalls=[60.0, 50.0, 61.0, 10.0])
+    state = toy.train(tmp_path, task, epochs=3, start=True)
+    assert (state.best, state.best_epoch) == (61.0, 2)
+    assert state.best_record()["epoch"] == 2
+    assert task.counts["export"] == 2
+
+
+def test_a_start_that_nothing_judges_is_not_kept(toy: ModuleType, tmp_path: Path) -> None:
+    task = toy.Points(recalls=())
+    state = toy.train(tmp_path, task, epochs=2, start=True)
+    assert ([record["epoch"] for record in state.history], task.counts["export"]) == ([1.0, 2.0], 2)
+
+
+def test_a_run_that_ends_before_its_epochs_has_their_rates(toy: ModuleType, tmp_path: Path) -> None:
+    whole, part = toy.Points(recalls=()), toy.Points(recalls=())
+    toy.train(tmp_path / "whole", whole, epochs=6)
+    state = toy.train(tmp_path / "part", part, epochs=6, until=2)
+    assert (state.epoch, part.counts["step"]) == (2, 2 * toy.BATCHES)
+    assert part.rates == whole.rates[: 2 * toy.BATCHES]
+    assert toy.train(tmp_path / "part", toy.Points(recalls=()), epochs=6, until=2).updates == state.updates
+
+
 def test_validation_is_where_it_is_due(toy: ModuleType, tmp_path: Path) -> None:
     task = toy.Points(recalls=[10.0, 20.0, 30.0])
     state = toy.train(tmp_path, task, epochs=5, validate_every=2)

@@ -56,6 +56,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     assert_same(toy.train(tmp_path, checkpoint_steps=checkpoint_steps), tmp_path, whole)
 
 
+@pytest.mark.parametrize(("event", "count"), [("validate", 1), ("exported", 1), ("step", 2), ("step", 6)])
+def test_a_run_that_measured_its_start_goes_on(toy: ModuleType, tmp_path: Path, event: str, count: int) -> None:
+    state = toy.train(tmp_path / "whole", start=True)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path / "cut", toy.Points(stop=(event, count)), start=True)
+    again = toy.train(tmp_path / "cut", start=True)
+    assert without_time(again) == without_time(state)
+    assert (again.best, again.best_epoch, again.updates) == (state.best, state.best_epoch, state.updates)
+    assert all(torch.equal(again.model[name], value) for name, value in state.model.items())
+
+
 def test_a_process_that_is_killed_twice_goes_on(toy: ModuleType, whole: Any, run_script: Any, tmp_path: Path) -> None:
     for event, count in (("step", 6), ("exported", 1)):
         killed = run_script(toy.__file__, tmp_path, "--kill", event, count, "--checkpoint-steps", 1)

@@ -105,11 +105,21 @@ class Points:
 
 def train(
     folder: Path, task: Points | None = None, *, resume: bool = True, identity: str = "toy", quiet: bool = True,
-    **settings: Any,
+    start: bool = False, until: int | None = None, **settings: Any,
 ) -> TrainingState:  # fmt: skip
     folder.mkdir(exist_ok=True)
     config = TrainerConfig(**{**SETTINGS, **settings})
-    return fit(task or Points(), config, folder, identity=identity, seed=3, resume=resume, quiet=quiet)
+    return fit(
+        task or Points(),
+        config,
+        folder,
+        identity=identity,
+        seed=3,
+        resume=resume,
+        quiet=quiet,
+        start=start,
+        until=until,
+    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ class WarmStart(ComponentConfig):
     ridge_image: float = Field(0.3, gt=0, description="as a share of the mean variance of the image features")
     ridge_text: float = Field(2.0, gt=0, description="as a share of the mean variance of the bags")
     ridge_regions: float = Field(
-        0.3, gt=0, description="model.whole pooled only: of the regions' map, a regression of the bags' vectors"
+        0.3,
+        gt=0,
+        description="model.whole pooled and model.regions own: of the regions' map, a regression of the bags' vectors",
     )
     power: float = Field(2.0, ge=0, description="each direction is scaled by its correlation to this power")
     pooling: Literal["global", "regions", "both"] = Field(
@@ -95,6 +97,11 @@ class AlignmentTrainerConfig(TrainerConfig):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's; 0 is Adam as stated")
     schedule: Literal["constant", "step", "cosine"] = Field(
         "constant", description="of the learning rate; step: a tenth after half the epochs (SCAN: after 15 of 30)"
+    )
+    refit: bool = Field(
+        False,
+        description="where the validation data were held out of the training data: when the number of epochs is "
+        "decided, train again on all of them for as many. Ours, for small data",
     )
     golden_epochs: int = Field(
         0, ge=0, description="epochs of fine-tuning on the training data's golden pairs afterwards (the paper: 20)"

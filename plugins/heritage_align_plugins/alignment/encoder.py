@@ -107,6 +107,8 @@ class AlignmentEncoder:
     def encode_features(self, features: Tensor) -> Tensor:
         """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``, unit rows.
 
+        Where the model sees regions in their picture, each is a picture of one region.
+
         Raises:
             DataError: the features have another width than those that the model was trained on.
         """
@@ -125,6 +127,20 @@ class AlignmentEncoder:
         regions = Ragged(regions.values.float().to(self.device), regions.offsets.to(self.device))
         wholes = self.model.encode_wholes(features.float().to(self.device), regions, boxes)
         return self._finished(wholes, texts=False, whole=True)
+
+    @torch.inference_mode()
+    def encode_surrounded(self, features: Tensor, regions: Ragged, boxes: Tensor) -> Tensor:
+        """Map regions to ``(total_regions, dim)``, unit rows, where their picture's feature takes part.
+
+        Args:
+            features: ``(n, feature_dim)`` of whole pictures.
+            regions: values ``(total_regions, feature_dim)``.
+            boxes: ``(total_regions, 4)`` xyxy.
+        """
+        self._check_width(regions.values)
+        regions = Ragged(regions.values.float().to(self.device), regions.offsets.to(self.device))
+        projected = self.model.encode_regions(features.float().to(self.device), regions, boxes)
+        return self._finished(projected, texts=False, whole=False)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:

@@ -74,8 +74,9 @@ class AlignmentModel(nn.Module):
         self.settings = settings
         self.feature_dim = feature_dim
         self.vocabulary = vocabulary
-        self.image = ImageProjection(feature_dim, settings.projected, settings.dropout)
         pooled = settings.whole == "pooled"
+        in_picture = settings.regions == "in_picture"
+        self.image = None if in_picture else ImageProjection(feature_dim, settings.projected, settings.dropout)
         self.whole = WholeProjection(feature_dim, settings.projected, settings.dropout) if pooled else None
         self.memory = PairMemory(settings.pair_memory, settings.projected) if settings.pair_memory is not None else None
         # What each text model counts for, where there are several: a warm start begins with the bag of words alone.
@@ -94,9 +95,27 @@ class AlignmentModel(nn.Module):
                 self.text[part] = FrozenText(base_text, settings.projected, settings.relu)
 
     def encode_images(self, features: Tensor) -> Tensor:
-        """Map region or whole-image features ``(n, feature_dim)`` to ``(n, dim)``."""
+        """Map features ``(n, feature_dim)`` of pictures or regions without their surroundings to ``(n, dim)``.
+
+        Where regions are seen in their picture, each is a picture of one region, which is all of it.
+        """
+        if self.image is None:
+            return self.encode_regions(features, Ragged(features, torch.arange(len(features) + 1)))
         projected: Tensor = self.image(features)
         return projected
+
+    def encode_regions(self, features: Tensor, regions: Ragged, boxes: Tensor | None = None) -> Tensor:
+        """Map regions to ``(total_regions, dim)``.
+
+        Args:
+            features: ``(n, feature_dim)`` of their whole images.
+            regions: values ``(total_regions, feature_dim)``, unprojected.
+            boxes: ``(total_regions, 4)``, or None where there are none.
+        """
+        if self.image is not None:
+            return self.encode_images(regions.values)
+        assert self.whole is not None
+        return self.whole.of_regions(features, regions, boxes, self.settings.region_share)
 
     def encode_wholes(self, features: Tensor, regions: Ragged, boxes: Tensor | None = None) -> Tensor:
         """Map pictures to ``(n, dim)``.
@@ -129,10 +148,18 @@ class AlignmentModel(nn.Module):
         counts = torch.tensor([len(split) for split in fragments])
         if len(counts) and int(counts.min()) == 0:
             raise ValueError(f"text {texts[int(counts.argmin())]!r} has no fragment")
-        vectors = self.encode_texts(flat)
-        if self.settings.sentence == "whole":
-            return self.encode_texts(texts), vectors
+        in_text = self.settings.phrases == "in_text"
+        if not in_text and self.settings.sentence == "mean":
+            vectors, wholes = self.encode_texts(flat), None
+        else:
+            vectors, wholes = self.encode_texts([*flat, *texts]).split([len(flat), len(texts)])
         owner = torch.arange(len(counts)).repeat_interleave(counts).to(vectors.device)
+        if in_text:
+            assert wholes is not None
+            vectors = vectors + self.settings.text_weight * wholes[owner]
+        if self.settings.sentence == "whole":
+            assert wholes is not None
+            return wholes, vectors
         sums = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, owner, vectors)
         return sums / counts.to(vectors.device).unsqueeze(1), vectors
 
@@ -155,5 +182,5 @@ class AlignmentModel(nn.Module):
         weight = self.settings.own_view
         if not weight:
             return normalize(projected.float(), dim=-1)
-        first, second = (normalize(part, dim=-1) for part in projected.float().split(self.settings.dim, dim=-1))
+        first, second = (normalize(part, dim=-1) for part in projected.float().split(list(self.settings.views), dim=-1))
         return torch.cat([first, weight**0.5 * second], dim=-1) / (1 + weight) ** 0.5

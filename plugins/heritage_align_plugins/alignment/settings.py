@@ -54,15 +54,35 @@ class ModelSettings(BaseModel):
         "feature and the mean of its regions by area, each dimension standardised, by a map of its own (ours), for a "
         "proposer's region features alone; auto: pooled for those, shared for another encoder's vectors",
     )
+    regions: Literal["own", "in_picture", "auto"] = Field(
+        "own",
+        description="vector of a region. own: its feature by the regions' map (eq. 1); in_picture, with whole pooled "
+        "only: its picture's feature and its own by the whole pictures' map, so that the mean of the regions by area "
+        "is the picture's vector (ours); auto: in_picture where whole is pooled",
+    )
+    region_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="regions in_picture only: share of what differs a region from the mean of its picture's regions",
+    )
+    phrases: Literal["own", "in_text", "auto"] = Field(
+        "own",
+        description="vector of a phrase. own: the phrase read by itself; in_text: that and text_weight times the whole "
+        "text's (ours); auto: in_text where regions are in_picture",
+    )
+    text_weight: float = Field(2.0, gt=0, description="phrases in_text only: of the whole text beside the phrase")
     own_view: float = Field(
         0.0,
         ge=0,
-        description="whole pooled only: weight of a second view, `dim` further dimensions for the whole picture's own "
+        description="whole pooled only: weight of a second view, further dimensions for the whole picture's own "
         "feature alone and the words for it, relative to the first. Ours",
     )
-    sentence: Literal["mean", "whole"] = Field(
+    view_dim: int | None = Field(None, ge=1, description="own_view only: its dimensions; null: as many as `dim`")
+    sentence: Literal["mean", "whole", "auto"] = Field(
         "mean",
-        description="global vector of a text. mean: of its fragments (eq. 4); whole: the text read as one fragment",
+        description="global vector of a text. mean: of its fragments (eq. 4); whole: the text read as one fragment; "
+        "auto: whole where phrases are in_text",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="of word vectors, bags and region features while training")
     unknown: float = Field(0.0, ge=0, lt=1, description="text bigru only: training tokens replaced by the unknown one")
@@ -75,8 +95,13 @@ class ModelSettings(BaseModel):
 
     @property
     def projected(self) -> int:
-        """Width of the projections: `dim` a view."""
-        return 2 * self.dim if self.own_view else self.dim
+        """Width of the projections: that of all views."""
+        return sum(self.views)
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Widths of the views, one or two."""
+        return (self.dim, self.view_dim or self.dim) if self.own_view else (self.dim,)
 
     @property
     def width(self) -> int:
@@ -84,14 +109,26 @@ class ModelSettings(BaseModel):
         return self.projected if self.pair_memory is None else 2 * self.projected + EXTRA
 
     @model_validator(mode="after")
-    def _own_view_of_pooled(self) -> ModelSettings:
+    def _of_pooled(self) -> ModelSettings:
         if self.own_view and self.whole == "shared":
             raise ValueError("own_view: is for whole: pooled, which has another vector of a picture beside its own")
+        if self.regions == "in_picture" and self.whole == "shared":
+            raise ValueError("regions: in_picture is for whole: pooled, whose map takes two features")
         return self
 
     def resolved(self, features: bool) -> ModelSettings:
-        """Return the settings with `whole` decided: `features` tells whether the features are a proposer's own."""
-        if self.whole != "auto":
-            return self
-        decided = {"whole": "pooled"} if features else {"whole": "shared", "own_view": 0.0}
+        """Return the settings with every ``auto`` decided.
+
+        Args:
+            features: whether the features are a proposer's own, not another encoder's vectors.
+        """
+        decided: dict[str, object] = {}
+        if self.whole == "auto":
+            decided = {"whole": "pooled"} if features else {"whole": "shared", "own_view": 0.0, "regions": "own"}
+        if decided.get("regions", self.regions) == "auto":
+            decided["regions"] = "in_picture" if decided.get("whole", self.whole) == "pooled" else "own"
+        if self.phrases == "auto":
+            decided["phrases"] = "in_text" if decided.get("regions", self.regions) == "in_picture" else "own"
+        if self.sentence == "auto":
+            decided["sentence"] = "whole" if decided.get("phrases", self.phrases) == "in_text" else "mean"
         return self.model_copy(update=decided)

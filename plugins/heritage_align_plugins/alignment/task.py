@@ -184,8 +184,9 @@ class AlignmentTask:
     def _project(self, pictures: ImageFeatures) -> ImageFeatures:
         assert pictures.regions is not None
         raw = Ragged(pictures.regions.values.float().to(self._device), pictures.regions.offsets.to(self._device))
-        wholes = self.model.encode_wholes(pictures.global_features.float().to(self._device), raw, pictures.boxes)
-        regions = Ragged(self.model.encode_images(raw.values).float(), raw.offsets)
+        whole = pictures.global_features.float().to(self._device)
+        wholes = self.model.encode_wholes(whole, raw, pictures.boxes)
+        regions = Ragged(self.model.encode_regions(whole, raw, pictures.boxes).float(), raw.offsets)
         keep = None if pictures.keep is None else pictures.keep.to(self._device)
         return ImageFeatures(pictures.ids, wholes.float(), regions, keep=keep)
 

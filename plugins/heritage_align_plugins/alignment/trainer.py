@@ -29,6 +29,7 @@ from heritage_align.training import (
     TrainingJob,
     TrainingOutcome,
     TrainingState,
+    distributed,
     fit,
     run_identity,
 )
@@ -40,6 +41,8 @@ from heritage_align_plugins.alignment.text.tokens import Vocabulary
 from heritage_align_plugins.alignment.warm_start import start_from_cca
 
 GOLDEN = "golden"
+REFIT = "all-pairs"
+"""Begin of the name of a run's folder for the model that all pairs have trained; the number of its epochs ends it."""
 _SHAPELESS = frozenset({"name", "index", "data", "store", "search", "runtime"})
 
 
@@ -77,27 +80,52 @@ class AlignmentTrainer:
         encoder = trained_encoder(job, job.folder / MODEL, settings)
         state = fit(
             task, settings, job.folder, identity=identity, seed=self._context.seed, resume=job.resume, quiet=job.quiet,
-            exported=lambda: job.write_config(encoder),
+            exported=lambda: job.write_config(encoder), start=settings.warm_start is not None,
         )  # fmt: skip
         folder = job.folder
-        if settings.golden_epochs:
-            folder = job.folder / GOLDEN
+        if settings.refit and job.held_out:
+            assert validation is not None
+            train = train.joined(validation)
+            folder = job.folder / f"{REFIT}-{state.best_epoch}"
+            task = self._fit_again(job, settings, train, folder, identity, state.best_epoch)
             encoder = trained_encoder(job, folder / MODEL, settings)
-            state = self._fine_tune(job, task, train, folder, identity, lambda: job.write_config(encoder))
+        if settings.golden_epochs:
+            before, folder = folder, job.folder / GOLDEN
+            encoder = trained_encoder(job, folder / MODEL, settings)
+            state = self._fine_tune(job, task, train, before, folder, identity, lambda: job.write_config(encoder))
         return job.outcome(encoder, state, {"model": folder / MODEL})
 
+    def _fit_again(
+        self, job: TrainingJob, settings: AlignmentTrainerConfig, train: Material, folder: Path, identity: str,
+        epochs: int,
+    ) -> AlignmentTask:  # fmt: skip
+        """Train on all data for as many epochs as were best without a part of them; 0: start and export."""
+        folder.mkdir(exist_ok=True)
+        task = build_task(job, settings, train, None, _base_text(job.front_end, settings))
+        if epochs == 0:
+            if distributed.rank() == 0:
+                task.export(folder)
+            distributed.barrier()
+            return task
+        fit(
+            task, settings.model_copy(update={"patience": None}), folder,
+            identity=run_identity(identity, REFIT, epochs), seed=self._context.seed, resume=job.resume,
+            quiet=job.quiet, until=epochs,
+        )  # fmt: skip
+        return task
+
     def _fine_tune(
-        self, job: TrainingJob, task: AlignmentTask, train: Material, folder: Path, identity: str,
+        self, job: TrainingJob, task: AlignmentTask, train: Material, before: Path, folder: Path, identity: str,
         exported: Callable[[], None],
     ) -> TrainingState:  # fmt: skip
-        """Go on from the best epoch with golden pairs: a box is a picture of one region (Sheng et al. 2021, 4.4)."""
+        """Go on from `before`'s model with golden pairs: a box is a picture of one region (Sheng et al. 2021, 4.4)."""
         runtime = job.config.runtime
         golden = golden_material(
             job.train, job.front_end.stage, batch_size=runtime.batch_size, workers=runtime.threads()
         )
         folder.mkdir(exist_ok=True)
         best = AlignmentModel(task.model.settings, task.model.feature_dim, task.model.vocabulary, _base_of(task.model))
-        best.load_state_dict(load_file(job.folder / MODEL))
+        best.load_state_dict(load_file(before / MODEL))
         settings = self.config.model_copy(update={"epochs": self.config.golden_epochs, "patience": None})
         tuned = AlignmentTask(
             best.to(self._context.device),
@@ -141,7 +169,8 @@ def build_model(
         torch.manual_seed(seed)
         model = AlignmentModel(settings.model, train.images.regions.dim, vocabulary, base_text)
     whole, regions = train.images.global_features.float(), train.images.regions
-    model.image.fit_scale(torch.cat([whole, regions.values.float()]))
+    if model.image is not None:
+        model.image.fit_scale(torch.cat([whole, regions.values.float()]))
     if model.whole is not None:
         model.whole.fit_scale(whole, Ragged(regions.values.float(), regions.offsets), train.images.boxes)
     if settings.warm_start is not None:

@@ -54,7 +54,7 @@ def regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -> None:
     """Set the projections of pictures and the bag of words to a CCA's; directions beyond the CCA's are 0.
 
-    A picture's captions are one document. Where whole pictures have a map of their own, that of the regions is the
+    A picture's captions are one document. Where regions and whole pictures have a map each, that of the regions is the
     ridge regression of the bags' vectors on the mean of a picture's regions by area, so that regions lie near the words
     of their pictures. Other text models begin with a gain of 0, which is learned (Bachlechner et al. 2021: ReZero), so
     that the first scores are the CCA's.
@@ -72,43 +72,44 @@ def start_from_cca(model: AlignmentModel, data: Material, settings: WarmStart) -
     assert regions is not None
     raw = Ragged(regions.values.float(), regions.offsets)
     with torch.no_grad():
-        if model.whole is None:
-            x = (pooled(data, settings.pooling) - model.image.mean.cpu()) / model.image.scale.cpu()
-        else:
+        if model.whole is not None:
             x = model.whole.standardised(data.images.global_features.float(), raw, data.images.boxes)
+            projection = model.whole.projection
+        else:
+            assert model.image is not None
+            x = (pooled(data, settings.pooling) - model.image.mean.cpu()) / model.image.scale.cpu()
+            projection = model.image.projection
     y = bags(model.vocabulary, texts)
-    projection = model.image.projection if model.whole is None else model.whole.projection
     maps = [projection.weight, projection.bias, bag.embedding.weight, bag.bias]
-    if model.whole is not None:
-        maps += [model.image.projection.weight, model.image.projection.bias]
-        means = pool_regions(
-            Ragged((raw.values - model.image.mean) / model.image.scale, raw.offsets), data.images.boxes
-        )[pictures]
+    own = model.image if model.whole is not None else None  # a map of the regions beside that of the pictures
+    if own is not None:
+        maps += [own.projection.weight, own.projection.bias]
+        means = pool_regions(Ragged((raw.values - own.mean) / own.scale, raw.offsets), data.images.boxes)[pictures]
     views = [x[pictures]]
     if model.settings.own_view:  # the second view knows the whole picture's own feature alone
-        own = torch.arange(x.shape[1]) < model.feature_dim
-        views.append(x[pictures] * own)
+        views.append(x[pictures] * (torch.arange(x.shape[1]) < model.feature_dim))
     with torch.no_grad():
         if model.gain is not None:
             model.gain.copy_(torch.tensor([float(part is bag) for part in model.text.values()]))
         for parameter in maps:
             parameter.zero_()
-        for number, view in enumerate(views):
+        first = 0
+        for view, width in zip(views, model.settings.views):
             try:
-                fit = fit_cca(view, y, model.settings.dim, settings.ridge_image, settings.ridge_text)
+                fit = fit_cca(view, y, width, settings.ridge_image, settings.ridge_text)
             except ValueError as error:
                 raise DataError(f"warm start: {error}") from error
             scale = fit.correlations**settings.power
-            first = number * model.settings.dim
             block = slice(first, first + len(scale))
+            first += width
             projection.weight[block] = (fit.a * scale).T
             projection.bias[block] = -(fit.x_mean @ fit.a) * scale
             bag.embedding.weight[:, block] = fit.b * scale
             bag.bias[block] = -(fit.y_mean @ fit.b) * scale
-            if model.whole is not None:
+            if own is not None:
                 weights, offset = regression(means, (y - fit.y_mean) @ fit.b * scale, settings.ridge_regions)
-                model.image.projection.weight[block] = weights.T
-                model.image.projection.bias[block] = offset
+                own.projection.weight[block] = weights.T
+                own.projection.bias[block] = offset
 
 
 def _documents(data: Material, most: int) -> tuple[Tensor, list[str]]:

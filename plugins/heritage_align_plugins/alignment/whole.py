@@ -70,6 +70,25 @@ class WholeProjection(nn.Module):
         """Return what is projected, ``(n, 2 feature_dim)``."""
         return (torch.cat([features, pool_regions(regions, boxes)], dim=1) - self.mean) / self.deviation
 
+    def of_regions(self, features: Tensor, regions: Ragged, boxes: Tensor | None, share: float) -> Tensor:
+        """Map regions to ``(total_regions, dim)``: ``v = W_g [z, r + share (x - r)] + b_g``.
+
+        x is the region's own feature, z and r are those of its picture. The map is linear, so the mean of a picture's
+        regions by area is the picture's own vector, whatever the share: attention takes the place of that mean.
+
+        Args:
+            features: ``(n, feature_dim)`` of whole images.
+            regions: values ``(total_regions, feature_dim)`` of the same images.
+            boxes: ``(total_regions, 4)``, or None where there are none.
+            share: 0..1, of what differs a region from that mean.
+        """
+        lengths = regions.lengths
+        owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths).to(features.device)
+        means = pool_regions(regions, boxes)[owner]
+        both = torch.cat([features[owner], means + share * (regions.values - means)], dim=1)
+        projected: Tensor = self.projection(self.dropout((both - self.mean) / self.deviation))
+        return projected
+
     def forward(self, features: Tensor, regions: Ragged, boxes: Tensor | None) -> Tensor:
         """Map pictures to ``(n, dim)``: whole-image features ``(n, feature_dim)`` and their regions'."""
         projected: Tensor = self.projection(self.dropout(self.standardised(features, regions, boxes)))
