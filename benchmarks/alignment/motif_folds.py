@@ -73,8 +73,8 @@ def fold_document(recipe: str, way: str, features: Path, fold: int, options: arg
     if recipe != "deepfrag":
         term = similarity["terms"][0]["similarity"] if "terms" in similarity else similarity
         term["direction"] = way
-        if recipe.startswith("scan"):  # recipes have SCAN's mean, scan its leaky slope; here as Sheng et al. have them
-            term |= {"rectifier": "relu", "aggregate": "lse"}
+        if recipe == "scan":  # the recipe has SCAN's own leaky slope; here only what a row names may differ
+            term["rectifier"] = "relu"
     part = {"name": "fold", "of": whole(options), "folds": options.folds, "fold": fold}
     sift = any(component["name"] == "sift" for component in document.get("filters", ()))
     document["filters"] = [c for c in document.get("filters", ()) if c["name"] != "sift"]

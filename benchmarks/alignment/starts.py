@@ -42,22 +42,22 @@ class Start(NamedTuple):
 
 
 OWN = "regions=own phrases=own sentence=mean own_view=0"
-LSE = "similarity.aggregate=lse"
+MEAN = "similarity.aggregate=mean"
 GLOBAL = "similarity.terms.0."
 STARTS = {
     "cca, of 1,024 dimensions": Start(
         "scan", "regions=own phrases=own sentence=whole own_view=0", ("similarity={name: global}",)
     ),
-    "scan, regions and phrases of their own": Start("scan", OWN),
-    "... regions in their picture, share 1": Start("scan", f"{OWN} regions=in_picture region_share=1"),
-    "... share 0.25": Start("scan", f"{OWN} regions=in_picture"),
-    "... and phrases in their text": Start("scan", f"{OWN} regions=in_picture phrases=in_text"),
-    "... and a second view (scan)": Start("scan"),
-    "scan, log-sum-exp": Start("scan", "", (LSE,)),
+    "scan by means, regions and phrases of their own": Start("scan", OWN, (MEAN,)),
+    "... regions in their picture, share 1": Start("scan", f"{OWN} regions=in_picture region_share=1", (MEAN,)),
+    "... share 0.25": Start("scan", f"{OWN} regions=in_picture", (MEAN,)),
+    "... and phrases in their text": Start("scan", f"{OWN} regions=in_picture phrases=in_text", (MEAN,)),
+    "... and a second view (scan by means)": Start("scan", "", (MEAN,)),
+    "scan, log-sum-exp": Start("scan"),
     "bfan": Start("bfan"),
-    "scan-gb": Start("scan-gb"),
-    "scan-gb, log-sum-exp": Start("scan-gb", "", (f"{GLOBAL}{LSE}",)),
-    "scan-gb, log-sum-exp, weight 0.3": Start("scan-gb", "", (f"{GLOBAL}{LSE}", f"{GLOBAL}weight=0.3")),
+    "scan-gb by means": Start("scan-gb", "", (f"{GLOBAL}similarity.aggregate=mean",)),
+    "scan-gb, log-sum-exp": Start("scan-gb"),
+    "scan-gb, log-sum-exp, weight 0.3": Start("scan-gb", "", (f"{GLOBAL}weight=0.3",)),
     "bfan-sf-gb without SIFT": Start("bfan-sf-gb", "", ("filters=[{name: bfan_focal, mode: sheng}]",)),
 }
 
