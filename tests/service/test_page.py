@@ -81,7 +81,9 @@ def test_what_the_html_names_is_there_and_nothing_is_within_it(html: Reader) -> 
     ]
     assert {name for name in named if name} <= {f"page/{name}" for name in FILES}
     assert not any(html.within)
-    inline = [name for _, attributes in html.elements for name in attributes if name.startswith("on") or name == "style"]
+    inline = [
+        name for _, attributes in html.elements for name in attributes if name.startswith("on") or name == "style"
+    ]
     assert inline == []
 
 
