@@ -401,6 +401,17 @@ def test_a_picture_of_ones_own(page: Page, own: Path, way: str) -> None:
     assert not page.one("#given").is_displayed()
 
 
+def test_what_was_typed_goes_with_a_picture(page: Page, own: Path, http: httpx.Client) -> None:
+    page.open()
+    page.one("#text").send_keys("blue moon")
+    page.one("#file").send_keys(str(own))
+    page.wait(lambda: page.state.get("own") == "1" and page.state.get("q") == "blue moon")
+    page.settled()
+    data = base64.b64encode(own.read_bytes()).decode()
+    answer = http.post("/search", json={"text": "blue moon", "pictures": [{"data": data}]}).json()
+    assert page.ids() == [hit["id"] for hit in answer["hits"]]
+
+
 def test_a_file_that_is_no_picture(page: Page) -> None:
     page.open()
     for name, kind, told in (

@@ -33,6 +33,7 @@ export class Detail {
       event.preventDefault();
       onClose();
     });
+    this.dialog.addEventListener("close", onClose); // a browser may close it without asking
     this.dialog.addEventListener("click", (event) => {
       if (event.target === this.dialog) onClose(); // beside the dialog
     });

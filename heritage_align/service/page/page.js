@@ -9,9 +9,11 @@ import { answerOf, Trouble, whoAsksForToken } from "./service.js";
 import { say, sayAll, switchLanguage } from "./words.js";
 
 const FEATURED = 24;
+const OWN = 8; // pictures of the person that are kept for the way back; each may be 11 MB in base64
 const $ = (id) => document.getElementById(id);
 
 const own = new Map(); // pictures of the person by number; `own` of a state is such a number
+let taken = 0;
 let state = { ...EMPTY };
 let recipes = [];
 let shown = null; // the question whose results are shown
@@ -27,8 +29,7 @@ const details = () => (hasPicture() ? 1 : 0);
 
 function go(changes, { replace = false } = {}) {
   state = { ...state, ...changes };
-  const remembered = { own: state.own, step: (history.state?.step ?? 0) + (replace ? 0 : 1) };
-  history[replace ? "replaceState" : "pushState"](remembered, "", written(state));
+  history[replace ? "replaceState" : "pushState"]({ own: state.own }, "", written(state));
   return render();
 }
 
@@ -115,9 +116,14 @@ async function submit() {
 
 async function take(file) {
   try {
-    const number = own.size + 1;
-    own.set(number, await ownPicture(file));
-    await go({ own: number, id: "", box: null, text: "", open: "", at: "", recipe: $("recipe").value, other: $("other").value });
+    const picture = await ownPicture(file);
+    own.set(++taken, picture);
+    if (own.size > OWN) own.delete(own.keys().next().value);
+    const typed = $("text").value.trim();
+    await go({
+      own: taken, id: "", box: null, open: "", at: "", recipe: $("recipe").value, other: $("other").value,
+      text: typed === state.text ? "" : typed, // what was typed and not yet asked belongs to the picture
+    });
   } catch (error) {
     fail(error, () => $("choose").click());
   }
@@ -237,7 +243,7 @@ const cardOf = (id, recipe) => [...document.querySelectorAll(".card")].find(
 );
 
 const detail = new Detail({
-  onClose: () => go({ open: "", at: "" }),
+  onClose: () => state.open && go({ open: "", at: "" }),
   onUse: (id, box) => go({ id, box, own: 0, text: "", open: "", at: "", fits: "" }),
   onGo: (by) => {
     const answer = answers.find(({ recipe }) => recipe === state.at) ?? answers[0];
