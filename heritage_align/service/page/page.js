@@ -58,6 +58,7 @@ async function render() {
 
 function fillForm() {
   $("text").value = state.text;
+  $("options").hidden = !recipes.length;
   options($("recipe"), recipes.map(({ name }) => [name, name]), recipeOf(state.recipe)?.name);
   const others = recipes.filter(({ name }) => name !== $("recipe").value);
   options($("other"), [["", say("none")], ...others.map(({ name }) => [name, name])], state.other);
