@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from heritage_align import __version__
 from heritage_align.errors import HeritageAlignError
-from heritage_align.service import metrics
+from heritage_align.service import metrics, page_files
 from heritage_align.service.batching import Batcher
 from heritage_align.service.gate import ID_HEADER, Gate
 from heritage_align.service.logs import logger
@@ -64,6 +64,8 @@ def create_app(catalogue: Catalogue, settings: ServiceSettings | None = None) ->
     )
     app.state.service = service
     app.include_router(router)
+    if settings.page:
+        app.include_router(page_files.router)
     app.add_exception_handler(Refused, answer_refused)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
@@ -86,7 +88,7 @@ def create_app(catalogue: Catalogue, settings: ServiceSettings | None = None) ->
     return app
 
 
-DATA = ("/search", "/rerank", "/v1/", "/v2/", "/explain", "/items/", "/recipes", "/metrics")
+DATA = ("/search", "/rerank", "/v1/", "/v2/", "/explain", "/items", "/recipes", "/metrics")
 
 
 def _asks_for_data(path: str) -> bool:

@@ -31,6 +31,7 @@ from heritage_align.service.schemas import (
     GivenPicture,
     Health,
     Item,
+    ItemList,
     RecipeList,
     RecipeName,
     Regions,
@@ -49,6 +50,8 @@ router = APIRouter()
 ASKING = described(400, 404, 408, 413, 415, 422, 429, 503)
 LOOKING = described(404, 422, 429, 503)
 ChosenRecipe = Annotated[RecipeName, Query()]
+LISTED = 1000
+"""Ids in one answer."""
 LIBRARIES = ("torch", "numpy", "pillow", "fastapi", "uvicorn")
 
 
@@ -191,6 +194,21 @@ async def explain(request: Request, body: ExplainRequest) -> Response:
     item = TextItem("query", body.text, phrases=tuple(body.phrases))
     found = await _asked_alone(service, lambda: answers.explain(served, body.id, item))
     return _json({**await _regions(service, served, body.id), **found})
+
+
+@router.get("/items", response_model=ItemList, responses=LOOKING, tags=["pictures"])
+async def items(
+    request: Request,
+    recipe: ChosenRecipe = None,
+    start: Annotated[int, Query(ge=0, le=2**62, description="place of the first one, from 0")] = 0,
+    count: Annotated[int, Query(ge=1, le=LISTED)] = 100,
+) -> Response:
+    """List pictures of the store in its order: what there is, for who has nothing to ask yet."""
+    served = _service(request).catalogue.chosen(recipe)
+    opened = served.opened
+    store = opened.searcher.store
+    ids = list(store.ids[start : start + count])
+    return _json({"recipe": served.name, "store": opened.identity, "total": len(store), "ids": ids})
 
 
 @router.get("/items/{image_id:path}/picture", response_class=Response, responses=LOOKING | {

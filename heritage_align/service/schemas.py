@@ -251,6 +251,15 @@ class Item(BaseModel):
     texts: list[Caption]
 
 
+class ItemList(BaseModel):
+    """Some pictures of the store, in its order."""
+
+    recipe: str
+    store: str = Field(description="identity of the store, as in GET /recipes")
+    total: int = Field(description="pictures that the store holds")
+    ids: list[str]
+
+
 class Region(BaseModel):
     """A region of a picture."""
 

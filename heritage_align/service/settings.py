@@ -51,6 +51,7 @@ class ServiceSettings(BaseModel):
     fetch_seconds: float = Field(10, gt=0, description="for a picture from image_hosts")
     cors_origins: tuple[str, ...] = Field((), description="origins whose pages may ask; none")
     reload_seconds: float = Field(1, gt=0, description="between two looks at whether a store was updated or replaced")
+    page: bool = Field(True, description="whether there is a page for people at /")
     log_queries: bool = Field(False, description="whether the log has the texts that are asked")
     token: SecretStr | None = Field(
         None, description=f"that requests must bear; better given as {TOKEN_VARIABLE} or --token-file"
