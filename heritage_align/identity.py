@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from heritage_align.config import Component
+from heritage_align.config import Component, Config
 from heritage_align.document import set_at
 from heritage_align.planning import gives
 from heritage_align.protocols import Encoder, FeatureReader
@@ -15,6 +15,28 @@ from heritage_align.protocols import Encoder, FeatureReader
 if TYPE_CHECKING:
     from heritage_align.front_end import FrontEnd
     from heritage_align.pipeline import Pipeline
+
+
+def same_but_for_new_settings(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
+    """Say whether a store's settings are those of a configuration but for settings that it knows nothing of.
+
+    A version may add a setting, whose default is what was done before. So a store made before that is the same as one
+    of the default, and different from any other value.
+
+    Args:
+        have: identity of the store (`identity_of`).
+        want: identity of the configuration's pipeline.
+    """
+    try:
+        there, here = json.loads(have["settings"]), json.loads(want["settings"])
+        defaults = json.loads(want["defaults"])
+        known = {place for place, _ in _leaves(there)}
+        return all(
+            place not in known and any(place == key or place.startswith(f"{key}.") for key in defaults)
+            for place, _, _ in differences(there, here)
+        )
+    except (KeyError, ValueError, TypeError, AttributeError):  # made by something that does not say them
+        return False
 
 
 def digest_of(parts: Mapping[str, Any]) -> str:
@@ -44,6 +66,7 @@ def identity_of(pipeline: Pipeline | FrontEnd, more: Mapping[str, Any]) -> dict[
         "encoder": pipeline.encoder.fingerprint(),
         "image_config": digest_of(settings),
         "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
+        "defaults": json.dumps(sorted(_defaults(pipeline.config))),
         "config": pipeline.config.digest(),
     }
 
@@ -70,6 +93,25 @@ def differences(have: Mapping[str, Any], want: Mapping[str, Any]) -> Iterator[tu
         # An empty list or mapping there is told by what stands in it here.
         if not any(other.startswith(f"{place}.") for other in different):
             yield place, all_there.get(place), all_here.get(place)
+
+
+def _defaults(config: Config) -> Iterator[str]:
+    """Yield the places in an identity's settings that have their default value."""
+    yield from _defaults_of(config.encoder, "encoder.settings")
+    if config.proposer is not None:
+        yield from _defaults_of(config.proposer, "proposer")
+    kept = [component for component in config.filters if "keep" in gives(component)]
+    for number, component in enumerate(kept):
+        yield from _defaults_of(component, f"filters.{number}")
+
+
+def _defaults_of(component: Component, place: str) -> Iterator[str]:
+    for name, field in type(component.settings).model_fields.items():
+        value = getattr(component.settings, name)
+        if not field.is_required() and value == field.get_default(call_default_factory=True):
+            yield f"{place}.{name}"
+    for inner_place, inner in component.nested.items():
+        yield from _defaults_of(inner, f"{place}.{inner_place}")
 
 
 def _folds(similarity: Component) -> bool:

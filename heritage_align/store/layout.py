@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heritage_align.errors import StoreError
-from heritage_align.identity import differences, digest_of
+from heritage_align.identity import differences, digest_of, same_but_for_new_settings
 from heritage_align.store.files import read_json
 
 T = TypeVar("T")
@@ -213,7 +213,7 @@ def refuse_identity(have: dict[str, str], want: dict[str, str], folder: Path) ->
             f"{folder}: was made by encoder {have.get('encoder')}, the config has {want.get('encoder')}; "
             "use the config it was made with, or build another store"
         )
-    if have.get("image_config") != want.get("image_config"):
+    if have.get("image_config") != want.get("image_config") and not same_but_for_new_settings(have, want):
         raise StoreError(
             f"{folder}: was made with {_different_settings(have, want)}; "
             "use the config it was made with, or build another store"

@@ -18,11 +18,12 @@ from PIL import Image
 
 from heritage_align.encoding import ImageSource
 from heritage_align.errors import StoreError
+from heritage_align.identity import digest_of
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.store import Store, verify
 from heritage_align.store.finish import merge
-from heritage_align.store.layout import read_build, read_manifest
+from heritage_align.store.layout import read_build, read_manifest, refuse_identity
 
 
 def sources_of(pipeline: Pipeline) -> list[ImageSource]:
@@ -148,6 +149,45 @@ def test_a_damaged_document_is_named(
     read = read_build if file == "build.json" else read_manifest
     with pytest.raises(StoreError, match=rf"{file}: is damaged: .*{message}"):
         read(folder)
+
+
+def older(identity: dict[str, str], *places: tuple[str, ...]) -> dict[str, str]:
+    """Return what a version that did not know some settings wrote."""
+    settings = json.loads(identity["settings"])
+    for *parents, name in places:
+        inner = settings
+        for key in parents:
+            inner = inner[key]
+        del inner[name]
+    known = {key: value for key, value in identity.items() if key != "defaults"}
+    return {**known, "settings": json.dumps(settings), "image_config": digest_of(settings)}
+
+
+@pytest.mark.parametrize(
+    ("place", "override"),
+    [
+        (("encoder", "settings", "patch_features"), "encoder.patch_features=naclip"),
+        (("proposer", "scale"), "proposer.scale=[0.3,0.5]"),
+    ],
+)
+def test_a_setting_that_was_added_has_been_its_default_before(
+    laclip: Pipeline, tmp_path: Path, place: tuple[str, ...], override: str
+) -> None:
+    build_index(laclip, sources_of(laclip), tmp_path / "store")
+    for file in ("build.json", "manifest.json"):
+        document = json.loads((tmp_path / "store" / file).read_text())
+        build = document if file == "build.json" else document["build"]
+        build["identity"] = older(build["identity"], place)
+        (tmp_path / "store" / file).write_text(json.dumps(document))
+    Store.open(tmp_path / "store", expect=laclip.identity())
+    build_index(laclip, sources_of(laclip), tmp_path / "store")
+    other = Pipeline.from_config(laclip.config.as_dict(), [override])
+    with pytest.raises(StoreError, match=rf"was made with .*{place[-1]}(\.0)?: nothing \(the config has"):
+        Store.open(tmp_path / "store", expect=other.identity())
+    # What was there and is another is no addition, though the configuration has the default.
+    changed = {**laclip.identity(), "settings": laclip.identity()["settings"].replace('"seed": 0', '"seed": 1')}
+    with pytest.raises(StoreError, match="seed"):
+        refuse_identity({**changed, "image_config": "x"}, laclip.identity(), tmp_path)
 
 
 def test_another_encoder_or_other_regions_are_refused(scan: Pipeline, laclip: Pipeline, tmp_path: Path) -> None:
