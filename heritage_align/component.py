@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from heritage_align.hookspecs import Kind
 
@@ -23,6 +23,8 @@ SLOTS: dict[str, Kind] = {
     "executor": "executor",
 }
 """Section of a configuration -> kind of its component; `filters` is a list of them."""
+LAST = "search.last"
+"""Place of the reranker, the one component that stands inside a section of settings."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,9 @@ class ComponentConfig(BaseModel):
         ``terms.0.similarity``; the resolved configuration shows them there with every default filled in.
         """
         return {}
+
+
+class RerankerConfig(ComponentConfig):
+    """What every reranker has; its own settings come after."""
+
+    candidates: int = Field(20, ge=1, description="best answers of the similarity that are looked at, and ranked anew")

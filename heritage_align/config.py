@@ -28,7 +28,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from heritage_align.component import SLOTS, ComponentConfig
+from heritage_align.component import LAST, SLOTS, ComponentConfig, RerankerConfig
 from heritage_align.document import apply_overrides, read_yaml, set_at
 from heritage_align.errors import ConfigError, HeritageAlignError, PluginError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
@@ -59,6 +59,10 @@ class SearchSettings(_Settings):
 
     candidates: int = Field(100, ge=1, description="images that the first stage hands to the full similarity")
     top_k: int = Field(10, ge=1, description="answers that are returned")
+
+
+class _SearchSection(SearchSettings):
+    last: dict[str, Any] | None = Field(None, description="reranker that looks at the best answers, the last stage")
 
 
 class RuntimeSettings(_Settings):
@@ -112,7 +116,7 @@ class _Document(_Settings):
     train: dict[str, Any] | None = None
     executor: dict[str, Any] = {}  # as the index
     store: StoreSettings = StoreSettings()
-    search: SearchSettings = SearchSettings()
+    search: _SearchSection = _SearchSection()
     runtime: RuntimeSettings = RuntimeSettings()
 
     @field_validator("name")
@@ -155,6 +159,7 @@ class Config:
     fragmenter: Component | None = None
     data: Component | None = None
     train: Component | None = None
+    last: Component | None = None
     store: StoreSettings = field(default_factory=StoreSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
@@ -163,7 +168,7 @@ class Config:
     def components(self) -> list[Component]:
         """Return every component of the pipeline that is set, in its order; trainer and executor are none of them."""
         slots = [self.encoder, self.text_encoder, self.proposer, *self.filters, self.fragmenter]
-        return [c for c in [*slots, self.similarity, self.index, self.data] if c is not None]
+        return [c for c in [*slots, self.similarity, self.index, self.last, self.data] if c is not None]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved configuration with every default; loading it again gives the same Config."""
@@ -174,6 +179,8 @@ class Config:
                 document[slot] = [c.as_dict() for c in value] if slot == "filters" else value.as_dict()
         for section in ("store", "search", "runtime"):
             document[section] = getattr(self, section).model_dump()
+        if self.last is not None:
+            document["search"]["last"] = self.last.as_dict()
         return document
 
     def to_yaml(self) -> str:
@@ -240,10 +247,14 @@ def resolve(document: Mapping[str, Any], registry: Registry, source: str = "conf
             listed = [(f"filters.{i}", r) for i, r in enumerate(raw) if isinstance(r, Mapping)]
             found = [_component(p, kind, r, registry, problems) for p, r in listed]
             slots[slot] = tuple(c for c in found if c is not None)
+    search = document.get("search")
+    if isinstance(search, Mapping) and search.get("last") is not None:
+        slots["last"] = _component(LAST, "reranker", search["last"], registry, problems)
     if problems.sentences or parsed is None:
         raise ConfigError(problems.sentences, source) from problems.cause
-    settings = {s: getattr(parsed, s) for s in ("name", "store", "search", "runtime")}
-    return Config(**slots, **settings, source=source)
+    settings = {s: getattr(parsed, s) for s in ("name", "store", "runtime")}
+    two_stages = SearchSettings(candidates=parsed.search.candidates, top_k=parsed.search.top_k)
+    return Config(**slots, **settings, search=two_stages, source=source)
 
 
 @dataclass
@@ -274,6 +285,11 @@ def _component(place: str, kind: Kind, raw: Any, registry: Registry, problems: _
     except HeritageAlignError as error:
         problems.sentences.append(f"{place}.name: {error}")
         problems.cause = problems.cause or error
+        return None
+    if kind == "reranker" and not issubclass(model, RerankerConfig):
+        problems.sentences.append(
+            f"{place}.name: settings of {spec.name!r} are no RerankerConfig: it has no candidates"
+        )
         return None
     try:
         settings = model.model_validate({k: v for k, v in raw.items() if k != "name"})

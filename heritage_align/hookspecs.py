@@ -8,8 +8,20 @@ from typing import ClassVar, Literal
 
 import pluggy
 
-Kind = Literal["encoder", "proposer", "filter", "fragmenter", "similarity", "index", "dataset", "trainer", "executor"]
-"""The kinds of components: the slots of a pipeline, data sets, trainers, and where the work is done."""
+Kind = Literal[
+    "encoder",
+    "proposer",
+    "filter",
+    "fragmenter",
+    "similarity",
+    "index",
+    "reranker",
+    "dataset",
+    "trainer",
+    "executor",
+]
+"""The kinds of components: the slots of a pipeline, what looks at its best answers, data sets, trainers, and where the
+work is done."""
 KINDS: tuple[Kind, ...] = (
     "encoder",
     "proposer",
@@ -17,6 +29,7 @@ KINDS: tuple[Kind, ...] = (
     "fragmenter",
     "similarity",
     "index",
+    "reranker",
     "dataset",
     "trainer",
     "executor",

@@ -24,7 +24,16 @@ from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan
 from heritage_align.plugins import Registry, default_registry
-from heritage_align.protocols import BuildContext, Dataset, Encoder, Executor, Index, KeptIndex, Similarity
+from heritage_align.protocols import (
+    BuildContext,
+    Dataset,
+    Encoder,
+    Executor,
+    Index,
+    KeptIndex,
+    Reranker,
+    Similarity,
+)
 from heritage_align.types import ImageFeatures, TextFeatures, TextItem
 
 
@@ -124,6 +133,15 @@ class Pipeline:
     def texts_key(self) -> str:
         """Return a digest of what shapes the features of texts: text encoder and fragmenter."""
         return digest_of(text_settings(self))
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """What looks at the best answers of a search, None where not configured. Built when first used: an index needs
+        none."""
+        if self.config.last is None:
+            return None
+        reranker: Reranker = build_component(self.config.last, self._front.context, self._registry)
+        return reranker
 
     def dataset(self) -> Dataset:
         """Build the data set that the configuration names; raises ConfigError where it names none."""

@@ -71,6 +71,8 @@ __all__ = [
     "RegionEncoder",
     "Regions",
     "Registry",
+    "Reranker",
+    "RerankerConfig",
     "ShardJob",
     "ShardPart",
     "Similarity",
@@ -116,7 +118,7 @@ __all__ = [
 if TYPE_CHECKING:
     from heritage_align.answers import settled_answers
     from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_foreign, refuse_not_finite
-    from heritage_align.component import ComponentConfig, Facts
+    from heritage_align.component import ComponentConfig, Facts, RerankerConfig
     from heritage_align.config import Component, Config, resolve_component
     from heritage_align.errors import (
         CheckpointError,
@@ -166,6 +168,7 @@ if TYPE_CHECKING:
         ReadingEncoder,
         RecipeEncoder,
         RegionEncoder,
+        Reranker,
         Similarity,
         SplitSettings,
         SummedSimilarity,
@@ -185,7 +188,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "heritage_align.answers": ("settled_answers",),
     "heritage_align.checkpoints": ("fitted", "read_tensors", "refusal", "refuse_foreign", "refuse_not_finite"),
-    "heritage_align.component": ("ComponentConfig", "Facts"),
+    "heritage_align.component": ("ComponentConfig", "Facts", "RerankerConfig"),
     "heritage_align.config": ("Component", "Config", "resolve_component"),
     "heritage_align.errors": (
         "CheckpointError",
@@ -235,6 +238,7 @@ _PLACES = {
         "ReadingEncoder",
         "RecipeEncoder",
         "RegionEncoder",
+        "Reranker",
         "SurroundedEncoder",
         "Similarity",
         "SplitSettings",

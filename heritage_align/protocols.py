@@ -345,6 +345,18 @@ class KeptIndex(Protocol):
 
 
 @runtime_checkable
+class Reranker(Protocol):
+    """Looks at a picture and a text together: too slow for a collection, for the best answers of a search alone."""
+
+    def fingerprint(self) -> str:
+        """Name model and weights, as an encoder does."""
+
+    def rate(self, pairs: Sequence[tuple[Image, str]]) -> Tensor:
+        """Return fp32 ``(n,)``, how well each text describes its picture: higher is better, comparable among the
+        pictures of one text. Pictures are upright RGB. Raises ValueError that names the place of a blank text."""
+
+
+@runtime_checkable
 class Dataset(Protocol):
     """Images, texts and which belongs to which."""
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heritage_align.component import SLOTS, ComponentConfig
+from heritage_align.component import LAST, SLOTS, ComponentConfig
 from heritage_align.document import get_at, read_override
 from heritage_align.errors import HeritageAlignError
 from heritage_align.hookspecs import Kind
@@ -58,6 +58,8 @@ def _component_at(document: Mapping[str, Any], place: str, registry: Registry) -
     """Return kind and settings of the component at a place, for example ``train.data``; None where there is none."""
     slot, _, rest = place.partition(".")
     kind = SLOTS.get(slot)
+    if f"{place}.".startswith(f"{LAST}."):
+        slot, kind, rest = LAST, "reranker", place[len(LAST) + 1 :]
     if slot == "filters":
         number, _, rest = rest.partition(".")
         slot = f"{slot}.{number}"

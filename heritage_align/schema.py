@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from heritage_align.component import SLOTS
+from heritage_align.component import LAST, SLOTS
 from heritage_align.config import (
     CONFIG_VERSION,
     DEFAULTED,
@@ -56,6 +56,8 @@ def config_schema(registry: Registry) -> dict[str, Any]:
             properties[slot] = one if slot in (*REQUIRED, *DEFAULTED) else {"anyOf": [one, {"type": "null"}]}
     for section, model in SECTIONS.items():
         properties[section] = model.model_json_schema()
+    section, _, key = LAST.partition(".")
+    properties[section]["properties"][key] = {"anyOf": [_reference("reranker"), {"type": "null"}]}
     return {
         "$schema": DIALECT,
         "title": "heritage-align configuration",

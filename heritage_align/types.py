@@ -133,6 +133,8 @@ class Hit:
         rank: from 1.
         regions: per phrase the best region as ``(phrase, (x0, y0, x1, y1), score)``, boxes as fractions of width
             and height; empty where the similarity has no regions or they were not asked for.
+        last: score of the last look (`search.last`), by which what was looked at is ranked, before the rest; `score` is
+            then still the similarity's. None where nothing looked.
         relevance: share of unrelated queries whose best answer scores lower, 0..1 (`search.Calibration`);
             None where the store has no calibration.
     """
@@ -142,6 +144,7 @@ class Hit:
     rank: int
     regions: tuple[tuple[str, tuple[float, float, float, float], float], ...] = ()
     relevance: float | None = None
+    last: float | None = None
 
     def asdict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; ``corpus_id`` repeats `id` for users of sentence-transformers' ``rank``.
@@ -150,6 +153,8 @@ class Hit:
         """
         score = self.score if math.isfinite(self.score) else None
         record: dict[str, Any] = {"id": self.id, "corpus_id": self.id, "score": score, "rank": self.rank}
+        if self.last is not None:
+            record["last"] = self.last
         if self.relevance is not None:
             record["relevance"] = self.relevance
         if self.regions:

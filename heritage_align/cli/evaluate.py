@@ -67,6 +67,9 @@ def command(
     With --store the pictures are not opened: their features are read from a store that was made with these configs, or
     with ones that differ only in how they compare. Pictures that the store lacks count as missed.
 
+    With search.last pictures searched by text are ranked after a last look, at the best of each text; texts searched by
+    picture are not.
+
     --predictions writes {split}_predictions.jsonl and {split}_tr_predictions.jsonl for Chinese-CLIP's scorer, into
     predictions/<system>; where the right answers are not known (MUGE's test set), these alone.
 
@@ -105,7 +108,8 @@ def command(
         for outcome in outcomes:
             images, texts = outcome.encoded.images.ids, outcome.encoded.texts.ids
             folder = out / "predictions" / outcome.evaluation.result.system
-            write_predictions(outcome.evaluation.scores, images, texts, folder, split_of(resolved[0]))
+            scores, looked = outcome.evaluation.scores, outcome.evaluation.looked
+            write_predictions(scores, images, texts, folder, split_of(resolved[0]), looked)
     if as_json:
         print_json(metrics_of(outcomes, dataset))
         return

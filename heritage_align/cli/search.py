@@ -227,7 +227,10 @@ def _show(asked: dict[str, Any], hits: Sequence[Hit], *, as_json: bool, boxes: b
             for phrase, (x0, y0, x1, y1), score in hit.regions
         )
         relevance = "" if hit.relevance is None else f"{hit.relevance:.3f}  "
-        click.echo(f"{hit.rank:>3}  {hit.score:.4f}  {relevance}{hit.id}{'  [' + answers + ']' if answers else ''}")
+        last = "" if hit.last is None else f"last {hit.last:.4f}  "
+        click.echo(
+            f"{hit.rank:>3}  {hit.score:.4f}  {relevance}{last}{hit.id}{'  [' + answers + ']' if answers else ''}"
+        )
 
 
 def _show_nothing(
@@ -301,7 +304,8 @@ def _find(
     [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
     found = hits if min_relevance is None else fitting(hits, min_relevance)
     if hits and not found:
-        _show_nothing({"query": text}, hits[0], len(searcher.store), min_relevance, as_json=as_json)
+        best = max(hits, key=lambda hit: hit.score)  # after a last look it need not be the first
+        _show_nothing({"query": text}, best, len(searcher.store), min_relevance, as_json=as_json)
     else:
         _show({"query": text}, found, as_json=as_json, boxes=False)
     _annotate(written, config, text, found, as_json=as_json)

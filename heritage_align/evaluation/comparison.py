@@ -141,7 +141,7 @@ def evaluate_each(
             with Searcher.open(pipeline, store, resident=False) as searcher:
                 encoded = read_dataset(searcher, dataset, texts=texts.get(key[1:]))
                 texts[key[1:]] = encoded.texts
-                evaluation = evaluate_system(pipeline, encoded, ks, searcher)
+                evaluation = evaluate_system(pipeline, encoded, ks, searcher, dataset)
             yield pipeline, encoded, evaluation, encoded.seconds
             continue
         progress = started(pipeline.config) if started is not None else None
@@ -158,7 +158,12 @@ def evaluate_each(
         with torch.inference_mode():
             folded = pipeline.similarity.fold(encoded.images)
         encoded = replace(encoded, images=replace(encoded.images, folded=folded))
-        yield pipeline, encoded, evaluate_system(pipeline, encoded, ks), encoded.seconds if fresh else None
+        yield (
+            pipeline,
+            encoded,
+            evaluate_system(pipeline, encoded, ks, dataset=dataset),
+            encoded.seconds if fresh else None,
+        )
 
 
 def caption_groups(dataset: Dataset) -> dict[str, str]:

@@ -123,6 +123,7 @@ def evaluate_scores(
     *,
     ks: Sequence[int] = KS,
     system: str = "heritage_align",
+    t2i_scores: Scores | None = None,
 ) -> EvaluationResult:
     """Evaluate a full score matrix in both directions.
 
@@ -133,6 +134,7 @@ def evaluate_scores(
             count as missed, as answers and as queries: a score must not rise because of a lost picture.
         ks: the cut-offs.
         system: the name of the row.
+        t2i_scores: as `scores`, where images searched by text are ranked by others (after a last look).
 
     Raises:
         ValueError: shapes that do not fit, NaN, cut-offs below 1, or no text with a right answer.
@@ -151,7 +153,8 @@ def evaluate_scores(
             if row >= 0:
                 to_texts[row].append(column)
     lost = dict.fromkeys(image_id for item in texts for image_id in item.image_ids if image_id not in rows)
-    t2i = ranks_from_scores(scores.T, to_images, [item.id for item in texts])
+    by_text = scores if t2i_scores is None else t2i_scores
+    t2i = ranks_from_scores(by_text.T, to_images, [item.id for item in texts])
     i2t = ranks_from_scores(scores, to_texts, image_ids)
     i2t = replace(
         i2t,

@@ -21,7 +21,7 @@ from torch import Tensor
 from heritage_align.config import Config
 from heritage_align.errors import DataError
 from heritage_align.evaluation.comparison import Started, refuse_equal_names
-from heritage_align.evaluation.systems import encode_dataset, score_all
+from heritage_align.evaluation.systems import encode_dataset, look_last, score_all
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import plan
 from heritage_align.protocols import Dataset, SplitSettings
@@ -33,7 +33,12 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def write_predictions(
-    scores: Tensor, image_ids: Sequence[str], text_ids: Sequence[str], folder: Path, split: str
+    scores: Tensor,
+    image_ids: Sequence[str],
+    text_ids: Sequence[str],
+    folder: Path,
+    split: str,
+    t2i_scores: Tensor | None = None,
 ) -> tuple[Path, Path]:
     """Write both files of one system; equal scores keep the order of the candidates, as in Chinese-CLIP's own script.
 
@@ -43,6 +48,7 @@ def write_predictions(
         text_ids: of the columns, likewise.
         folder: made if it is not there.
         split: beginning of the files' names.
+        t2i_scores: as `scores`, where images searched by text are ranked by others (after a last look).
 
     Returns:
         The files of text-to-image and image-to-text.
@@ -55,7 +61,7 @@ def write_predictions(
     images, texts = _as_written(image_ids), _as_written(text_ids)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(to_images, ("text_id", texts), ("image_ids", images), scores.T)
+        _write(to_images, ("text_id", texts), ("image_ids", images), (scores if t2i_scores is None else t2i_scores).T)
         _write(to_texts, ("image_id", images), ("text_ids", texts), scores)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
@@ -93,7 +99,9 @@ def predict_systems(
         pipeline = Pipeline(config)
         encoded = encode_dataset(pipeline, dataset, started(config) if started is not None else None)
         scores, _ = score_all(pipeline, encoded)
-        write_predictions(scores, encoded.images.ids, encoded.texts.ids, folder / config.name, split_of(configs[0]))
+        looked = look_last(pipeline, encoded, dataset, scores)
+        ids, to = (encoded.images.ids, encoded.texts.ids), folder / config.name
+        write_predictions(scores, *ids, to, split_of(configs[0]), looked)
         skipped.update(dict.fromkeys(encoded.skipped))
     return list(skipped)
 

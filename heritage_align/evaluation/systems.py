@@ -18,6 +18,7 @@ from heritage_align.features import concat_images
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.protocols import Dataset
 from heritage_align.search import Searcher
+from heritage_align.search.last_look import LastLook, looked_scores
 from heritage_align.types import ImageFeatures, Run, TextFeatures, TextItem
 
 MAX_SCORES = 2**29
@@ -52,13 +53,20 @@ class SystemEvaluation:
 
     Attributes:
         result: recall and ranks in both directions.
-        scores: ``(n_images, n_texts)`` fp32.
-        seconds: wall time of scoring all pairs.
+        scores: ``(n_images, n_texts)`` fp32, the similarity's.
+        seconds: wall time of scoring all pairs, and of a last look.
+        looked: as `scores`, after a last look at each text's best pictures (`looked_scores`); None without one.
     """
 
     result: EvaluationResult
     scores: Tensor
     seconds: float
+    looked: Tensor | None = None
+
+    @property
+    def t2i_scores(self) -> Tensor:
+        """Scores by which images are ranked for a text, after a last look where there is one."""
+        return self.scores if self.looked is None else self.looked
 
 
 def encode_dataset(
@@ -203,13 +211,30 @@ def score_all(pipeline: Pipeline, encoded: EncodedDataset, searcher: Searcher | 
     return scores, time.perf_counter() - start
 
 
+def look_last(pipeline: Pipeline, encoded: EncodedDataset, dataset: Dataset | None, scores: Tensor) -> Tensor | None:
+    """Let the pipeline's reranker look at each text's best pictures; returns `SystemEvaluation.looked`."""
+    if pipeline.config.last is None:
+        return None
+    return looked_scores(LastLook(pipeline, dataset), encoded.items, encoded.images.ids, scores)
+
+
 def evaluate_system(
     pipeline: Pipeline,
     encoded: EncodedDataset,
     ks: Sequence[int] = (1, 5, 10),
     searcher: Searcher | None = None,
+    dataset: Dataset | None = None,
 ) -> SystemEvaluation:
     """Score all pairs of an encoded data set (see `score_all`) and rank them in both directions.
+
+    With `search.last` images searched by text are ranked after a last look; texts searched by image are not.
+
+    Args:
+        pipeline: scores.
+        encoded: features.
+        ks: the cut-offs.
+        searcher: as of `score_all`.
+        dataset: pictures for a last look; by default those of the pipeline's configuration.
 
     Raises:
         DataError: the score matrix would be larger than `MAX_SCORES`, or no text has a right answer.
@@ -217,13 +242,17 @@ def evaluate_system(
     if not any(item.image_ids for item in encoded.items):
         raise DataError("no text of the data set names the images that it belongs to: there is nothing to evaluate")
     scores, seconds = score_all(pipeline, encoded, searcher)
-    result = evaluate_scores(scores, encoded.images.ids, encoded.items, ks=ks, system=pipeline.config.name)
-    return SystemEvaluation(result, scores, seconds)
+    start = time.perf_counter()
+    looked = look_last(pipeline, encoded, dataset, scores)
+    seconds += time.perf_counter() - start
+    name, ids = pipeline.config.name, encoded.images.ids
+    result = evaluate_scores(scores, ids, encoded.items, ks=ks, system=name, t2i_scores=looked)
+    return SystemEvaluation(result, scores, seconds, looked)
 
 
 def ranked_run(evaluation: SystemEvaluation, encoded: EncodedDataset, depth: int = 100) -> Run:
     """Return the text-to-image run of an evaluation, `depth` answers a query; ties keep the order of the images."""
-    scores, rows = evaluation.scores.T.sort(dim=1, descending=True, stable=True)
+    scores, rows = evaluation.t2i_scores.T.sort(dim=1, descending=True, stable=True)
     ids = encoded.images.ids
     return Run(
         encoded.texts.ids,

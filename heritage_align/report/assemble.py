@@ -108,7 +108,7 @@ def _right_ranks(outcome: SystemOutcome) -> torch.Tensor:
     for column, item in enumerate(outcome.encoded.items):
         right = [rows[i] for i in item.image_ids if i in rows]
         if right:
-            scores = outcome.evaluation.scores[:, column]
+            scores = outcome.evaluation.t2i_scores[:, column]
             best = scores[right].max()
             ranks[column] = int((scores > best).sum()) + 1
     return ranks
@@ -118,7 +118,7 @@ def _example(outcomes: Sequence[SystemOutcome], column: int) -> QueryExample:
     item = outcomes[0].encoded.items[column]
     answers = []
     for outcome in outcomes:
-        scores, rows = outcome.evaluation.scores[:, column].sort(descending=True, stable=True)
+        scores, rows = outcome.evaluation.t2i_scores[:, column].sort(descending=True, stable=True)
         ids = [outcome.encoded.images.ids[row] for row in rows.tolist()]
         hits = [Hit(i, float(s), r) for r, (i, s) in enumerate(zip(ids[:SHOWN_HITS], scores.tolist()), start=1)]
         right = next((r for r, i in enumerate(ids, start=1) if i in item.image_ids), None)

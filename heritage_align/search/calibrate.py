@@ -70,7 +70,7 @@ def calibrate(
     known: dict[str, list[float]] = {"han": [], "other": []}
     for start in range(0, len(chosen), BATCH):
         batch = chosen[start : start + BATCH]
-        run = searcher.search(batch, top_k=1 + max(len(item.image_ids) for item in batch))
+        run = searcher.search(batch, top_k=1 + max(len(item.image_ids) for item in batch), last_look=False)
         for item, ids, scores in zip(batch, run.ids, run.scores, strict=True):
             others = (score for image_id, score in zip(ids, scores, strict=True) if image_id not in item.image_ids)
             # -inf: no picture that was scored has regions, which is no answer at all

@@ -20,6 +20,7 @@ from heritage_align.planning import compares_regions, scores_in_place, takes_fea
 from heritage_align.search.details import Detail, encode_details
 from heritage_align.search.device import DeviceScorer
 from heritage_align.search.first_stage import FirstStage, HeldFirstStage
+from heritage_align.search.last_look import LastLook, in_one_column
 from heritage_align.search.regions import RegionAnswer, RegionQuery, RegionSearch
 from heritage_align.search.relevance import (
     Calibration,
@@ -86,6 +87,7 @@ class Searcher:
         self.pipeline = pipeline
         self.store = store
         self._holders = holders
+        self._last = None if pipeline.config.last is None else LastLook(pipeline)
         self._responds = store.has_regions and compares_regions(pipeline.config)
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         here = resident and holders is None
@@ -172,24 +174,32 @@ class Searcher:
         top_k: int | None = None,
         candidates: int | None = None,
         min_relevance: float | None = None,
+        last_look: bool = True,
     ) -> Run:
         """Answer text queries.
 
         Where the similarity folds (global, LACLIP, WCA) the first stage is the exact answer. Else it picks
         `candidates` images by the global cosine, and the full similarity ranks these. An index that is kept (faiss, a
-        database) picks `candidates` in both cases.
+        database) picks `candidates` in both cases. With `search.last` a reranker looks at the best of them: their
+        scores are then its own, and the rest follows below (`in_one_column`).
 
         Args:
             items: queries; their phrases, if they have any, are used by `annotated` fragments.
             top_k: answers a query; `search.top_k` of the configuration by default. A smaller store gives fewer.
             candidates: images handed to the full similarity; `search.candidates` by default, at least `top_k`.
-            min_relevance: answers of less relevance (`Calibration`) are left out; a query that nothing fits has none.
+            min_relevance: answers of less relevance (`Calibration`) are left out, before anything is looked at; a query
+                that nothing fits has none.
+            last_look: False leaves it out.
 
         Raises:
             DataError: no query, a blank one, a number below 1, or `min_relevance` not in 0..1.
             StoreError: the store holds no images, is damaged, or was changed since it was opened; with `min_relevance`,
                 it has no calibration for this recipe and this many candidates, or one that is out of date.
         """
+        if last_look and self._last is not None:
+            lines = self._answers(items, top_k, candidates, min_relevance, regions=False)
+            ids, scores_of = [[hit.id for hit in hits] for hits in lines], [in_one_column(hits) for hits in lines]
+            return Run(tuple(item.id for item in items), ids, scores_of, tag=self.pipeline.config.name)
         texts, rows, scores = self._search(items, top_k, candidates)
         calibration = self._bound(top_k, candidates, min_relevance)
         run = self._run(texts.ids, rows, scores)
@@ -216,20 +226,43 @@ class Searcher:
         Raises:
             DataError, StoreError: as `search`.
         """
-        texts, rows, scores = self._search(items, top_k, candidates)
+        return self._answers(items, top_k, candidates, min_relevance, regions=self._responds)
+
+    def _answers(
+        self,
+        items: Sequence[TextItem],
+        top_k: int | None,
+        candidates: int | None,
+        min_relevance: float | None,
+        *,
+        regions: bool,
+    ) -> list[list[Hit]]:
+        wanted = self.pipeline.config.search.top_k if top_k is None else top_k
+        texts, rows, scores = self._search(items, self._reach(wanted, candidates), candidates)
         calibration = self._bound(top_k, candidates, min_relevance)
         ids = [str(number) for number in range(len(items))]  # of the places: two queries may have one id
         run = self._run(tuple(ids), rows, scores)
         answers = [run.hits(number) for number in ids]
-        if self._responds:
+        if regions:
             found = self.regions(rows, texts, items)
             answers = [
-                [replace(hit, regions=regions) for hit, regions in zip(hits, line)]
-                for hits, line in zip(answers, found)
+                [replace(hit, regions=of_hit) for hit, of_hit in zip(hits, line)] for hits, line in zip(answers, found)
             ]
         if calibration is not None:
             answers = [judged(hits, calibration.of(item.text)) for item, hits in zip(items, answers)]
-        return answers if min_relevance is None else [fitting(hits, min_relevance) for hits in answers]
+        if min_relevance is not None:
+            answers = [fitting(hits, min_relevance) for hits in answers]
+        return answers if self._last is None else [hits[:wanted] for hits in self._last.ranked(items, answers)]
+
+    def _reach(self, top_k: int, candidates: int | None) -> int:
+        """Return how many answers of the similarity are wanted, so that the last look has its own."""
+        if self._last is None:
+            return top_k
+        self._last.pictures()  # a data set that is missing is said before anything is encoded
+        settings = self.pipeline.config.search
+        self._check(top_k, settings.candidates if candidates is None else candidates)
+        scored = settings.candidates if candidates is None else candidates
+        return max(top_k, self._last.count if self.store.exact_first_stage else min(self._last.count, scored))
 
     def calibration(self, top_k: int | None = None, candidates: int | None = None) -> Calibration:
         """Return what the scores of a search mean; it is read once.
@@ -464,6 +497,8 @@ class Searcher:
     def rerank(self, run: Run, items: Sequence[TextItem] | Mapping[str, TextItem]) -> Run:
         """Rescore every query's candidates of a run, for example one that was read from TREC.
 
+        With `search.last` a reranker looks at the best of them, as in `search`.
+
         Args:
             run: candidates; equal new scores keep their order.
             items: the queries of the run, by id or in any order.
@@ -472,6 +507,17 @@ class Searcher:
             DataError: a query of the run has no text, or a candidate occurs twice.
             StoreError: a candidate is not in the store, the store is damaged or was changed since it was opened.
         """
+        texts, after = self._rescored(run, items)
+        if self._last is not None and run.query_ids:
+            lines = self._last.ranked([texts[query] for query in run.query_ids], list(map(after.hits, run.query_ids)))
+            ids, scores = [[hit.id for hit in hits] for hits in lines], list(map(in_one_column, lines))
+            return replace(after, ids=ids, scores=scores)
+        return after
+
+    def _rescored(
+        self, run: Run, items: Sequence[TextItem] | Mapping[str, TextItem]
+    ) -> tuple[dict[str, TextItem], Run]:
+        """Return the queries by id, and the run by the similarity alone."""
         texts = dict(items) if isinstance(items, Mapping) else {item.id: item for item in items}
         unknown = [query for query in run.query_ids if query not in texts]
         if unknown:
@@ -483,7 +529,7 @@ class Searcher:
             if len(set(candidates)) != len(candidates):
                 raise DataError(f"rerank: query {query!r} has a candidate twice")
         if not run.query_ids:
-            return run
+            return texts, run
         start = time.perf_counter()
         lengths = [len(candidates) for candidates in run.ids]
         rows = torch.full((len(lengths), max(lengths)), -1, dtype=torch.int64)
@@ -495,10 +541,12 @@ class Searcher:
         ids = [[self.store.ids[row] for row in line[:n]] for line, n in zip(rows.tolist(), lengths)]
         values = [line[:n] for line, n in zip(scores.tolist(), lengths)]
         self.pipeline.finished("rerank", len(run.query_ids), time.perf_counter() - start)
-        return Run(run.query_ids, ids, values, tag=self.pipeline.config.name)
+        return texts, Run(run.query_ids, ids, values, tag=self.pipeline.config.name)
 
     def rank(self, query: str | TextItem, candidates: Sequence[str], top_k: int | None = None) -> list[Hit]:
         """Rank candidate images for one query, best first; ties keep the order of the candidates.
+
+        With `search.last` a reranker looks at the best of them.
 
         Args:
             query: a text, or an item with annotated phrases.
@@ -518,8 +566,9 @@ class Searcher:
         item = query if isinstance(query, TextItem) else TextItem("query", query)
         if not candidates:
             return []
-        ranked = self.rerank(Run((item.id,), [list(candidates)], [[0.0] * len(candidates)]), [item])
-        return ranked.hits(item.id)[:top_k]
+        _, ranked = self._rescored(Run((item.id,), [list(candidates)], [[0.0] * len(candidates)]), [item])
+        hits = ranked.hits(item.id)
+        return (hits if self._last is None else self._last.ranked([item], [hits])[0])[:top_k]
 
     def nearest(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Find the images whose vectors have the highest dot products with queries: the first stage alone.

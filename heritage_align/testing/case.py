@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ class Case:
         spec: the component's description, for one that no registry holds; otherwise it is looked up.
         registry: where names are looked up, those of nested components too; by default the process's.
         attention: what filters hand to the component (`BuildContext.attention`).
+        encoder: settings, with ``name``, of the encoder before it (`BuildContext.encoder`); by default the kit's own.
         bad_images: of a data set, id of a picture that does not decode -> the name that the error must give.
         feature_dim: of an encoder that takes region features, their width.
         system: of a trainer, a configuration to train, without its section ``train``; of an executor, one whose data
@@ -36,6 +37,7 @@ class Case:
     spec: ComponentSpec | None = None
     registry: Registry | None = None
     attention: Mapping[str, Any] = field(default_factory=dict)
+    encoder: Mapping[str, Any] = field(default_factory=dict)
     bad_images: Mapping[str, str] = field(default_factory=dict)
     feature_dim: int | None = None
     system: Mapping[str, Any] = field(default_factory=dict)
@@ -69,13 +71,16 @@ class Case:
         return Component(str(self), self.description, self.config, nested)
 
     def build(self, seed: int = 0) -> Any:
-        """Import and build the component on the CPU in fp32, with the kit's small encoder as
-        `context.encoder`."""
+        """Import and build the component on the CPU in fp32, with `Case.encoder` or the kit's small one before it."""
         from heritage_align.pipeline import build_component
-        from heritage_align.protocols import BuildContext
+        from heritage_align.protocols import BuildContext, Encoder
         from heritage_align.testing.samples import ToyEncoder
 
-        context = BuildContext(seed=seed, encoder=ToyEncoder(), attention=self.attention)
+        context = BuildContext(seed=seed, attention=self.attention)
+        before: Encoder = ToyEncoder()
+        if self.encoder:
+            before = build_component(resolve_component("encoder", self.encoder, self._names), context, self._names)
+        context = replace(context, encoder=before)
         return build_component(self.component, context, self._names)
 
     @cached_property

@@ -11,6 +11,7 @@ from heritage_align.testing.checks import (
     fragmenter,
     index,
     proposer,
+    reranker,
     settings,
     similarity,
     trainer,
@@ -18,7 +19,7 @@ from heritage_align.testing.checks import (
 from heritage_align.testing.checks.base import Check, collect
 
 ALL_CHECKS: tuple[Check, ...] = collect(
-    settings, building, encoder, proposer, filter, fragmenter, similarity, index, dataset, trainer, executor
+    settings, building, encoder, proposer, filter, fragmenter, similarity, index, reranker, dataset, trainer, executor
 )
 
 __all__ = ["ALL_CHECKS", "Check"]

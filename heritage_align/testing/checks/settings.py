@@ -45,6 +45,7 @@ FEATURES = {
         ("folds", "in_place"),
     ),
     "index": ((), ()),
+    "reranker": ((), ()),
     "dataset": ((), ()),
     "trainer": ((), ()),
     "executor": ((), ()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from heritage_align.component import ComponentConfig, Facts
+from heritage_align.component import ComponentConfig, Facts, RerankerConfig
 from heritage_align.hookspecs import Kind
 from heritage_align.training.settings import TrainerConfig
 
@@ -16,6 +16,10 @@ class Plain(ComponentConfig):
     """One setting."""
 
     count: int = Field(3, ge=1, description="how many")
+
+
+class Rating(RerankerConfig):
+    """What every reranker has."""
 
 
 class Training(TrainerConfig):

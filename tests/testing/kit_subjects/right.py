@@ -121,6 +121,24 @@ class Fragmenter:
         return tuple(part for part in parts if part) or (item.text.strip(),)
 
 
+class Reranker:
+    """Compares the mean level of a picture with the sum of a text's code points."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def fingerprint(self) -> str:
+        return "kit/levels"
+
+    def rate(self, pairs: Sequence[tuple[Image.Image, str]]) -> Tensor:
+        if not all(text.strip() for _, text in pairs):
+            raise ValueError("a text is blank")
+        return torch.tensor([self.rating(picture, text) for picture, text in pairs])
+
+    def rating(self, picture: Image.Image, text: str) -> float:
+        return -abs(float(np.asarray(picture).mean()) - sum(map(ord, text)) % 256)
+
+
 class Cosine:
     """Whole image against whole text; folds."""
 

@@ -1,0 +1,162 @@
+"""The last stage of a search: a slow model looks at the best pictures and the text together, and ranks them anew."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from threading import Lock
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from heritage_align.component import RerankerConfig
+from heritage_align.errors import ConfigError, DataError, ImageError
+from heritage_align.pipeline import Pipeline
+from heritage_align.protocols import Dataset
+from heritage_align.types import Hit, TextItem
+
+
+class LastLook:
+    """Looks at the best answers of a search; from any number of threads, one at a time.
+
+    Args:
+        pipeline: its reranker looks, at as many pictures as `search.last.candidates` says.
+        dataset: has the pictures; by default that of the pipeline's configuration, opened when first needed.
+
+    Attributes:
+        count: pictures of a text that are looked at.
+    """
+
+    def __init__(self, pipeline: Pipeline, dataset: Dataset | None = None) -> None:
+        assert pipeline.config.last is not None
+        settings = pipeline.config.last.settings
+        assert isinstance(settings, RerankerConfig)
+        self.count = settings.candidates
+        self._pipeline, self._dataset, self._known = pipeline, dataset, frozenset[str]()
+        self._lock = Lock()  # tokenizers keep settings of a call on themselves; and models are loaded once
+
+    def pictures(self) -> Dataset:
+        """Return the data set that has the pictures.
+
+        Raises:
+            ConfigError: the configuration names none, or its files are missing.
+        """
+        config = self._pipeline.config
+        with self._lock:
+            if self._dataset is None and config.data is None:
+                fault = "search.last: looks at pictures, and no data set says where they are; add data, or --data PATH"
+                raise ConfigError([fault], config.source)
+            self._dataset = self._dataset or self._pipeline.dataset()
+            self._known = self._known or frozenset(self._dataset.image_ids)
+            return self._dataset
+
+    def ranked(self, items: Sequence[TextItem], answers: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+        """Rank the first answers of each text anew.
+
+        Pictures that cannot be opened are named in a warning; they come after those that were looked at.
+
+        Args:
+            items: the texts.
+            answers: of each, best first.
+
+        Returns:
+            All answers, with `Hit.last` where they were looked at; equal ones keep their order.
+
+        Raises:
+            DataError: not one of a text's pictures can be opened, or the reranker gives no number.
+        """
+        return [self._ranked(item, hits) for item, hits in zip(items, answers, strict=True)]
+
+    def _ranked(self, item: TextItem, hits: Sequence[Hit]) -> list[Hit]:
+        first, rest = hits[: self.count], hits[self.count :]
+        rated = self._rated(item.text, [hit.id for hit in first])
+        looked = [replace(hit, last=rating) for hit, rating in zip(first, rated) if rating is not None]
+        looked.sort(key=lambda hit: -(hit.last or 0.0))
+        unseen = [hit for hit, rating in zip(first, rated) if rating is None]
+        return [replace(hit, rank=rank) for rank, hit in enumerate([*looked, *unseen, *rest], start=1)]
+
+    def _rated(self, text: str, ids: Sequence[str]) -> list[float | None]:
+        if not ids:
+            return []
+        load = self.pictures().load_image
+        with ThreadPoolExecutor(min(len(ids), self._pipeline.config.runtime.threads())) as pool:
+            opened = list(pool.map(partial(self._opened, load), ids))
+        reasons = [image for image in opened if isinstance(image, str)]
+        if len(reasons) == len(ids):
+            raise DataError(f"search.last: not one of {len(ids)} pictures can be looked at, the first: {reasons[0]}")
+        if reasons:
+            warnings.warn(
+                f"search.last: {len(reasons)} of {len(ids)} pictures are not looked at, the first: {reasons[0]}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        pairs = [(image, text) for image in opened if not isinstance(image, str)]
+        with self._lock, torch.inference_mode():
+            reranker = self._pipeline.reranker
+            assert reranker is not None
+            ratings = reranker.rate(pairs).float().cpu()
+        if ratings.shape != (len(pairs),) or not bool(ratings.isfinite().all()):
+            raise DataError(
+                f"search.last: {reranker.fingerprint()} rates {len(pairs)} pictures for {text!r} with "
+                f"{ratings.tolist()}, expected as many numbers"
+            )
+        left = iter(ratings.tolist())
+        return [None if isinstance(image, str) else next(left) for image in opened]
+
+    def _opened(self, load: Callable[[str], Image], image_id: str) -> Image | str:
+        """Return a picture, or why there is none."""
+        if image_id not in self._known:
+            return f"{image_id!r} is not in the data set"
+        try:
+            return load(image_id)
+        except ImageError as error:
+            return str(error)
+
+
+def in_one_column(hits: Sequence[Hit]) -> list[float]:
+    """Return numbers that fall, or stay equal, as the ranks rise, for a run, which has one a picture.
+
+    What was looked at has its rating. The rest follows, its best 1 below the lowest of these, at its own distances.
+    """
+    looked = [hit.last for hit in hits if hit.last is not None]
+    rest = [hit.score for hit in hits if hit.last is None]
+    if not looked:
+        return rest
+    below = _below(looked, max(rest, default=0.0))
+    return [*looked, *(score + below for score in rest)]
+
+
+def looked_scores(look: LastLook, items: Sequence[TextItem], ids: Sequence[str], scores: Tensor) -> Tensor:
+    """Return the scores of a whole collection after a last look at each text's best pictures.
+
+    Args:
+        look: looks.
+        items: the texts.
+        ids: of the pictures.
+        scores: ``(n_images, n_texts)`` fp32, the similarity's.
+
+    Returns:
+        ``(n_images, n_texts)`` fp32, in which every column ranks the pictures as a search would (`in_one_column`).
+    """
+    after = scores.clone()
+    for column, item in enumerate(items):
+        rows = scores[:, column].argsort(descending=True, stable=True)
+        row_of = {ids[row]: row for row in rows[: look.count].tolist()}
+        [ranked] = look.ranked([item], [[Hit(image_id, 0.0, 0) for image_id in row_of]])
+        ratings = {row_of[hit.id]: hit.last for hit in ranked if hit.last is not None}
+        seen = torch.zeros(len(ids), dtype=torch.bool)
+        seen[list(ratings)] = True
+        best = scores[~seen, column].max() if not bool(seen.all()) else torch.tensor(0.0)
+        after[:, column] += _below(list(ratings.values()), best.item())
+        after[list(ratings), column] = torch.tensor(list(ratings.values()), dtype=torch.float32)
+    return after
+
+
+def _below(ratings: Sequence[float], best: float) -> float:
+    """Return what puts scores, the highest of which is `best`, 1 below the lowest rating."""
+    return min(ratings) - 1 - best if math.isfinite(best) else 0.0
