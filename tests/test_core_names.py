@@ -36,6 +36,8 @@ LIBRARIES = {
     ("health.py", "ray"),
     ("health.py", "transformers"),
     ("testing/checks/settings.py", "cn_clip"),
+    ("testing/checks/settings.py", "open_clip"),
+    ("testing/checks/settings.py", "sentence_transformers"),
     ("testing/checks/settings.py", "transformers"),
 }
 """Packages of the index that are called as plugins are."""

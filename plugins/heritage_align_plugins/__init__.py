@@ -5,6 +5,8 @@ PLUGINS = (
     "contrastive",
     "transformers",
     "fg_clip",
+    "sentence_transformers",
+    "open_clip",
     "bert",
     "grids",
     "crops",

@@ -1,4 +1,5 @@
-"""Models of the transformers library that encode images and texts: Chinese-CLIP, CLIP, SigLIP, SigLIP 2."""
+"""Models of the transformers library: Chinese-CLIP, CLIP, SigLIP and SigLIP 2 as encoder, vision-language models as a
+last look."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from heritage_align.plugin import ComponentSpec, hookimpl
 
 @hookimpl
 def heritage_align_components() -> list[ComponentSpec]:
-    """Return the encoder."""
+    """Return the encoder and the reranker."""
     return [
         ComponentSpec(
             kind="encoder",
@@ -18,5 +19,14 @@ def heritage_align_components() -> list[ComponentSpec]:
             outputs=("global", "texts", "patches"),
             requires=("transformers",),
             install="pip install 'heritage-align[transformers]'",
-        )
+        ),
+        ComponentSpec(
+            kind="reranker",
+            name="yes_no",
+            target="heritage_align_plugins.transformers.yes_no:YesNo",
+            config="heritage_align_plugins.transformers.yes_no_config:YesNoConfig",
+            summary="a vision-language model that is asked whether a picture shows a text (Qwen-VL and its like)",
+            requires=("transformers",),
+            install="pip install 'heritage-align[transformers]'",
+        ),
     ]

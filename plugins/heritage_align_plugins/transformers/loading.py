@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 
 from heritage_align.plugin import CheckpointError, refusal, refuse_foreign, refuse_not_finite
 
-# What the library lets through when a folder is missing, incomplete or damaged, or needs another library.
-_LOADING_ERRORS = (
+LOADING_ERRORS = (
     OSError,
     ValueError,
     KeyError,
@@ -22,8 +21,48 @@ _LOADING_ERRORS = (
     SafetensorError,
     UnpicklingError,
 )
+"""What the library lets through when a folder is missing, incomplete or damaged, or needs another library."""
 
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "*.spm", "spiece.model", "*.bpe.model")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def files_of(name: str, folder: Path | None, revision: str | None) -> Path:
+    """Return the folder with a model's files; nothing is fetched.
+
+    Args:
+        name: as the configuration has it.
+        folder: of it, None for a name on the hub.
+        revision: of the hub's repository.
+
+    Raises:
+        CheckpointError: it is not there; says how to get it.
+    """
+    if folder is not None:
+        if not folder.is_dir():
+            raise CheckpointError(f"{name}: there is no such folder")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (OSError, ValueError) as error:
+        at = f" --revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"{name}: is no folder, and not in the cache of the Hugging Face hub; fetch it once: hf download {name}{at}"
+        ) from error
+
+
+def need_tokenizer(folder: Path, name: str) -> None:
+    """Raise CheckpointError where a folder has no tokenizer: the library makes one that knows no word.
+
+    Args:
+        folder: of the model; its tokenizer may be in a folder of it.
+        name: what the error calls the model.
+    """
+    if not any(next(folder.rglob(file), None) for file in _TOKENIZERS):
+        fetch = "fetch the files whose names begin with tokenizer as well"
+        raise CheckpointError(f"{name}: there is no tokenizer ({_TOKENIZERS[0]}): {fetch}")
 
 
 def load(factory: Any, name: str, **options: Any) -> Any:
@@ -40,27 +79,30 @@ def load(factory: Any, name: str, **options: Any) -> Any:
                 refuse_foreign(file)
     try:
         return factory.from_pretrained(name, trust_remote_code=False, **options)
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if "pickle" in str(error) or "weights_only" in str(error):  # the library's advice would run what a file says
             reason = refusal(error)
         raise CheckpointError(f"{name}: {factory.__name__} cannot load it: {reason}") from error
 
 
-def load_weights(factory: Any, name: str, revision: str | None, unused: tuple[str, ...] = ()) -> torch.nn.Module:
-    """Load a model in fp32 and evaluation mode.
+def load_weights(
+    factory: Any, name: str, revision: str | None, unused: tuple[str, ...] = (), dtype: Any = torch.float32
+) -> torch.nn.Module:
+    """Load a model in evaluation mode.
 
     Args:
         factory: ``AutoModel`` or a model class.
         name: folder or hub name.
         revision: of the hub's repository.
         unused: beginnings of weights that may be missing, because the caller makes no use of them.
+        dtype: of the weights; ``"auto"`` for that of the files, where twice their size would be too much.
 
     Raises:
         CheckpointError: see `load`; or weights are missing, which the library would fill with random numbers,
             or are NaN or infinite.
     """
-    model, report = load(factory, name, revision=revision, dtype=torch.float32, output_loading_info=True)
+    model, report = load(factory, name, revision=revision, dtype=dtype, output_loading_info=True)
     missing = sorted(k for k in report["missing_keys"] if not k.startswith(unused))
     if missing:
         more = "; ..." if len(missing) > 3 else ""
@@ -71,10 +113,11 @@ def load_weights(factory: Any, name: str, revision: str | None, unused: tuple[st
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """Return ``sha256:`` of the names and bytes of a model's fp32 weights."""
+    """Return ``sha256:`` of the names of a model's weights and their bytes as fp32, whatever type they are kept in."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return f"sha256:{digest.hexdigest()}"
 

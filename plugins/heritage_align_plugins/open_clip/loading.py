@@ -1,0 +1,148 @@
+"""Find a model's weights on this machine and load them; nothing is fetched."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import huggingface_hub
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+from heritage_align.plugin import CheckpointError, did_you_mean, refuse_foreign, refuse_not_finite
+from heritage_align_plugins.open_clip.config import SETTINGS_FILE, OpenClipConfig, read_settings
+from heritage_align_plugins.transformers.loading import LOADING_ERRORS, files_of
+
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+class Loaded(NamedTuple):
+    """A model in fp32 and evaluation mode, its tokenizer, and the name under which the library knows it."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+
+
+def load(config: OpenClipConfig) -> Loaded:
+    """Load a model.
+
+    Raises:
+        CheckpointError: there is no such model, its weights are not there (says how to get them), or damaged.
+    """
+    options: dict[str, Any] = {"force_preprocess_cfg": {"resize_mode": "squash"} if config.squeeze else {}}
+    if config.folder() is None and config.model in open_clip.list_models():
+        source, weights = config.model, _weights(config)
+        tag = get_pretrained_cfg(config.model, config.pretrained or "")
+        # The library takes these of a tag, and not of the file that the tag is in. Of weights that were trained with
+        # QuickGELU it only warns.
+        ways = {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if tag.get(key) is not None}
+        options["force_preprocess_cfg"] = {**ways, **options["force_preprocess_cfg"]}
+        options["force_quick_gelu"] = bool(tag.get("quick_gelu"))
+        options["pretrained"] = str(weights)
+        files = [weights]
+    else:
+        if config.folder() is None and "/" not in config.model:
+            hint = did_you_mean(config.model, open_clip.list_models())
+            raise CheckpointError(f"{config.model}: is no model of open_clip's zoo, and no folder.{hint}")
+        folder = files_of(config.model, config.folder(), config.revision)
+        read_settings(folder / SETTINGS_FILE)
+        source, files = f"local-dir:{folder}", [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+        if not files:
+            raise CheckpointError(f"{folder}: there is neither {' nor '.join(_WEIGHTS)}")
+    for file in files:
+        refuse_foreign(file)
+    try:
+        with _offline(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of QuickGELU, which is seen to
+            model = open_clip.create_model(source, require_pretrained=True, **options)
+            tokenizer = open_clip.get_tokenizer(source)
+    except (*LOADING_ERRORS, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{config.model}: open_clip cannot load it: {reason}") from error
+    refuse_not_finite(model.state_dict(), config.model)
+    return Loaded(model.eval(), tokenizer, "local" if source.startswith("local-dir:") else config.model)
+
+
+def _weights(config: OpenClipConfig) -> Path:
+    """Return the file with the weights of a model of the zoo; raises CheckpointError that says how to get it."""
+    tags = list_pretrained_tags_by_model(config.model)
+    known = f"tags: {', '.join(tags)}" if tags else "the zoo has no weights of it"
+    if config.pretrained is None:
+        raise CheckpointError(f"{config.model}: needs pretrained, a tag or a file of weights; {known}")
+    tag = get_pretrained_cfg(config.model, config.pretrained)
+    if not tag:
+        file = Path(config.pretrained).expanduser()
+        if not file.is_file():
+            raise CheckpointError(
+                f"{config.model}: pretrained {config.pretrained!r} is neither a tag nor a file; {known}"
+            )
+        return file
+    if tag.get("hf_hub"):
+        return _in_hub_cache(config, tag["hf_hub"])
+    file = Path("~/.cache/clip").expanduser() / tag["url"].rpartition("/")[2]
+    if not file.is_file():
+        raise CheckpointError(
+            f"{config.model}: weights {config.pretrained} are not here; fetch {tag['url']} once, as {file}"
+        )
+    return file
+
+
+def _in_hub_cache(config: OpenClipConfig, place: str) -> Path:
+    """Return a file of the hub's cache; a place is ``owner/repository/file``, without the last for the usual names."""
+    repository, _, file = place.rpartition("/")
+    # As the library does, a safetensors file before the other of its name.
+    names = [f"{Path(file).stem}.safetensors", file] if file else [*_WEIGHTS]
+    for name in names:
+        found = huggingface_hub.try_to_load_from_cache(repository, name, revision=config.revision)
+        if isinstance(found, str):
+            return Path(found)
+    at = f" --revision {config.revision}" if config.revision else ""
+    raise CheckpointError(
+        f"{config.model}: weights {config.pretrained} are not in the cache of the Hugging Face hub; fetch them once: "
+        f"hf download {repository} {names[-1] if file else names[0]}{at}"
+    )
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the libraries below from asking the hub: the configuration of a tokenizer, or of a text tower, say."""
+    with patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True):
+        yield
+
+
+def patch_features(visual: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a tower's vectors of whole pictures ``(n, dim)`` and of their patches ``(n, n_patches, dim)``.
+
+    A ViT of the library projects patches as its class token. One of timm pools by a head, which is shown every patch
+    alone (see `siglip_patches`, which does the same for SigLIP of the transformers library).
+    """
+    if isinstance(visual, open_clip.transformer.VisionTransformer):
+        found = visual.forward_intermediates(pixels, indices=1, normalize_intermediates=True, output_fmt="NLC")
+        patches = found["image_intermediates"][-1]
+        return found["image_features"], patches if visual.proj is None else patches @ visual.proj
+    trunk = visual.trunk
+    tokens = trunk.forward_features(pixels)
+    patches = tokens[:, trunk.num_prefix_tokens :]
+    n, count, width = patches.shape
+    alone = patches.reshape(n * count, 1, width)
+    # Not `forward_head`: it takes the first of these for the class token, or a register, where there is one.
+    pooled = alone[:, 0] if trunk.attn_pool is None else trunk.attn_pool(alone)
+    each = visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(pooled))))
+    return visual.head(trunk.forward_head(tokens)), each.view(n, count, -1)
+
+
+def patch_grid(visual: Any) -> tuple[int, int] | None:
+    """Return rows and columns of a tower's patches, None where it has none that share the space of the whole."""
+    if isinstance(visual, open_clip.transformer.VisionTransformer):
+        plain = visual.attn_pool is None and visual.pool_type in ("tok", "avg")
+        return tuple(visual.grid_size) if plain else None
+    trunk = getattr(visual, "trunk", None)
+    grid = getattr(getattr(trunk, "patch_embed", None), "grid_size", None)
+    is_vit = all(hasattr(trunk, part) for part in ("num_prefix_tokens", "attn_pool", "fc_norm", "head_drop", "head"))
+    return (int(grid[0]), int(grid[1])) if is_vit and grid is not None else None

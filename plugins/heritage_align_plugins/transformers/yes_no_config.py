@@ -1,0 +1,42 @@
+"""Settings of the reranker that asks a vision-language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from heritage_align.plugin import Facts, RerankerConfig
+from heritage_align_plugins.transformers.config import local_folder
+
+
+class YesNoConfig(RerankerConfig):
+    """A model that answers questions about pictures, and what it is asked."""
+
+    model: str = Field(
+        min_length=1, description="local folder, or name on the Hugging Face hub of a model that is in its cache"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit on the hub; a commit pins the files")
+    question: str = Field(
+        "Does this picture show what the following text describes? Answer yes or no.\n{text}",
+        description="what is asked of each picture; {text} stands for the query",
+    )
+    yes: str = Field("yes", min_length=1, description="the answer that counts for a picture; one token of the model")
+    no: str = Field("no", min_length=1, description="the answer that counts against it; one token of the model")
+    batch_size: int = Field(4, ge=1, description="pictures looked at at once")
+
+    @field_validator("question")
+    @classmethod
+    def _has_a_place_for_the_text(cls, question: str) -> str:
+        if "{text}" not in question:
+            raise ValueError("has no {text}, which stands for the query")
+        return question
+
+    def folder(self) -> Path | None:
+        """Return the local folder, None for a name on the hub."""
+        return local_folder(self.model)
+
+    def facts(self) -> Facts:
+        """Return what must be there; of a hub model nothing is known before it is loaded."""
+        folder = self.folder()
+        return Facts() if folder is None else Facts(files={"model": folder / "config.json"})

@@ -1,0 +1,259 @@
+"""Features against open_clip's own calls, on tiny random weights saved as the library does, and on the zoo's names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+open_clip = pytest.importorskip("open_clip", reason="the optional extra 'open-clip' is not installed")
+
+from heritage_align_plugins.open_clip.config import OpenClipConfig  # noqa: E402
+from heritage_align_plugins.open_clip.encoder import OpenClipEncoder  # noqa: E402
+
+from heritage_align import Pipeline  # noqa: E402
+from heritage_align.errors import CheckpointError, ConfigError  # noqa: E402
+from heritage_align.protocols import BuildContext, Encoder  # noqa: E402
+from heritage_align.testing import Case, check_component  # noqa: E402
+
+TEXTS = ["blue silk", "a crane, 鹤, among clouds", "蓝地缠枝莲纹锦"]
+SAME = {"atol": 2e-6, "rtol": 0}
+TEXT = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}
+VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8}
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}
+TIMM = {
+    "image_size": 160,
+    "timm_model_name": "test_vit3",
+    "timm_model_pretrained": False,
+    "timm_pool": "map",
+    "timm_proj": "linear",
+}
+TOWERS = {
+    "vit": (VIT, {}),
+    "vit-squash": (VIT, {"resize_mode": "squash", "interpolation": "bilinear"}),
+    "pooled": ({**VIT, "attentional_pool": True, "attn_pooler_heads": 4}, {"resize_mode": "squash"}),
+    "resnet": (RESNET, {}),
+    "timm": (TIMM, {"resize_mode": "squash", "mean": [0.5] * 3, "std": [0.5] * 3}),
+}
+
+
+def picture(width, height):
+    levels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(levels)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("open_clip")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for name, (vision, ways) in TOWERS.items():
+            settings = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": TEXT}
+            kind = open_clip.model.CustomTextCLIP if name == "timm" else open_clip.model.CLIP
+            model = kind(**settings)
+            for parameter in model.parameters():
+                parameter.data.add_(0.05 * torch.randn_like(parameter))
+            folder = root / name
+            folder.mkdir()
+            settings = {**settings, "custom_text": True} if name == "timm" else settings
+            (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": ways}))
+            torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    return {name: root / name for name in TOWERS}
+
+
+def build(folder, **settings):
+    return OpenClipEncoder(OpenClipConfig(model=str(folder), **settings), BuildContext())
+
+
+def own(folder):
+    source = f"local-dir:{folder}"
+    model, _, prepare = open_clip.create_model_and_transforms(source)
+    return model.eval(), prepare, open_clip.get_tokenizer(source)
+
+
+def prepared(encoder, images):
+    return torch.stack([encoder.prepare(image) for image in images])
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_features_are_those_of_the_library(folders, name):
+    encoder, (model, prepare, tokenizer) = build(folders[name]), own(folders[name])
+    assert isinstance(encoder, Encoder)
+    images = [picture(40, 60), picture(90, 33), picture(1, 1)]
+    with torch.inference_mode():
+        expected = model.encode_image(torch.stack([prepare(image) for image in images]), normalize=True)
+        texts = model.encode_text(tokenizer(TEXTS), normalize=True)
+    torch.testing.assert_close(encoder.encode_pixels(prepared(encoder, images)).global_features, expected, **SAME)
+    torch.testing.assert_close(encoder.encode_texts(TEXTS), texts, **SAME)
+    assert encoder.dim == 24
+
+
+def test_patches_of_a_vit_are_projected_as_the_class_token(folders):
+    encoder, (model, _, _) = build(folders["vit-squash"]), own(folders["vit-squash"])
+    pixels = prepared(encoder, [picture(40, 60)])
+    model.visual.output_tokens = True
+    with torch.inference_mode():
+        pooled, tokens = model.visual(pixels)
+        expected = normalize(tokens @ model.visual.proj, dim=-1)
+    encoded = encoder.encode_pixels(pixels, patches=True)
+    assert encoder.patch_grid == (4, 4)
+    torch.testing.assert_close(encoded.patches, expected, **SAME)
+    torch.testing.assert_close(encoded.global_features, normalize(pooled, dim=-1), **SAME)
+
+
+def test_patches_of_a_timm_tower_are_each_what_its_head_sees(folders):
+    encoder, (model, _, _) = build(folders["timm"]), own(folders["timm"])
+    pixels = prepared(encoder, [picture(40, 60)])
+    encoded = encoder.encode_pixels(pixels, patches=True)
+    assert encoder.patch_grid == (10, 10)
+    trunk = model.visual.trunk
+    with torch.inference_mode():
+        tokens = trunk.forward_features(pixels)[:, trunk.num_prefix_tokens :]
+        alone = [model.visual.head(trunk.fc_norm(trunk.attn_pool(tokens[:, i : i + 1]))) for i in range(100)]
+    torch.testing.assert_close(encoded.patches[0], normalize(torch.cat(alone), dim=-1), **SAME)
+    torch.testing.assert_close(encoded.global_features, encoder.encode_pixels(pixels).global_features, **SAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("vit", {}, "set squeeze: true"),
+        ("pooled", {}, "has none in the space of texts"),
+        ("resnet", {"squeeze": True}, "has none in the space of texts"),
+    ],
+)
+def test_patches_that_are_not_to_be_had_are_refused(folders, name, settings, says):
+    encoder = build(folders[name], **settings)
+    assert encoder.patch_grid is None
+    with pytest.raises(ValueError, match=says):
+        encoder.encode_pixels(prepared(encoder, [picture(40, 60)]), patches=True)
+    config = {
+        "version": 1,
+        "name": "x",
+        "encoder": {"name": "open_clip", "model": str(folders[name]), **settings},
+        "proposer": {"name": "patch_grid"},
+        "fragmenter": {"name": "annotated"},
+        "similarity": {"name": "late_interaction"},
+    }
+    with pytest.raises(ConfigError, match="needs an encoder with patch features"):
+        Pipeline.from_config(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("vit", {}), ("vit", {"squeeze": True}), ("pooled", {}), ("resnet", {}), ("timm", {})],
+)
+def test_it_conforms(folders, name, settings):
+    results = check_component(Case("encoder", "open_clip", {"model": str(folders[name]), **settings}))
+    recipe = {r.check: r.state for r in results}["check_recipe_is_what_prepare_does"]
+    assert recipe == ("skipped" if name in ("vit", "resnet") and not settings else "passed")
+
+
+def test_squeezing_shows_the_whole_picture(folders):
+    encoder = build(folders["vit"], squeeze=True)
+    wide = picture(90, 30)
+    marked = wide.copy()
+    marked.paste((255, 0, 0), (0, 0, 8, 30))
+    plain = build(folders["vit"])
+    assert torch.equal(plain.prepare(wide), plain.prepare(marked))
+    assert not torch.equal(encoder.prepare(wide), encoder.prepare(marked))
+
+
+def test_a_model_of_the_zoo_takes_a_file_of_weights(tmp_path, monkeypatch):
+    """A name of the zoo, made small: its own settings, a file of weights, and the ways of its tag."""
+    config = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": TEXT}
+    (tmp_path / "Tiny-ViT.json").write_text(json.dumps(config))
+    before = dict(open_clip.factory._MODEL_CONFIGS), list(open_clip.factory._MODEL_CONFIG_PATHS)
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", before[0])
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", before[1])
+    open_clip.add_model_config(tmp_path / "Tiny-ViT.json")
+    torch.manual_seed(1)
+    model = open_clip.create_model("Tiny-ViT", force_quick_gelu=True)
+    weights = tmp_path / "tiny.pt"
+    torch.save(model.state_dict(), weights)
+    pixels = torch.randn(1, 3, 32, 32)
+    tag = {"url": "https://example.org/models/tiny.pt", "quick_gelu": True, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny-ViT", {"own": tag})
+    by_file = build("Tiny-ViT", pretrained=str(weights))
+    assert by_file.fingerprint().startswith("open_clip/Tiny-ViT/sha256:")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"fetch https://example.org/models/tiny.pt once, as .*/clip/tiny.pt"):
+        build("Tiny-ViT", pretrained="own")
+    (tmp_path / ".cache" / "clip").mkdir(parents=True)
+    shutil.copy(weights, tmp_path / ".cache" / "clip" / "tiny.pt")
+    by_tag = build("Tiny-ViT", pretrained="own")
+    with torch.inference_mode():
+        expected = model.eval().encode_image(pixels, normalize=True)
+    torch.testing.assert_close(by_tag.encode_pixels(pixels).global_features, expected, **SAME)
+    # Weights that were trained with QuickGELU and are read without it give other vectors, and the library only warns.
+    assert not torch.allclose(by_file.encode_pixels(pixels).global_features, expected, atol=1e-4)
+    assert by_tag.prepare(picture(32, 32)).min() == -1
+
+
+def refused(model, **settings):
+    with pytest.raises((CheckpointError, ConfigError)) as caught:
+        Case("encoder", "open_clip", {"model": str(model), **settings}).build()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_weights_that_are_not_there_are_named(folders, tmp_path):
+    assert "is no model of open_clip's zoo" in refused("ViT-B-33")
+    assert "Did you mean 'ViT-B-32'" in refused("ViT-B-33")
+    assert "needs pretrained, a tag or a file of weights; tags: openai, laion400m_e31" in refused("ViT-B-32")
+    assert "pretrained 'webly' is neither a tag nor a file" in refused("ViT-B-16-SigLIP2", pretrained="webly")
+    said = refused("ViT-B-16-SigLIP2", pretrained="webli")
+    assert "not in the cache of the Hugging Face hub" in said
+    assert "hf download timm/ViT-B-16-SigLIP2" in said
+    assert "hf download org/none" in refused("org/none")
+    assert "there is no such folder" in refused(tmp_path / "none")
+    assert "cannot read the model's settings" in refused(tmp_path)
+    folder = tmp_path / "model"
+    shutil.copytree(folders["vit"], folder)
+    (folder / "open_clip_pytorch_model.bin").unlink()
+    assert "there is neither open_clip_model.safetensors nor" in refused(folder)
+    (folder / "open_clip_config.json").write_text('{"model": 1}')
+    assert "has no model_cfg" in refused(folder)
+
+
+def test_damaged_weights_are_named(folders, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(folders["vit"], folder)
+    file = folder / "open_clip_pytorch_model.bin"
+    state = torch.load(file)
+    torch.save({key: value for key, value in state.items() if key != "visual.proj"}, file)
+    assert "visual.proj" in refused(folder) or "cannot load it" in refused(folder)
+    state["visual.proj"].fill_(float("nan"))
+    torch.save(state, file)
+    assert "NaN" in refused(folder)
+    file.write_bytes(b"not weights at all")
+    assert "cannot load it" in refused(folder)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "Git LFS" in refused(folder)
+
+
+def test_a_tokenizer_that_is_not_in_the_cache_is_named(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    folder = tmp_path / "model"
+    shutil.copytree(folders["vit"], folder)
+    settings = json.loads((folder / "open_clip_config.json").read_text())
+    settings["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/none"
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    assert "open_clip cannot load it" in refused(folder)
+
+
+def test_every_name_of_the_zoo_is_known_or_says_what_it_needs():
+    """No name of the zoo gives a traceback: without weights each says its tags, and with a tag what to fetch."""
+    for name in open_clip.list_models():
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        assert "needs pretrained" in refused(name)
+        if tags:
+            said = refused(name, pretrained=tags[0])
+            assert "hf download" in said or "fetch http" in said

@@ -1,0 +1,246 @@
+"""The last stage of a search with a tiny cross-encoder: what it ranks, what it leaves alone, and who honours it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from heritage_align import Pipeline, build_index, dataset_sources, load_config
+from heritage_align.cli import cli
+from heritage_align.errors import ConfigError, DataError
+from heritage_align.evaluation import encode_dataset, evaluate_system
+from heritage_align.plugins import default_registry
+from heritage_align.runs import from_trec, to_trec
+from heritage_align.schema import config_schema
+from heritage_align.search import Searcher
+from heritage_align.types import Run, TextItem
+
+QUERY = TextItem("q", "红地团窠牡丹纹锦")
+
+
+def document(models, **last):
+    return {
+        "version": 1,
+        "name": "look",
+        "encoder": {"name": "cn_clip", "model": "motif-small"},
+        "proposer": {"name": "patch_grid"},
+        "fragmenter": {"name": "punctuation"},
+        "similarity": {"name": "late_interaction"},
+        "data": {"name": "motifs", "split": "test", "artworks": 5, "variants": 2},
+        "search": {
+            "candidates": 8,
+            "top_k": 3,
+            "last": {"name": "cross_encoder", "model": str(models / "reranker"), "candidates": 4, **last},
+        },
+        "runtime": {"device": "cpu", "workers": 2},
+    }
+
+
+@pytest.fixture(scope="module")
+def pipeline(models):
+    return Pipeline.from_config(document(models))
+
+
+@pytest.fixture(scope="module")
+def plain(models):
+    return Pipeline.from_config({**document(models), "search": {"candidates": 8, "top_k": 3}})
+
+
+@pytest.fixture(scope="module")
+def store(pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("look") / "store"
+    build_index(pipeline, dataset_sources(pipeline.dataset()), folder)
+    return folder
+
+
+def rated(pipeline, ids, text=QUERY.text):
+    dataset = pipeline.dataset()
+    return pipeline.reranker.rate([(dataset.load_image(i), text) for i in ids]).tolist()
+
+
+def test_the_best_answers_are_ranked_by_what_the_reranker_says(pipeline, plain, store):
+    [before] = Searcher.open(plain, store).hits([QUERY], top_k=8)
+    ratings = rated(pipeline, [hit.id for hit in before[:4]])
+    expected = [hit for _, hit in sorted(zip(ratings, before), key=lambda pair: -pair[0])]
+    [after] = Searcher.open(pipeline, store).hits([QUERY])
+    assert [hit.id for hit in after] == [hit.id for hit in expected[:3]]
+    assert [hit.rank for hit in after] == [1, 2, 3]
+    assert [hit.last for hit in after] == pytest.approx(sorted(ratings, reverse=True)[:3], abs=1e-5)
+    scores = {hit.id: (hit.score, hit.regions) for hit in before}
+    assert all((hit.score, hit.regions) == scores[hit.id] for hit in after)
+    assert after[0].asdict()["last"] == after[0].last
+    assert "last" not in before[0].asdict()
+
+
+def test_more_answers_than_are_looked_at_follow_in_their_order(pipeline, plain, store):
+    [before] = Searcher.open(plain, store).hits([QUERY], top_k=8)
+    [after] = Searcher.open(pipeline, store).hits([QUERY], top_k=8)
+    assert [hit.id for hit in after[4:]] == [hit.id for hit in before[4:]]
+    assert {hit.id for hit in after[:4]} == {hit.id for hit in before[:4]}
+    assert [hit.last is None for hit in after] == [False] * 4 + [True] * 4
+
+
+def test_a_run_has_scores_that_fall_with_the_ranks(pipeline, plain, store):
+    searcher = Searcher.open(pipeline, store)
+    [hits], run = searcher.hits([QUERY], top_k=8), searcher.search([QUERY], top_k=8)
+    assert run.ids == [[hit.id for hit in hits]]
+    assert run.scores[0] == sorted(run.scores[0], reverse=True)
+    assert run.scores[0][:4] == [hit.last for hit in hits[:4]]
+    gaps = [hits[4].score - hit.score for hit in hits[4:]]
+    assert [run.scores[0][4] - score for score in run.scores[0][4:]] == pytest.approx(gaps, abs=1e-6)
+    unlooked = searcher.search([QUERY], last_look=False)
+    assert (unlooked.ids, unlooked.scores) == (lambda r: (r.ids, r.scores))(Searcher.open(plain, store).search([QUERY]))
+
+
+def test_fewer_candidates_are_looked_at_where_fewer_are_scored(pipeline, store):
+    [hits] = Searcher.open(pipeline, store).hits([QUERY], top_k=2, candidates=2)
+    assert [hit.last is not None for hit in hits] == [True, True]
+    for wrong in ({"top_k": 0}, {"candidates": 0}):
+        with pytest.raises(DataError, match="expected a whole number of at least 1"):
+            Searcher.open(pipeline, store).hits([QUERY], **wrong)
+
+
+def test_rerank_and_rank_look_last_too(pipeline, plain, store, tmp_path):
+    searcher = Searcher.open(pipeline, store)
+    ids = list(searcher.store.ids)
+    before = Searcher.open(plain, store).rerank(Run(("q",), [ids], [[0.0] * len(ids)]), [QUERY])
+    after = searcher.rerank(Run(("q",), [ids], [[0.0] * len(ids)]), [QUERY])
+    assert sorted(after.ids[0]) == sorted(ids)
+    assert after.ids[0][4:] == before.ids[0][4:]
+    assert after.scores[0][:4] == pytest.approx(sorted(rated(pipeline, before.ids[0][:4]), reverse=True), abs=1e-5)
+    assert after.scores[0] == sorted(after.scores[0], reverse=True)
+    hits = searcher.rank(QUERY, ids, top_k=5)
+    assert [hit.id for hit in hits] == after.ids[0][:5]
+    assert hits[0].score == pytest.approx(before.scores[0][before.ids[0].index(hits[0].id)], abs=1e-6)
+    to_trec(after, tmp_path / "run.trec")
+    assert from_trec(tmp_path / "run.trec").ids == after.ids
+
+
+def test_an_evaluation_ranks_pictures_after_the_look_and_texts_without(pipeline, plain):
+    dataset = pipeline.dataset()
+    encoded = encode_dataset(pipeline, dataset)
+    looked, unlooked = (evaluate_system(p, encoded, dataset=dataset) for p in (pipeline, plain))
+    torch.testing.assert_close(looked.scores, unlooked.scores)
+    assert looked.result.i2t.asdict() == unlooked.result.i2t.asdict()
+    assert looked.t2i_scores is looked.looked
+    column = 3
+    order = unlooked.scores[:, column].argsort(descending=True, stable=True).tolist()
+    ids = [encoded.images.ids[row] for row in order]
+    ratings = rated(pipeline, ids[:4], encoded.items[column].text)
+    best = [ids[n] for n in sorted(range(4), key=lambda n: -ratings[n])]
+    after = looked.looked[:, column].argsort(descending=True, stable=True).tolist()
+    assert [encoded.images.ids[row] for row in after] == best + ids[4:]
+
+
+def test_commands_honour_it(models, store, tmp_path):
+    config = tmp_path / "look.yaml"
+    config.write_text(json.dumps(document(models)))
+    run = CliRunner().invoke(cli, ["search", str(config), QUERY.text, "--store", str(store)])
+    assert run.exit_code == 0, run.output
+    assert run.stdout.count("  last 0.") == 3
+    found = CliRunner().invoke(cli, ["evaluate", str(config), "--store", str(store), "--json"])
+    assert found.exit_code == 0, found.output
+    unlooked = ["--set", "search.last=null"]
+    other = CliRunner().invoke(cli, ["evaluate", str(config), "--store", str(store), "--json", *unlooked])
+    first, second = (json.loads(result.stdout)["systems"][0] for result in (found, other))
+    assert first["i2t"] == second["i2t"]
+    assert first["t2i"] != second["t2i"]
+
+
+def test_many_threads_get_the_same_answers(pipeline, store):
+    with Searcher.open(pipeline, store) as searcher, ThreadPoolExecutor(4) as pool:
+        wanted = searcher.hits([QUERY])
+        assert all(found == wanted for found in pool.map(lambda _: searcher.hits([QUERY]), range(6)))
+
+
+def folder_document(models, pictures, **last):
+    return {**document(models, **last), "data": {"name": "folder", "folder": str(pictures)}}
+
+
+@pytest.fixture
+def pictures(tmp_path, pipeline):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    dataset = pipeline.dataset()
+    for number, image_id in enumerate(dataset.image_ids[:5]):
+        dataset.load_image(image_id).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_picture_that_cannot_be_opened_comes_after_those_that_were_looked_at(models, pictures, tmp_path):
+    pipeline = Pipeline.from_config(folder_document(models, pictures))
+    build_index(pipeline, dataset_sources(pipeline.dataset()), tmp_path / "own")
+    [sound] = Searcher.open(pipeline, tmp_path / "own").hits([QUERY], top_k=5)
+    (pictures / sound[0].id).write_bytes(b"no picture any more")
+    searcher = Searcher.open(pipeline, tmp_path / "own")
+    with pytest.warns(RuntimeWarning, match=f"1 of 4 pictures are not looked at, the first: .*{sound[0].id}"):
+        [hits] = searcher.hits([QUERY], top_k=5)
+    assert [hit.id for hit in hits] == [*(hit.id for hit in sound[1:4]), sound[0].id, sound[4].id]
+    assert [hit.last is None for hit in hits] == [False] * 3 + [True] * 2
+    for file in pictures.iterdir():
+        Image.new("RGB", (4, 4)).save(pictures / "other.png")
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="not one of 4 pictures can be looked at"):
+        searcher.hits([QUERY])
+
+
+def test_pictures_that_the_data_set_does_not_have_are_named(models, store, pictures):
+    pipeline = Pipeline.from_config(folder_document(models, pictures))
+    with pytest.raises(DataError, match="not one of 4 pictures can be looked at, the first: .* is not in the data set"):
+        Searcher.open(pipeline, store).hits([QUERY])
+
+
+def test_without_a_data_set_it_says_what_is_missing(models, store):
+    bare = document(models)
+    del bare["data"]
+    searcher = Searcher.open(Pipeline.from_config(bare), store)
+    with pytest.raises(ConfigError, match="search.last: looks at pictures, and no data set says where they are"):
+        searcher.hits([QUERY])
+    assert searcher.search([QUERY], last_look=False).ids
+
+
+def test_the_model_is_loaded_when_it_looks_and_not_before(models, store):
+    pipeline = Pipeline.from_config(document(models))
+    Searcher.open(pipeline, store).search([QUERY], last_look=False)
+    assert "reranker" not in vars(pipeline)
+    other = Pipeline.from_config(document(models, candidates=2))
+    assert other.identity()["image_config"] == pipeline.identity()["image_config"]
+
+
+def test_the_section_is_a_component_like_any_other(models, tmp_path):
+    config = load_config(document(models))
+    assert load_config(config.as_dict()) == config
+    assert config.as_dict()["search"]["last"]["batch_size"] == 4
+    assert "last" not in load_config({**document(models), "search": {"last": None}}).as_dict()["search"]
+    assert config_schema(default_registry())["properties"]["search"]["properties"]["last"]["anyOf"][1] == {
+        "type": "null"
+    }
+    for last, says in (
+        ({"name": "cross_encoder", "candidates": 4}, "search.last.model: is missing"),
+        ({"name": "cross_encoder", "model": "x", "candidate": 4}, "search.last.candidate: unknown key. Did you mean"),
+        ({"name": "cross_encoder", "model": "x", "candidates": 0}, "search.last.candidates: "),
+        ({"name": "cross_encodr", "model": "x"}, "search.last.name: "),
+        ({"model": "x"}, "search.last: expected a mapping with a name"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_config({**document(models), "search": {"last": last}})
+        assert says in str(caught.value)
+    with pytest.raises(ConfigError, match=r"search.last.model: there is no file .*gone"):
+        Pipeline.from_config(document(models, model=str(tmp_path / "gone")))
+
+
+def test_another_reranker_begins_with_its_own_settings(models):
+    other = ["search.last.name=yes_no", f"search.last.model={models / 'qwen3'}"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = load_config(document(models), other)
+    assert config.last.spec.name == "yes_no"
+    assert config.last.settings.candidates == 4
+    with pytest.warns(UserWarning, match="leaves out what was set for cross_encoder: batch_size=7"):
+        load_config(document(models, batch_size=7), other)
