@@ -31,7 +31,7 @@ def list_(as_json: bool) -> None:
         print_json(rows)
         return
     for name, summary in rows.items():
-        click.echo(f"{name:<18}{summary}")
+        click.echo(f"{name:<20}{summary}")
 
 
 @command.command()
