@@ -35,7 +35,7 @@ def pack(image: Image.Image, max_pixels: int) -> Tensor:
 def unpack(packed: Tensor) -> list[Image.Image]:
     """Return the pictures of a batch ``(n, 3, 1, count)``."""
     images = []
-    for row in packed.cpu().reshape(len(packed), -1).numpy():
+    for row in packed.cpu().flatten(1).numpy():
         sides = row[-_HEADER:].tobytes()
         width, height = (int.from_bytes(sides[i : i + _HEADER // 2], "big") for i in (0, _HEADER // 2))
         images.append(Image.fromarray(row[: 3 * width * height].reshape(height, width, 3)))
