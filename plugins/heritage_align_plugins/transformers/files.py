@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from heritage_align.plugin import ModelPart, ModelSource
@@ -32,5 +33,4 @@ def library_model(name: str, folder: Path | None, revision: str | None, *parts: 
 
 def is_name(name: str) -> bool:
     """Tell whether a model's name can be one of the hub, as OWNER/NAME, or is a folder that is there."""
-    owner, _, rest = name.partition("/")
-    return Path(name).expanduser().is_dir() or bool(owner.strip(". ~") and rest and "/" not in rest)
+    return Path(name).expanduser().is_dir() or re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII) is not None

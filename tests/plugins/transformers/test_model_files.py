@@ -155,7 +155,7 @@ def test_an_fg_clip_and_a_bert_are_known_by_their_files(cache: Path) -> None:
     assert report("qihoo360/fg-clip2-base")["component"] == "encoder.fg_clip"  # by its name alone: it is not here
 
 
-@pytest.mark.parametrize("name", ["", " ", "nonsense", "a/b/c", "c.yaml", "../x/y"])
+@pytest.mark.parametrize("name", ["", " ", "nonsense", "a/b/c", "a b/c", "丝/绸", "c.yaml", "../x/y"])
 def test_what_no_one_knows_is_one_error(name: str) -> None:
     result = check(name)
     assert result.exit_code == 2
