@@ -4,6 +4,7 @@ COMMANDS = {
     "demo": "Run the whole story on the built-in motif collection.",
     "recipes": "Named systems as configs to start from.",
     "config": "Check a config, fill in its defaults, print its schema.",
+    "models": "Say which files a model needs and which are here.",
     "plugins": "List, show, check and create plugins.",
     "index": "Encode a collection into a store; update, verify and merge stores.",
     "search": "Answer text or image queries from a store.",

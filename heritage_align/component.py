@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from heritage_align.hookspecs import Kind
+from heritage_align.model_source import ModelSource
 
 SLOTS: dict[str, Kind] = {
     "encoder": "encoder",
@@ -58,6 +59,19 @@ class ComponentConfig(BaseModel):
     def facts(self) -> Facts:
         """Return what the planner can check; override where settings change it."""
         return Facts()
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return where the component reads its models from; override where that is more than `Facts.files` says."""
+        return ()
+
+    @classmethod
+    def for_model(cls, name: str) -> ComponentConfig | None:  # noqa: ARG003
+        """Return the settings of an encoder that reads a model which a user names, None where it reads no such model.
+
+        Args:
+            name: folder, name on the hub, or one of the encoder's own names.
+        """
+        return None
 
     def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
         """Return components named inside this configuration: place -> (kind, their settings with ``name``).

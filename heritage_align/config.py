@@ -184,13 +184,26 @@ class Config:
         return document
 
     def to_yaml(self) -> str:
-        """Return `as_dict` as YAML, Chinese text unescaped."""
-        return str(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=110))
+        """Return `as_dict` as YAML, Chinese text unescaped; models of the hub are pinned to the commit that is here."""
+        document = self.as_dict()
+        for component in with_nested([*self.components(), *([self.train] if self.train else [])]):
+            for source in component.settings.models():
+                commit = source.commit()
+                if source.pin is not None and commit is not None:
+                    set_at(document, f"{component.place}.{source.pin}", commit)
+        return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110))
 
     def digest(self) -> str:
         """Return sha256 of the resolved configuration but for its executor, which changes nothing that is made."""
         document = {section: value for section, value in self.as_dict().items() if section != "executor"}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def with_nested(components: Sequence[Component]) -> Iterator[Component]:
+    """Yield components, each before the ones that it names."""
+    for component in components:
+        yield component
+        yield from with_nested(list(component.nested.values()))
 
 
 def load_config(

@@ -30,6 +30,7 @@ OPTIONAL = {  # library: the extra that brings it, what it is for
     "spacy": ("english", "noun phrases of English texts"),
     "sacrebleu": ("evaluation", "BLEU"),
     "scipy": ("evaluation", "the test of variances"),
+    "mteb": ("mteb", "systems as models of mteb's tasks"),
     "fastapi": ("serve", "heritage-align serve"),
     "uvicorn": ("serve", "heritage-align serve"),
     "matplotlib": ("plots", "plots of training and of the benchmark"),

@@ -125,7 +125,7 @@ def _weights_and_settings(encoder: Encoder, component: Component, *, texts: bool
 
     The place of a file does not: the same weights in another folder have the same fingerprint.
     """
-    settings = component.as_dict() if texts else _image_settings(component)
+    settings = _shaping(component, texts=texts)
     files = component.settings.facts().files
     return {
         "fingerprint": encoder.fingerprint(),
@@ -133,11 +133,18 @@ def _weights_and_settings(encoder: Encoder, component: Component, *, texts: bool
     }
 
 
-def _image_settings(component: Component) -> dict[str, Any]:
+def _shaping(component: Component, *, texts: bool) -> dict[str, Any]:
+    """Return the settings that shape vectors of texts, or of images.
+
+    A revision counts for nothing: the same configuration is written with the commit that was here (`Config.to_yaml`),
+    and the fingerprint tells other weights apart.
+    """
     settings = component.as_dict()
     for place, inner in component.nested.items():
-        set_at(settings, place, _image_settings(inner))
-    return {key: value for key, value in settings.items() if key not in component.settings.facts().text_settings}
+        set_at(settings, place, _shaping(inner, texts=texts))
+    settings |= {source.pin: None for source in component.settings.models() if source.pin is not None}
+    left_out = () if texts else component.settings.facts().text_settings
+    return {key: value for key, value in settings.items() if key not in left_out}
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

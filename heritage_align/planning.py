@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from heritage_align.component import Facts
-from heritage_align.config import Component, Config
+from heritage_align.config import Component, Config, with_nested
 from heritage_align.errors import ConfigError, HeritageAlignError
 from heritage_align.plugins import missing_requirements
 
@@ -139,10 +139,3 @@ def feature_width_clashes(config: Config) -> Iterator[str]:
     if "texts" not in gives(config.encoder) and None not in (given, taken) and given != taken:
         name = config.proposer.spec.name
         yield f"encoder.dim: says {taken}, the features of proposer {name!r} have {given} dimensions"
-
-
-def with_nested(components: Sequence[Component]) -> Iterator[Component]:
-    """Yield components, each before the ones that it names."""
-    for component in components:
-        yield component
-        yield from with_nested(list(component.nested.values()))

@@ -60,6 +60,8 @@ __all__ = [
     "KeptSearch",
     "Kind",
     "MissingDependency",
+    "ModelPart",
+    "ModelSource",
     "PictureSettings",
     "PixelRecipe",
     "PluginError",
@@ -134,6 +136,7 @@ if TYPE_CHECKING:
     from heritage_align.features import candidate_images, dot, moved
     from heritage_align.fragment_groups import Groups, mean_of_groups
     from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
+    from heritage_align.model_source import ModelPart, ModelSource
     from heritage_align.pipeline import build_component, build_dataset
     from heritage_align.planning import gives, needs, takes_features
     from heritage_align.plugins import PluginInfo, Registry, default_registry
@@ -204,6 +207,7 @@ _PLACES = {
     "heritage_align.features": ("candidate_images", "dot", "moved"),
     "heritage_align.fragment_groups": ("Groups", "mean_of_groups"),
     "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
+    "heritage_align.model_source": ("ModelPart", "ModelSource"),
     "heritage_align.pipeline": ("build_component", "build_dataset"),
     "heritage_align.planning": ("gives", "needs", "takes_features"),
     "heritage_align.plugins": ("PluginInfo", "Registry", "default_registry"),

@@ -21,6 +21,7 @@ __all__ = [
     "EvaluationResult",
     "FragmentEvaluation",
     "GoldenSet",
+    "MtebModel",
     "PairedTest",
     "PaperTable",
     "RetrievalResult",
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate_golden",
     "evaluate_scores",
     "evaluate_system",
+    "mteb_task",
     "paired_randomisation",
     "pool_folds",
     "pool_golden",
@@ -54,9 +56,11 @@ if TYPE_CHECKING:
     from heritage_align.evaluation.golden import GoldenSet, pool_golden
     from heritage_align.evaluation.golden_encoding import EncodedGolden, encode_golden, evaluate_golden
     from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult, evaluate_scores
+    from heritage_align.evaluation.model_of_mteb import MtebModel
     from heritage_align.evaluation.paper_tables import PaperTable, bleu_paper_table, recall_paper_table
     from heritage_align.evaluation.significance import PairedTest, paired_randomisation
     from heritage_align.evaluation.systems import encode_dataset, evaluate_system
+    from heritage_align.evaluation.task_of_mteb import mteb_task
 
 _PLACES = {
     "heritage_align.evaluation.bleu": ("BleuScores", "annotation_bleu"),
@@ -73,6 +77,8 @@ _PLACES = {
     "heritage_align.evaluation.golden": ("GoldenSet", "pool_golden"),
     "heritage_align.evaluation.golden_encoding": ("EncodedGolden", "encode_golden", "evaluate_golden"),
     "heritage_align.evaluation.metrics": ("EvaluationResult", "RetrievalResult", "evaluate_scores"),
+    "heritage_align.evaluation.model_of_mteb": ("MtebModel",),
+    "heritage_align.evaluation.task_of_mteb": ("mteb_task",),
     "heritage_align.evaluation.paper_tables": ("PaperTable", "bleu_paper_table", "recall_paper_table"),
     "heritage_align.evaluation.significance": ("PairedTest", "paired_randomisation"),
     "heritage_align.evaluation.systems": ("encode_dataset", "evaluate_system"),

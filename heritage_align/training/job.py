@@ -158,9 +158,8 @@ def write_trained(document: Mapping[str, Any], folder: Path, registry: Registry 
     Raises:
         ConfigError: the document is no configuration.
     """
-    from heritage_align.config import load_config
+    from heritage_align.config import load_config, with_nested
     from heritage_align.document import set_at
-    from heritage_align.planning import with_nested
     from heritage_align.store.files import write_text
 
     place = str(folder / TRAINED)

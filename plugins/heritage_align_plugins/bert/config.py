@@ -7,8 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig, Facts
-from heritage_align_plugins.transformers.config import local_folder, read_json
+from heritage_align.plugin import ComponentConfig, Facts, ModelSource
+from heritage_align_plugins.transformers.config import local_folder, read_json, type_of
+from heritage_align_plugins.transformers.files import (
+    SETTINGS,
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    WEIGHTS,
+    library_model,
+)
 
 
 class BertConfig(ComponentConfig):
@@ -35,6 +42,16 @@ class BertConfig(ComponentConfig):
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""
         return local_folder(self.model)
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the model's files."""
+        parts = (SETTINGS, WEIGHTS, TOKENIZER, TOKENIZER_SETTINGS)
+        return (library_model(self.model, self.folder(), self.revision, *parts),)
+
+    @classmethod
+    def for_model(cls, name: str) -> BertConfig | None:
+        """Return the settings that read a BERT, known by its files, or this encoder's own default."""
+        return cls(model=name) if type_of(name) == "bert" or name == cls.model_fields["model"].default else None
 
     def facts(self) -> Facts:
         """Return the folder's hidden size; of a hub model nothing is known before it is fetched."""

@@ -104,6 +104,16 @@ OFFICIAL: dict[str, Architecture] = {
 }  # fmt: skip
 
 
+PUBLISHED = {
+    "RN50": ("OFA-Sys/chinese-clip-rn50", "clip_cn_rn50.pt"),
+    "ViT-B-16": ("OFA-Sys/chinese-clip-vit-base-patch16", "clip_cn_vit-b-16.pt"),
+    "ViT-L-14": ("OFA-Sys/chinese-clip-vit-large-patch14", "clip_cn_vit-l-14.pt"),
+    "ViT-L-14-336": ("OFA-Sys/chinese-clip-vit-large-patch14-336px", "clip_cn_vit-l-14-336.pt"),
+    "ViT-H-14": ("OFA-Sys/chinese-clip-vit-huge-patch14", "clip_cn_vit-h-14.pt"),
+}
+"""Model -> repository of the hub and file of its weights, as `cn_clip.clip.utils` names them."""
+
+
 def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architecture:
     """Check and build an architecture.
 

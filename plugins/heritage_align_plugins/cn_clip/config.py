@@ -7,16 +7,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.plugin import ComponentConfig, Facts, did_you_mean
+from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource, did_you_mean
 from heritage_align_plugins.cn_clip.architecture import (
     MOTIF_SMALL,
     OFFICIAL,
+    PUBLISHED,
     Architecture,
     find_architecture,
     model_file,
 )
 
 RANDOM = "random"
+CACHE = Path("~/.cache/clip").expanduser()
+"""Where `cn_clip.clip.load_from_name` keeps what it fetches."""
 RecipeName = Literal["plain", "clearclip", "naclip"]
 
 
@@ -84,6 +87,27 @@ class CnClipConfig(ComponentConfig):
         if self.checkpoint == RANDOM:
             return None
         return Path(self.checkpoint) if self.checkpoint is not None else model_file(self.model)
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the file of the weights, and that of the architecture where it is another."""
+        weights, settings = self.weights_file(), model_file(self.model)
+        named = {"weights": weights, "settings": settings if settings != weights else None}
+        known = PUBLISHED.get(self.model)
+        sources = []
+        for what, path in named.items():
+            if path is not None:
+                published = known is not None and what == "weights" and path.name == known[1]
+                repository = known[0] if known is not None and published else None
+                parts = (ModelPart(what, ((path.name,),)),)
+                sources.append(ModelSource(str(path), parts, path.parent, repository=repository))
+        return tuple(sources)
+
+    @classmethod
+    def for_model(cls, name: str) -> CnClipConfig | None:
+        """Return the settings that read a published size from the folder in which cn_clip keeps it, or a file."""
+        if name in PUBLISHED:
+            return cls(model=name, checkpoint=str(CACHE / PUBLISHED[name][1]))
+        return cls(model=name) if name == MOTIF_SMALL or name.endswith(".safetensors") else None
 
     def facts(self) -> Facts:
         """Return dimensions and files; a model without patches does not give them.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.plugin import ComponentConfig, Facts
+from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource
 
 Architecture = Literal["resnet50_fpn", "resnet50_fpn_v2", "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn"]
 
@@ -74,6 +74,17 @@ class FasterRcnnConfig(ComponentConfig):
             if self.weights == "coco":
                 raise ValueError("weights: 'coco' is torchvision's; provider detectron2 needs a file")
         return self
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return torchvision's own file in torch's cache; a file that is named is among `facts`."""
+        if self.weights != "coco":
+            return ()
+        from torch.hub import get_dir
+        from torchvision.models import get_model_weights
+
+        url: str = get_model_weights(f"fasterrcnn_{self.architecture}").DEFAULT.url
+        name, folder = url.rsplit("/", 1)[1], Path(get_dir()) / "checkpoints"
+        return (ModelSource(name, (ModelPart("weights", ((name,),)),), folder, url=url),)
 
     def facts(self) -> Facts:
         """Name the files that must exist, and what pooled features are as far as the settings tell."""

@@ -7,12 +7,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig, Facts
+from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource
 from heritage_align_plugins.fg_clip.description import describe
-from heritage_align_plugins.transformers.config import local_folder, read_json
+from heritage_align_plugins.transformers.config import local_folder, read_json, type_of
+from heritage_align_plugins.transformers.files import SAFETENSORS, SETTINGS, is_name, library_model
 
 TextMode = Literal["short", "long", "box"]
 TEXT_SETTINGS = ("texts", "phrases", "characters")
+PARTS = (
+    SETTINGS,
+    SAFETENSORS,
+    ModelPart("tokenizer", (("tokenizer.json",),)),
+    ModelPart("tokenizer", (("tokenizer_config.json",),), needed=False),
+    ModelPart("pictures", (("preprocessor_config.json",),), needed=False),
+)
 
 
 class FgClipConfig(ComponentConfig):
@@ -47,6 +55,17 @@ class FgClipConfig(ComponentConfig):
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""
         return local_folder(self.model)
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the model's files."""
+        return (library_model(self.model, self.folder(), self.revision, *PARTS),)
+
+    @classmethod
+    def for_model(cls, name: str) -> FgClipConfig | None:
+        """Return the settings that read an FG-CLIP, known by its files or, where they are not here, by its name."""
+        kind = type_of(name)
+        named = kind is None and is_name(name) and "fg-clip" in name.lower()
+        return cls(model=name) if named or (kind or "").startswith("fgclip") else None
 
     def facts(self) -> Facts:
         """Return what the folder says; of a hub model nothing is known before it is fetched.

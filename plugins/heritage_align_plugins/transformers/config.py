@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts
+from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelSource
+from heritage_align_plugins.transformers.files import (
+    PICTURES,
+    SETTINGS,
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    WEIGHTS,
+    is_name,
+    library_model,
+)
 
 CLIP_LIKE = ("chinese_clip", "clip")
 SIGLIP_LIKE = ("siglip", "siglip2")
@@ -62,6 +71,18 @@ class TransformersConfig(ComponentConfig):
         """Return the local folder, None for a name on the hub."""
         return local_folder(self.model)
 
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the model's files."""
+        parts = (SETTINGS, WEIGHTS, TOKENIZER, TOKENIZER_SETTINGS, PICTURES)
+        return (library_model(self.model, self.folder(), self.revision, *parts),)
+
+    @classmethod
+    def for_model(cls, name: str) -> TransformersConfig | None:
+        """Return the settings that read a model of the families that are known here; what is not here may be one."""
+        kind = type_of(name)
+        absent = kind is None and is_name(name) and "fg-clip" not in name.lower()
+        return cls(model=name) if kind in (*CLIP_LIKE, *SIGLIP_LIKE) or absent else None
+
     def facts(self) -> Facts:
         """Return what the folder says; of a hub model nothing is known before it is fetched.
 
@@ -100,6 +121,19 @@ def local_folder(model: str) -> Path | None:
     """Return the folder that a setting names, None for a name on the hub."""
     path = Path(model).expanduser()
     return path if path.is_dir() or model.startswith((".", "/", "~")) else None
+
+
+def type_of(name: str) -> str | None:
+    """Return the ``model_type`` of a model in a folder or in the hub's cache, None where it is not here or says
+    nothing."""
+    folder = library_model(name, local_folder(name), None, SETTINGS).here()
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    try:
+        kind = read_json(folder / "config.json").get("model_type")
+    except CheckpointError:  # who loads it is told
+        return None
+    return str(kind) if kind is not None else None
 
 
 def refuse_fg_clip(settings: Mapping[str, Any], source: str) -> None:

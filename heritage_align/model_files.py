@@ -1,0 +1,204 @@
+"""Which files the models of a configuration need, which are here, and what these are: behind ``models check``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from heritage_align.config import Component, Config, with_nested
+from heritage_align.errors import ConfigError, did_you_mean
+from heritage_align.foreign_files import foreign
+from heritage_align.model_source import CARD, ModelPart, ModelSource
+from heritage_align.plugins import Registry, missing_requirements
+from heritage_align.recipes import recipe_names
+
+_WITHOUT_MODELS = ("dataset", "index", "executor", "trainer")
+_INDEX = ".index.json"
+
+
+class ModelFile(NamedTuple):
+    """One file of a model.
+
+    Attributes:
+        part: what it is to the model.
+        name: path in the model's folder.
+        state: ``missing``, or ``broken`` where it is something else than its name says (a Git LFS pointer).
+        bytes, sha256: of a file that is there.
+        detail: what is wrong with it.
+    """
+
+    part: str
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    bytes: int | None = None
+    sha256: str | None = None
+    detail: str = ""
+
+
+class ModelReport(NamedTuple):
+    """One model.
+
+    Attributes:
+        place: of its component in the configuration.
+        component: ``kind.name``.
+        model: folder or name on the hub.
+        folder: where it is on this machine, None where it is not.
+        revision: commit of a model of the hub that is here.
+        license: as its card says, None where there is no card or it says nothing.
+        files: that are needed or used.
+        get: the command that fetches what is missing; None where nothing is, or where nobody knows where to.
+    """
+
+    place: str
+    component: str
+    model: str
+    folder: str | None
+    revision: str | None
+    license: str | None
+    files: tuple[ModelFile, ...]
+    get: str | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every file that is needed is here and is what its name says."""
+        return all(file.state == "ok" for file in self.files)
+
+
+def models_of(config: Config) -> list[ModelReport]:
+    """Report every model of a configuration; files are read to their end for their sha256.
+
+    Raises:
+        ConfigError: a library is missing.
+        CheckpointError: a model that is here is of another family.
+    """
+    return [report for component in with_nested(config.components()) for report in _reports(component)]
+
+
+def named_model(name: str, registry: Registry) -> list[ModelReport]:
+    """Report a model by its own name, once for each encoder that reads it (`ComponentConfig.for_model`).
+
+    Raises:
+        ConfigError: no encoder knows the name.
+    """
+    found: list[ModelReport] = []
+    for spec in registry.components("encoder"):
+        if name.strip() and not missing_requirements(spec):
+            settings = registry.config_model(spec).for_model(name)
+            if settings is not None:
+                found += _reports(Component("encoder", spec, settings))
+    if not found:
+        hint = did_you_mean(name, recipe_names()) or " A model of the hub is named as OWNER/NAME"
+        raise ConfigError(["is no config, no recipe, and no model that an encoder knows." + hint], name or "NAME")
+    return found
+
+
+def _reports(component: Component) -> Iterator[ModelReport]:
+    sources = component.settings.models() or _files_of_settings(component)
+    for source in sources:
+        folder = source.here()
+        files = tuple(file for part in source.parts for file in _files(part, folder))
+        yield ModelReport(
+            component.place,
+            f"{component.spec.kind}.{component.spec.name}",
+            source.name,
+            None if folder is None else str(folder),
+            source.commit(),
+            None if folder is None else card_license(folder / CARD),
+            files,
+            _command(source, [file for file in files if file.state != "ok"]),
+        )
+
+
+def _files_of_settings(component: Component) -> Iterator[ModelSource]:
+    """Yield the files that a component's settings name, where it says no more about its model."""
+    if component.spec.kind in _WITHOUT_MODELS or component.spec.role == "features":
+        return
+    for key, path in component.settings.facts().files.items():
+        if path.is_dir():
+            names = sorted(file.name for file in path.iterdir() if file.is_file())
+            yield ModelSource(str(path), tuple(ModelPart(key, ((name,),)) for name in names), path)
+        else:
+            yield ModelSource(str(path), (ModelPart(key, ((path.name,),)),), path.parent)
+
+
+def _files(part: ModelPart, folder: Path | None) -> Iterator[ModelFile]:
+    """Yield the files of the first group that is there; without one, what is missing."""
+    if folder is not None:
+        for group in part.any_of:
+            if all((folder / name).is_file() for name in group):
+                for name in group:
+                    yield _file(part.what, folder, name)
+                    if name.endswith(_INDEX):
+                        yield from _indexed(part.what, folder, name)
+                return
+    if part.needed:
+        yield ModelFile(part.what, " or ".join(" + ".join(group) for group in part.any_of), "missing")
+
+
+def _file(what: str, folder: Path, name: str) -> ModelFile:
+    path = folder / name
+    if not path.is_file():
+        return ModelFile(what, name, "missing")
+    instead = foreign(path)
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    size = path.stat().st_size
+    return ModelFile(what, name, "broken" if instead else "ok", size, digest.hexdigest(), instead or "")
+
+
+def _indexed(what: str, folder: Path, name: str) -> Iterator[ModelFile]:
+    """Yield the files of weights that an index names."""
+    try:
+        index = json.loads((folder / name).read_text(encoding="utf-8"))
+        names = sorted({str(file) for file in index["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield ModelFile(what, name, "broken", detail="has no weight_map: it does not say which files hold the weights")
+        return
+    yield from (_file(what, folder, file) for file in names)
+
+
+def card_license(card: Path) -> str | None:
+    """Return the field ``license`` of a model card, with the name that stands beside ``other``; None without one."""
+    try:
+        text = card.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    opening, *rest = text.removeprefix("\ufeff").split("---\n", 2)
+    if opening.strip() or len(rest) < 2:
+        return None
+    try:
+        fields: Any = yaml.safe_load(rest[0])
+    except yaml.YAMLError:
+        return None
+    if not isinstance(fields, dict) or not fields.get("license"):
+        return None
+    license_, name = fields["license"], fields.get("license_name")
+    said = ", ".join(map(str, license_)) if isinstance(license_, list) else str(license_)
+    return f"{said} ({name})" if name else said
+
+
+def _command(source: ModelSource, lacking: Sequence[ModelFile]) -> str | None:
+    """Return the command that fetches what is lacking, or the whole of a model whose files may be named in several
+    ways."""
+    if not lacking:
+        return None
+    if source.url is not None and source.folder is not None:
+        return shlex.join(["curl", "-L", "--create-dirs", "-o", str(source.folder / lacking[0].name), source.url])
+    if source.repository is None:
+        return None
+    words = ["hf", "download", source.repository]
+    if all(len(part.any_of) == 1 for part in source.parts):
+        words += [name for part in source.parts for name in part.any_of[0]]
+    if source.revision is not None:
+        words += ["--revision", source.revision]
+    if source.folder is not None:
+        words += ["--local-dir", str(source.folder)]
+    return shlex.join(words)

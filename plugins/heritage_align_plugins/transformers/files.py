@@ -1,0 +1,36 @@
+"""What a model of the transformers library is read from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from heritage_align.plugin import ModelPart, ModelSource
+
+SETTINGS = ModelPart("settings", (("config.json",),))
+SAFETENSORS = ModelPart("weights", (("model.safetensors",), ("model.safetensors.index.json",)))
+WEIGHTS = ModelPart("weights", (*SAFETENSORS.any_of, ("pytorch_model.bin",), ("pytorch_model.bin.index.json",)))
+TOKENIZER = ModelPart(
+    "tokenizer",
+    (
+        ("tokenizer.json",),
+        ("vocab.txt",),
+        ("vocab.json", "merges.txt"),
+        ("spiece.model",),
+        ("tokenizer.model",),
+        ("sentencepiece.bpe.model",),
+    ),
+)
+TOKENIZER_SETTINGS = ModelPart("tokenizer", (("tokenizer_config.json",),), needed=False)
+PICTURES = ModelPart("pictures", (("preprocessor_config.json",), ("processor_config.json",)))
+
+
+def library_model(name: str, folder: Path | None, revision: str | None, *parts: ModelPart) -> ModelSource:
+    """Return where a model is read from: a folder, or else the repository of its name on the hub."""
+    repository, pin = (name, "revision") if folder is None else ("OWNER/NAME", None)
+    return ModelSource(name, parts, folder, repository=repository, revision=revision, pin=pin)
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a model's name can be one of the hub, as OWNER/NAME, or is a folder that is there."""
+    return Path(name).expanduser().is_dir() or re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII) is not None
