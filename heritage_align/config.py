@@ -33,6 +33,7 @@ from heritage_align.document import apply_overrides, read_yaml, set_at
 from heritage_align.errors import ConfigError, HeritageAlignError, PluginError, did_you_mean
 from heritage_align.hookspecs import ComponentSpec, Kind
 from heritage_align.memory import checked_amount
+from heritage_align.model_source import ModelSource
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.renaming import change_names
 
@@ -183,14 +184,30 @@ class Config:
             document["search"]["last"] = self.last.as_dict()
         return document
 
+    def without_revisions(self) -> dict[str, Any]:
+        """Return `as_dict` with no revision of a model of the hub.
+
+        For identities that know the weights besides: a configuration and what `to_yaml` writes of it give the same.
+        """
+        document = self.as_dict()
+        for place, _ in self._pinned():
+            set_at(document, place, None)
+        return document
+
+    def _pinned(self) -> Iterator[tuple[str, ModelSource]]:
+        """Yield the places of revisions, with the models that they are of."""
+        for component in with_nested([*self.components(), *([self.train] if self.train else [])]):
+            for source in component.settings.models():
+                if source.pin is not None:
+                    yield f"{component.place}.{source.pin}", source
+
     def to_yaml(self) -> str:
         """Return `as_dict` as YAML, Chinese text unescaped; models of the hub are pinned to the commit that is here."""
         document = self.as_dict()
-        for component in with_nested([*self.components(), *([self.train] if self.train else [])]):
-            for source in component.settings.models():
-                commit = source.commit()
-                if source.pin is not None and commit is not None:
-                    set_at(document, f"{component.place}.{source.pin}", commit)
+        for place, source in self._pinned():
+            commit = source.commit()
+            if commit is not None:
+                set_at(document, place, commit)
         return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110))
 
     def digest(self) -> str:

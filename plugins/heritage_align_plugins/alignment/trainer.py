@@ -205,7 +205,7 @@ def _base_of(model: AlignmentModel) -> Encoder | None:
 
 def _shaping(config: Config, changeable: frozenset[str]) -> dict[str, Any]:
     """Return the parts of a configuration that shape the trained weights, without settings that may change."""
-    document = config.as_dict()
+    document = config.without_revisions()
     runtime = document["runtime"]
     document = {key: value for key, value in document.items() if key not in _SHAPELESS}
     document["train"] = {key: value for key, value in document["train"].items() if key not in changeable}

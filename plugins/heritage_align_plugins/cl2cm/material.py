@@ -99,5 +99,5 @@ def _pictured(dataset: Dataset, languages: tuple[str, str], rows: Mapping[str, i
 
 def _shaping(config: Config) -> dict[str, Any]:
     """Return the parts of a configuration, beside the trainer's settings, that shape the trained weights."""
-    document = config.as_dict()
+    document = config.without_revisions()
     return {key: document.get(key) for key in ("encoder", "proposer")}

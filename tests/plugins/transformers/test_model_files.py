@@ -231,6 +231,17 @@ def test_a_written_configuration_names_the_commit(revision: str | None) -> None:
 
 
 @pytest.mark.usefixtures("cache")
+def test_a_run_goes_on_with_the_configuration_that_was_written_of_it() -> None:
+    """Trainers compare what `without_revisions` gives, here of an encoder below another as well."""
+    below = {"name": "alignment", "checkpoint": "model.safetensors", "base": document()["encoder"]}
+    for asked in (document(), {**document(), "encoder": below}):
+        config = load_config(asked)
+        written = load_config(yaml.safe_load(config.to_yaml()))
+        assert written.as_dict() != config.as_dict()
+        assert written.without_revisions() == config.without_revisions()
+
+
+@pytest.mark.usefixtures("cache")
 def test_what_is_not_here_is_not_pinned() -> None:
     assert yaml.safe_load(load_config(document(revision="v2")).to_yaml())["encoder"]["revision"] == "v2"
     config = load_config({**document(), "encoder": {"name": "transformers", "model": "silk/other"}})
