@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, RerankerConfig
+from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource, RerankerConfig
 from heritage_align_plugins.transformers.config import local_folder, read_json
+from heritage_align_plugins.transformers.files import WEIGHTS, library_model
 
 LIBRARY_FILE, MODULES_FILE, MODEL_FILE = "config_sentence_transformers.json", "modules.json", "config.json"
 TEXT_SETTINGS = ("query_prompt",)
@@ -42,8 +43,14 @@ class _Model(BaseModel):
         """Return the local folder, None for a name on the hub."""
         return local_folder(self.model)
 
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the model's settings and weights; those of modules in folders are not listed."""
+        settings = ModelPart("settings", ((MODULES_FILE,), (MODEL_FILE,)))
+        weights = ModelPart("weights", WEIGHTS.any_of, needed=False)
+        return (library_model(self.model, self.folder(), self.revision, settings, weights),)
 
-class WholeConfig(ComponentConfig, _Model):
+
+class WholeConfig(_Model, ComponentConfig):
     """A SentenceTransformer, and how it is asked."""
 
     dim: int | None = Field(
@@ -66,7 +73,7 @@ class WholeConfig(ComponentConfig, _Model):
         return Facts(dim=self.dim, files=_files(self.folder(), "SentenceTransformer"), text_settings=TEXT_SETTINGS)
 
 
-class MultiVectorConfig(ComponentConfig, _Model):
+class MultiVectorConfig(_Model, ComponentConfig):
     """A MultiVectorEncoder, and how it is asked."""
 
     document_prompt: str | None = Field(
@@ -89,7 +96,7 @@ class QueryTokensConfig(ComponentConfig):
     """Nothing to set: the model says what its tokens are."""
 
 
-class CrossEncoderConfig(RerankerConfig, _Model):
+class CrossEncoderConfig(_Model, RerankerConfig):
     """A CrossEncoder, and how it is asked."""
 
     prompt: str | None = Field(

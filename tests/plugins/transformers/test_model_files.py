@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from heritage_align import Pipeline, Store, build_index, dataset_sources
+from heritage_align import Pipeline, Store, build_index, dataset_sources, load_recipe
 from heritage_align.cli import cli
 from heritage_align.config import load_config
 from heritage_align.data import Motifs
@@ -153,6 +153,17 @@ def test_an_fg_clip_and_a_bert_are_known_by_their_files(cache: Path) -> None:
     put(cache, "config.json", b'{"model_type": "t5"}')
     assert check(NAME).exit_code == 2
     assert report("qihoo360/fg-clip2-base")["component"] == "encoder.fg_clip"  # by its name alone: it is not here
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_library_s_models_and_the_last_look_are_told_and_pinned() -> None:
+    names = [f"encoder.model={NAME}", f"search.last.model={NAME}"]
+    settings = [word for name in names for word in ("--set", name)]
+    found = json.loads(check("cross-encoder-last", *settings, "--json").stdout)
+    assert [one["place"] for one in found] == ["encoder", "search.last"]
+    assert [(one["revision"], one["whole"]) for one in found] == [(COMMIT, True)] * 2
+    written = yaml.safe_load(load_recipe("cross-encoder-last", names).to_yaml())
+    assert written["encoder"]["revision"] == written["search"]["last"]["revision"] == COMMIT
 
 
 @pytest.mark.parametrize("name", ["", " ", "nonsense", "a/b/c", "a b/c", "丝/绸", "c.yaml", "../x/y"])
