@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             train(write(), tmp_path)
     with monkeypatch.context() as patch:  # the pictures were encoded by the first start
-        patch.setattr("heritage_align.indexing.encode_shard", None)
+        patch.setattr("heritage_align.shards.encode_parts", None)
         outcome = train(write(), tmp_path)
     assert outcome.files["model"].read_bytes() == trained.files["model"].read_bytes()
 
