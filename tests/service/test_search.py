@@ -101,6 +101,13 @@ def test_more_like_a_region_leaves_its_picture_out(client: TestClient, searchers
     assert image_id not in [hit["id"] for hit in hits]
 
 
+def test_more_like_a_region_of_the_only_pictures_finds_none(client: TestClient, searchers: dict[str, Searcher]) -> None:
+    everything = [{"id": image_id, "region": 1} for image_id in searchers["late-interaction"].store.ids]
+    found = [client.post("/search", json={"pictures": everything[:8], "k": 20}).json()["hits"]]
+    assert len(found[0]) == 4
+    assert searchers["late-interaction"].search_regions([(each["id"], 1) for each in everything]) == []
+
+
 def test_whole_pictures_and_a_recipe_without_regions(client: TestClient, searchers: dict[str, Searcher]) -> None:
     image_id = searchers["global"].store.ids[7]
     whole = client.post("/search", json={"pictures": [{"id": image_id}], "whole": True}).json()
@@ -174,6 +181,8 @@ def test_explain_refuses_what_has_no_regions_or_is_not_there(client: TestClient,
         ({"text": "crane" * 401}, "characters of text: 2005 is more"),
         ({"text": "crane", "phrases": ["a"] * 65}, "phrases: 65 is more"),
         ({"text": "crane", "phrases": [" "]}, "is blank"),
+        ({"text": "\u200b\ufeff"}, "is blank"),  # of which no encoder has anything to read
+        ({"text": "crane", "phrases": ["\u00ad"]}, "is blank"),
         ({"phrases": ["a"], "pictures": [{"id": "x"}]}, "phrases are of a text"),
         ({"text": "crane", "whole": True}, "whole compares pictures"),
         ({"text": "crane", "min_relevance": 1.5}, "min_relevance"),

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from heritage_align_plugins.faiss_index.index import FILE, FaissIndex
+from heritage_align_plugins.faiss_index.index import FILE, FaissIndex, FaissSearch
+from heritage_align_plugins.qdrant_index.index import QdrantSearch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -108,6 +110,39 @@ def test_how_far_a_search_looks_builds_nothing_and_how_it_is_made_does(
     with pytest.warns(Note, match=r"index-\w{16}: is not there; faiss builds it, once, of 9 pictures"):
         Searcher.open(pipeline_of(scan, folder, index={**FAISS, "nlist": 1}), store).close()
     assert len(kept_folders(store)) == 2  # both are of this store: the other is somebody's
+
+
+@pytest.mark.parametrize("index", [FAISS, {"name": "qdrant"}], ids=str)
+def test_a_search_that_is_under_way_when_the_searcher_is_closed_ends(
+    monkeypatch: pytest.MonkeyPatch, scan: Pipeline, folder: Path, tmp_path: Path, index: dict[str, Any]
+) -> None:
+    """A service closes the searcher of a store that was updated while its last requests are answered."""
+    pipeline = pipeline_of(scan, folder, index=index)
+    build(pipeline, tmp_path / "store")
+    asked, closed = threading.Event(), threading.Event()
+    engine = FaissSearch if index["name"] == "faiss" else QdrantSearch
+    search = engine.search
+
+    def slow(self: Any, *arguments: Any) -> Any:
+        asked.set()
+        assert closed.wait(20)
+        return search(self, *arguments)
+
+    searcher = Searcher.open(pipeline, tmp_path / "store")
+    expected = searcher.search(QUERIES, top_k=4)
+    [opened] = searcher._first_stage._opened.values()  # type: ignore[union-attr]
+    monkeypatch.setattr(engine, "search", slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(searcher.search, QUERIES, top_k=4)
+        assert asked.wait(20)
+        searcher.close()
+        closed.set()
+        assert answer.result().scores == expected.scores
+    monkeypatch.setattr(engine, "search", search)
+    with pytest.raises((AttributeError, RuntimeError)):  # who was the last has closed it
+        opened.kept.search(torch.ones(1, searcher.store.manifest.dim), 1)
+    assert searcher.search(QUERIES, top_k=4).scores == expected.scores  # opened again
+    searcher.close()
 
 
 def test_an_update_builds_it_again_and_open_searchers_go_on(scan: Pipeline, folder: Path, store: Path) -> None:
