@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from heritage_align.config import load_config
 from heritage_align.pipeline import Pipeline, build_dataset
 from heritage_align.search import Detail, Searcher, calibrate, everyday_texts, write_calibration
 from heritage_align.service.app import create_app
-from heritage_align.service.served import Catalogue, Source
+from heritage_align.service.served import Catalogue, Source, same_models
 from heritage_align.types import Hit, TextItem
 
 TEXTS = ["大红地边框纹锦，绣两个黑色绳结、一朵金色菊花", "blue pine trees, purple daisy", "白鹤"]
@@ -122,6 +123,16 @@ def test_what_the_encoder_does_not_read_is_said_of_that_query_alone(client: Test
     answer = client.post("/search", json={"text": "白鹤，" * 60})
     assert "longer than" in answer.json()["notes"][0]
     assert client.post("/search", json={"text": "白鹤"}).json()["notes"] == []
+
+
+def test_recipes_of_the_same_encoders_have_them_once(catalogue: Catalogue, sources: list[Source]) -> None:
+    one, other = (served.pipeline for served in catalogue.values())
+    assert one.encoder is other.encoder
+    assert one.text_encoder is other.text_encoder
+    assert one.similarity is not other.similarity
+    document = sources[0].config.as_dict()
+    for more in ("encoder.context_length=20", "runtime.seed=5", "text_encoder={name: cn_clip}"):
+        assert not same_models(sources[0].config, load_config(document, [more])), more
 
 
 def test_min_relevance(sources: list[Source], tmp_path: Path, client: TestClient) -> None:
