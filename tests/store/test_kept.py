@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -239,6 +240,27 @@ def test_a_fault_of_the_building_leaves_nothing_behind(
         Searcher.open(pipeline, store)
     assert not [path for path in store.iterdir() if "index-" in path.name]
     Searcher.open(Pipeline.from_config({**pipeline.config.as_dict(), "index": {"name": "exact"}}), store).close()
+
+
+@pytest.mark.parametrize("index", [FAISS, {"name": "faiss", "kind": "hnsw"}, {"name": "qdrant"}], ids=str)
+def test_a_full_disk_is_one_error_and_the_store_stays(
+    scan: Pipeline, folder: Path, store: Path, small_disk: Callable[[int], Path], index: dict[str, Any]
+) -> None:
+    disk = small_disk(4 * sum(file.stat().st_size for file in store.glob("*.*")) + 2**17)
+    shutil.copytree(store, disk / "store", ignore=shutil.ignore_patterns("index-*"))
+    with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space left"):
+        while filler.write(bytes(4096)):
+            pass
+    pipeline = pipeline_of(scan, folder, index=index)
+    with pytest.warns(Note), pytest.raises(StoreError, match=r"No space left|cannot be written") as told:
+        Searcher.open(pipeline, disk / "store")
+    assert str(disk / "store") in str(told.value)
+    assert not list((disk / "store").glob("*index-*"))
+    (disk / "filler").unlink()
+    with pytest.warns(Note), Searcher.open(pipeline, disk / "store") as searcher:
+        assert len(searcher.search(QUERIES, top_k=9).ids[0]) == 9
+    del told, searcher
+    gc.collect()  # what is mapped keeps the disk from being taken away
 
 
 def test_vectors_that_are_not_finite_are_named_with_their_shard(scan: Pipeline, folder: Path, store: Path) -> None:
