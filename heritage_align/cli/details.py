@@ -18,6 +18,20 @@ Box = tuple[float, float, float, float]
 PERCENT = "pct:"
 
 
+def place_of(box: Box) -> str:
+    """Return where in a picture a region lies, in words.
+
+    Args:
+        box: x0, y0, x1, y1 as fractions of width and height.
+
+    Example:
+        >>> place_of((0.25, 0, 0.5, 1))
+        'at x 0.25-0.50, y 0.00-1.00'
+    """
+    x0, y0, x1, y1 = box
+    return f"at x {x0:.2f}-{x1:.2f}, y {y0:.2f}-{y1:.2f}"
+
+
 def check_boxes(boxes: Sequence[str], images: int) -> list[tuple[Box, bool]]:
     """Read --box, before any picture: corner, width and height in pixels, or, as IIIF writes it, in per cent.
 

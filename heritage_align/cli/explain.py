@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from heritage_align.cli.annotated import Annotations, annotation_options, check_annotations
-from heritage_align.cli.details import picture_of
+from heritage_align.cli.details import picture_of, place_of
 from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
@@ -79,5 +79,5 @@ def command(
 def _show(explanation: Explanation, path: Path) -> None:
     click.echo(f"score {explanation.score:.4f} ({explanation.system})")
     for phrase, box, response in explanation.answers():
-        click.echo(f"  {response:+.3f}  {phrase}  at x {box[0]:.2f}-{box[2]:.2f}, y {box[1]:.2f}-{box[3]:.2f}")
+        click.echo(f"  {response:+.3f}  {phrase}  {place_of(box)}")
     click.echo(f"wrote {path}")

@@ -130,6 +130,7 @@ def batches_of_queries(source: str) -> Iterator[list[TextItem]]:
 
 
 def _query(line: bytes, number: int, source: str) -> TextItem | None:
+    from heritage_align.text import is_blank
     from heritage_align.types import TextItem
 
     try:
@@ -138,12 +139,12 @@ def _query(line: bytes, number: int, source: str) -> TextItem | None:
         raise DataError(
             f"{_named(source)}:{number}: is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
         ) from None
-    if not text.strip():
+    if is_blank(text):
         return None
     identifier, tab, rest = text.partition("\t")
     if not tab:
         return TextItem(str(number), text)
-    if not identifier.strip() or not rest.strip():
+    if not identifier.strip() or is_blank(rest):
         raise DataError(f"{_named(source)}:{number}: expected a text, or an id, a tab and a text; got {text!r}")
     return TextItem(identifier.strip(), rest)
 

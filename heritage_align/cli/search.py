@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from heritage_align.cli.annotated import Annotations, annotation_options, check_annotations
-from heritage_align.cli.details import check_boxes, load_details
+from heritage_align.cli.details import check_boxes, load_details, place_of
 from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
@@ -223,8 +223,7 @@ def _show(asked: dict[str, Any], hits: Sequence[Hit], *, as_json: bool, boxes: b
         return
     for hit in hits:
         answers = ", ".join(
-            f"{phrase} {score:+.2f}" + (f" at x {x0:.2f}-{x1:.2f}, y {y0:.2f}-{y1:.2f}" if boxes else "")
-            for phrase, (x0, y0, x1, y1), score in hit.regions
+            f"{phrase} {score:+.2f}" + (f" {place_of(box)}" if boxes else "") for phrase, box, score in hit.regions
         )
         relevance = "" if hit.relevance is None else f"{hit.relevance:.3f}  "
         last = "" if hit.last is None else f"last {hit.last:.4f}  "

@@ -11,6 +11,13 @@ from heritage_align.cli.network import network_option
 from heritage_align.cli.options import config_argument, data_option, read_config, set_option
 
 
+def _an_address(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse an empty address, which an unset shell variable gives and which would mean every one of the machine."""
+    if not value.strip():
+        raise click.BadParameter("is empty; name an address, 0.0.0.0 for every one", param=parameter)
+    return value
+
+
 @click.command(name="serve")
 @config_argument
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store, or a link to it.")
@@ -21,7 +28,13 @@ from heritage_align.cli.options import config_argument, data_option, read_config
     metavar="CONFIG STORE",
     help="Serve another recipe beside it; --set and --data hold for all.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_an_address,
+    help="Address to listen on; 0.0.0.0 for every one.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; they share PORT.")
 @click.option("--settings", type=click.Path(path_type=Path), help="YAML of limits and access (docs/service.md).")

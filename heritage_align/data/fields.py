@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from heritage_align.data.problems import Problems
+from heritage_align.text import is_blank
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ def as_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be a string, got {_shown(value)}")
     text = value.strip()
-    if not text:
+    if is_blank(text):
         raise ValueError("is empty")
     _check_encodable(text)
     return text

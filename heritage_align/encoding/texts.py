@@ -12,6 +12,7 @@ from heritage_align.errors import DataError
 from heritage_align.fragment_groups import grouped
 from heritage_align.ops import Ragged
 from heritage_align.protocols import Encoder, FragmentEncoder, Fragmenter, FragmentGrouper
+from heritage_align.text import is_blank
 from heritage_align.types import TextFeatures, TextItem
 
 
@@ -38,7 +39,7 @@ def encode_texts(
         DataError: names the first text that is blank or not a string.
     """
     for item in items:
-        if not isinstance(item.text, str) or not item.text.strip():
+        if not isinstance(item.text, str) or is_blank(item.text):
             raise DataError(f"text {item.id!r} is empty or not a string: {item.text!r}")
     note_texts(encoder, items, place)
     ids = tuple(item.id for item in items)

@@ -8,6 +8,9 @@ order of dot products with the stored vectors, or of the full similarity.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -44,10 +47,11 @@ class FirstStage:
     def __init__(self, pipeline: Pipeline, store: Store, vectors: ResidentVectors, *, ready: bool) -> None:
         self._index, self._store, self._vectors = pipeline.index, store, vectors
         self._keeper = keeper_of(pipeline)
-        self._opened: dict[str, KeptSearch] = {}
+        self._opened: dict[str, _Opened] = {}
         self._lock = threading.Lock()
         if ready and self._keeper is not None and len(store):
-            self._kept(self._keeper, store.first_stage_name)
+            with self._kept(self._keeper, store.first_stage_name):
+                pass
 
     def candidates(self, name: str, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return int64 rows and fp32 scores ``(n_queries, min(k, n))`` of the index, best first by its own scores.
@@ -63,7 +67,8 @@ class FirstStage:
         if self._keeper is None:
             return self._index.search(self._vectors.blocks(name), queries, k)
         self._store.check()
-        rows, scores = self._kept(self._keeper, name).search(queries.float().cpu(), k)
+        with self._kept(self._keeper, name) as kept:
+            rows, scores = kept.search(queries.float().cpu(), k)
         return rows.to(queries.device), scores.to(queries.device)
 
     def best(self, name: str, queries: Tensor, k: int, depth: int) -> tuple[Tensor, Tensor]:
@@ -84,18 +89,47 @@ class FirstStage:
         return rows.gather(1, order)[:, :k], scores[:, :k]
 
     def close(self) -> None:
-        """Close what is kept; the next search opens it again."""
+        """Close what is kept, each index when no search asks it any more; the next search opens it again."""
         with self._lock:
-            for opened in self._opened.values():
-                opened.close()
+            opened = list(self._opened.values())
             self._opened.clear()
+            for each in opened:
+                each.closing = True
+            idle = [each for each in opened if not each.searches]
+        for each in idle:
+            each.kept.close()
 
-    def _kept(self, keeper: Keeper, name: str) -> KeptSearch:
+    @contextmanager
+    def _kept(self, keeper: Keeper, name: str) -> Iterator[KeptSearch]:
+        """Open what is kept; `close` leaves it open while the block runs."""
         with self._lock:
-            found = self._opened.get(name)
-            if found is None:
-                found = self._opened[name] = keeper.open(self._store, name)
-            return found
+            opened = self._opened.get(name)
+            if opened is None:
+                opened = self._opened[name] = _Opened(keeper.open(self._store, name))
+            opened.searches += 1
+        try:
+            yield opened.kept
+        finally:
+            with self._lock:
+                opened.searches -= 1
+                left = opened.closing and not opened.searches
+            if left:
+                opened.kept.close()
+
+
+@dataclass
+class _Opened:
+    """An index that is open.
+
+    Attributes:
+        kept: the index.
+        searches: that ask it now.
+        closing: whether the last of them closes it.
+    """
+
+    kept: KeptSearch
+    searches: int = 0
+    closing: bool = False
 
 
 class HeldFirstStage:
@@ -108,7 +142,7 @@ class HeldFirstStage:
     def __init__(self, pipeline: Pipeline, store: Store, holders: Holders) -> None:
         if isinstance(pipeline.index, KeptIndex):
             name = pipeline.config.index.spec.name
-            fault = f"index: {name!r} is kept beside a whole store, and workers hold parts of it; take index=exact"
+            fault = f"index: {name!r} is kept beside a whole store, and workers hold parts of it; take index.name=exact"
             raise ConfigError([fault], pipeline.config.name)
         self._store, self._holders = store, holders
 

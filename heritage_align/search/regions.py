@@ -125,6 +125,8 @@ class RegionSearch:
 
     def answers(self, query: RegionQuery, rows: Tensor) -> list[tuple[RegionAnswer, ...]]:
         """Say for every image which region answers which part of the query, its box as fractions, and the cosine."""
+        if not len(rows):  # the only pictures with regions are those that the query is of
+            return []
         ordered, place = rows.sort()
         images = self._store.gather(ordered, self._device)
         assert images.regions is not None

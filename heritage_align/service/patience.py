@@ -1,6 +1,7 @@
-"""uvicorn's protocol with an end to patience: for headers that do not come, and for answers that nobody reads.
+"""uvicorn's protocol with an end to patience: for headers that do not come or do not end, and for answers that nobody
+reads.
 
-uvicorn itself ends only connections that are idle between two requests.
+uvicorn itself ends only connections that are idle between two requests, and its parser keeps headers of any size.
 """
 
 from __future__ import annotations
@@ -18,27 +19,58 @@ class PatientConfig(Config):
     Args:
         header_seconds: from a connection, or a request's first byte, to the end of its headers.
         write_seconds: that a client may leave an answer unread.
+        header_bytes: of a request's address and headers.
     """
 
-    def __init__(self, app: Any, *, header_seconds: float, write_seconds: float, **options: Any) -> None:
-        self.header_seconds, self.write_seconds = header_seconds, write_seconds
+    def __init__(
+        self, app: Any, *, header_seconds: float, write_seconds: float, header_bytes: int, **options: Any
+    ) -> None:
+        self.header_seconds, self.write_seconds, self.header_bytes = header_seconds, write_seconds, header_bytes
         super().__init__(app, http=PatientProtocol, **options)
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Cuts off a connection whose client is too slow."""
+    """Cuts off a connection whose client is too slow, or whose headers are too large."""
 
     config: PatientConfig
     _headers_due: asyncio.TimerHandle | None = None
     _read_due: asyncio.TimerHandle | None = None
+    _header_bytes = 0  # of the address and the headers that the parser told of
+    _unfinished = 0  # bytes that came since these headers began, and did not end them
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
         super().connection_made(transport)
         self._expect_headers()
 
+    def data_received(self, data: bytes) -> None:
+        """Read on; a header that does not end is none of those that the parser tells of."""
+        due = self._headers_due
+        super().data_received(data)
+        if due is not None and due is self._headers_due and not self.transport.is_closing():
+            self._unfinished += len(data)
+            if self._unfinished > self.config.header_bytes:
+                self.send_400_response("")
+
+    def on_url(self, url: bytes) -> None:
+        """Count the address."""
+        self._count_header(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count_header(len(name) + len(value))
+        super().on_header(name, value)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, or one whose headers are too large."""
+        most = self.config.header_bytes
+        too_large = max(self._header_bytes, self._unfinished) > most
+        super().send_400_response(f"The headers are larger than the limit of {most} bytes." if too_large else msg)
+
     def on_message_begin(self) -> None:
         """Begin to wait for the headers of another request of the connection."""
+        self._header_bytes = 0
         super().on_message_begin()
         if self._headers_due is None:
             self._expect_headers()
@@ -65,7 +97,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_expecting_reader()
         super().connection_lost(exc)
 
+    def _count_header(self, length: int) -> None:
+        self._header_bytes += length
+        if self._header_bytes > self.config.header_bytes:
+            raise ValueError  # the parser ends, and uvicorn refuses the request
+
     def _expect_headers(self) -> None:
+        self._unfinished = 0
         self._headers_due = self.loop.call_later(self.config.header_seconds, self.transport.abort)
 
     def _stop_expecting_headers(self) -> None:

@@ -22,6 +22,7 @@ from heritage_align.config import Config
 from heritage_align.errors import HeritageAlignError, StoreError
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import compares_regions
+from heritage_align.protocols import Encoder
 from heritage_align.search import Searcher
 from heritage_align.service import metrics
 from heritage_align.service.logs import logger
@@ -78,14 +79,18 @@ class Served:
         explains: whether regions answer phrases.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, models: tuple[Encoder, Encoder] | None = None) -> None:
         """Build the pipeline and open the store.
+
+        Args:
+            source: what is served.
+            models: image and text encoder that another recipe has built already (`same_models`).
 
         Raises:
             HeritageAlignError: the configuration or the store is at fault.
         """
         self.name, self.path = source.config.name, source.store
-        self.pipeline = Pipeline(source.config)
+        self.pipeline = Pipeline(source.config, models=models)
         self.fingerprints = (self.pipeline.encoder.fingerprint(), self.pipeline.text_encoder.fingerprint())
         self.explains = compares_regions(source.config)
         self.fault: str | None = None
@@ -180,7 +185,7 @@ class Served:
 
 
 class Catalogue(Mapping[str, Served]):
-    """The recipes that are served, by name; the first is the default.
+    """The recipes that are served, by name; the first is the default. Those of the same encoders have them once.
 
     Raises:
         ConfigError: none, or two of one name.
@@ -189,7 +194,12 @@ class Catalogue(Mapping[str, Served]):
 
     def __init__(self, sources: Sequence[Source]) -> None:
         check_names([source.config.name for source in sources])
-        self._served = {source.config.name: Served(source) for source in sources}
+        self._served: dict[str, Served] = {}
+        for source in sources:
+            built = (served.pipeline for served in self._served.values())
+            like = next((pipeline for pipeline in built if same_models(pipeline.config, source.config)), None)
+            models = None if like is None else (like.encoder, like.text_encoder)
+            self._served[source.config.name] = Served(source, models)
 
     def __getitem__(self, name: str) -> Served:
         return self._served[name]
@@ -209,6 +219,16 @@ class Catalogue(Mapping[str, Served]):
         except KeyError:
             message = f"there is no recipe {name[:80]!r} here; there are {', '.join(self._served)}"
             raise Refused(404, message) from None
+
+
+def same_models(one: Config, other: Config) -> bool:
+    """Say whether two configurations build the same encoders: their settings, and what they are built for."""
+
+    def made_of(config: Config) -> tuple[object, ...]:
+        runtime = config.runtime
+        return config.encoder, config.text_encoder, runtime.device, runtime.precision, runtime.seed
+
+    return made_of(one) == made_of(other)
 
 
 @contextmanager

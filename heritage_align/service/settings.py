@@ -24,6 +24,7 @@ class ServiceSettings(BaseModel):
     body_bytes: int = Field(16 * 2**20, ge=1024, description="of a request's body")
     body_seconds: float = Field(10, gt=0, description="until a request's body is there; a slow client gets 408")
     header_seconds: float = Field(10, gt=0, description="until a request's headers are there; else it is cut off")
+    header_bytes: int = Field(64 * 2**10, ge=1024, description="of a request's address and headers; more get 400")
     write_seconds: float = Field(30, gt=0, description="that a client may leave an answer unread")
     keep_alive_seconds: int = Field(30, ge=1, description="that an idle connection is kept")
     answer_seconds: float = Field(30, gt=0, description="from a request's body to its answer; else 503")

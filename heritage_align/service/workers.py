@@ -109,6 +109,7 @@ def _config(plan: Plan, app: Any, **more: Any) -> PatientConfig:
         app,
         header_seconds=settings.header_seconds,
         write_seconds=settings.write_seconds,
+        header_bytes=settings.header_bytes,
         ws="none",
         lifespan="on",
         log_config=log_config(),

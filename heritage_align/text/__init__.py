@@ -10,6 +10,7 @@
 from heritage_align.text.characters import (
     CharacterForm,
     character_reader,
+    is_blank,
     known_form,
     plain_characters,
     prefers_simplified,
@@ -35,6 +36,7 @@ __all__ = [
     "cluster_phrases",
     "coarse_tags",
     "has_han",
+    "is_blank",
     "known_form",
     "longest",
     "noun_phrase_spans",

@@ -32,6 +32,15 @@ def plain_characters(text: str) -> str:
     return _OTHER_FORM.sub(lambda found: unicodedata.normalize("NFKC", found[0]), composed)
 
 
+def is_blank(text: str) -> bool:
+    """Say whether a text shows nothing, only white space and what nobody sees; no encoder has anything to read of it.
+
+    >>> is_blank("\u200b \ufeff"), is_blank("。")
+    (True, False)
+    """
+    return not _UNSEEN.sub("", text).strip()
+
+
 def to_simplified(text: str) -> str:
     """Return a text with traditional Chinese characters in their simplified forms, by OpenCC's tables of words.
 

@@ -349,5 +349,6 @@ def test_serve(refused: Refused, laclip_file: Path, laclip_store: Path, tmp_path
     assert "wating" in shown
     assert "batch" in shown
     assert "two recipes have this name" in refused("serve", laclip_file, *store, "--also", laclip_file, laclip_store)
+    assert "'--host': is empty; name an address" in refused("serve", laclip_file, *store, "--host", "")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "ddress already in use" in refused("serve", laclip_file, *store, "--port", taken.getsockname()[1])

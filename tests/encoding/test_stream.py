@@ -372,7 +372,7 @@ def test_texts_without_a_fragmenter_and_no_texts() -> None:
     assert nothing.fragments.values.shape == (0, ToyEncoder.dim)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "　", None, 3])
+@pytest.mark.parametrize("text", ["", "  \n", "　", "\u200b\ufeff", None, 3])
 def test_blank_texts_are_refused_by_name(text: object) -> None:
     items = [TextItem("fine", "lotus"), TextItem("t-17", text)]  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"text 't-17' is empty or not a string"):

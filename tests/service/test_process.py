@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -105,7 +106,9 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": bytes(LARGE)})
 
-    config = PatientConfig(give, header_seconds=5, write_seconds=0.3, lifespan="off", log_level="critical")
+    config = PatientConfig(
+        give, header_seconds=5, write_seconds=0.3, header_bytes=1024, lifespan="off", log_level="critical"
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -118,6 +121,41 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"X-Long: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"".join(b"X-%d: a\r\n" % number for number in range(9000)) + b"\r\n",
+        b"X-Endless: " + b"a" * 2_000_000,
+        b"a" * 400_000,  # the name of a header
+    ],
+    ids=["one", "many", "endless", "name"],
+)
+def test_headers_beyond_the_limit(service: Any, http: httpx.Client, sent: bytes) -> None:
+    """The parser would keep all of them, for as long as header_seconds let a client send."""
+    with connected(service) as connection:
+        try:
+            connection.sendall(b"GET /health HTTP/1.1\r\nhost: h\r\n" + sent)
+            received, _ = end_of(connection)
+        except OSError:  # reset while it still sends
+            received = b""
+    assert not received or received.startswith(b"HTTP/1.1 400")
+    assert not received or b"larger than the limit of 65536 bytes" in received
+    assert http.get("/health", headers={"x-long": "a" * 60_000}).status_code == 200
+
+
+def test_an_address_beyond_the_limit_and_headers_behind_a_large_body(service: Any) -> None:
+    with connected(service) as connection:
+        connection.sendall(b"GET /items/" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: h\r\n\r\n")
+        assert b"larger than the limit" in end_of(connection)[0]
+    body = json.dumps({"text": "crane", "k": 1}).encode() + b" " * 300_000
+    head = b"POST /search HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+    with connected(service) as connection:
+        connection.sendall(head + b"\r\n" + body + head + b"connection: close\r\n\r\n" + body)
+        received, _ = end_of(connection)
+    assert received.count(b"HTTP/1.1 200") == 2
 
 
 def test_bytes_that_are_no_http(service: Any, http: httpx.Client) -> None:

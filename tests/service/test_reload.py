@@ -39,7 +39,7 @@ class Museum:
         client: of the service.
     """
 
-    def __init__(self, folder: Path, checkpoint: Path) -> None:
+    def __init__(self, folder: Path, checkpoint: Path, **more: Any) -> None:
         self.pictures, self.store, self.folder = folder / "pictures", folder / "store", folder
         self.pictures.mkdir()
         for number in range(6):
@@ -54,6 +54,7 @@ class Museum:
             "store": {"shard_images": 2},
             "data": {"name": "folder", "folder": str(self.pictures)},
             "runtime": {"device": "cpu"},
+            **more,
         }
         self.config: Config = load_config(document)
         self.pipeline = Pipeline(self.config)
@@ -150,6 +151,25 @@ def test_updates_and_compaction_under_load_drop_no_request(museum: Museum) -> No
     assert {image_id for image_id, _ in found} == {f"p{number}.png" for number in range(3, 9)}
     assert museum.client.get("/items/p8.png/picture").status_code == 200  # the collection is read again too
     assert museum.client.get("/items/p0.png/picture").status_code == 404
+
+
+@pytest.mark.filterwarnings("ignore::heritage_align.errors.Note")
+@pytest.mark.parametrize("index", [{"name": "faiss", "kind": "hnsw"}, {"name": "qdrant"}], ids=str)
+def test_updates_under_load_drop_no_request_where_an_index_is_kept(
+    tmp_path: Path, tiny_checkpoint: Path, index: dict[str, Any]
+) -> None:
+    museum = Museum(tmp_path, tiny_checkpoint, index=index)
+    with museum.client:
+        with museum.under_load() as seen:
+            for number in range(6, 10):
+                museum.add(number)
+                museum.change(museum.update)
+            for _ in range(20):  # each closes the searcher that answers
+                museum.client.app.state.service.reload(always=True)  # type: ignore[attr-defined]
+            museum.change(lambda: compact(museum.store))
+        assert set(seen) == {200}
+        assert len(museum.ask().json()["hits"]) == 10
+        assert museum.recipe()["fault"] is None
 
 
 def test_compaction_is_survived_even_before_the_next_look(museum: Museum) -> None:

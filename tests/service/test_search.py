@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from heritage_align.config import load_config
 from heritage_align.pipeline import Pipeline, build_dataset
 from heritage_align.search import Detail, Searcher, calibrate, everyday_texts, write_calibration
 from heritage_align.service.app import create_app
-from heritage_align.service.served import Catalogue, Source
+from heritage_align.service.served import Catalogue, Source, same_models
 from heritage_align.types import Hit, TextItem
 
 TEXTS = ["大红地边框纹锦，绣两个黑色绳结、一朵金色菊花", "blue pine trees, purple daisy", "白鹤"]
@@ -101,6 +102,13 @@ def test_more_like_a_region_leaves_its_picture_out(client: TestClient, searchers
     assert image_id not in [hit["id"] for hit in hits]
 
 
+def test_more_like_a_region_of_the_only_pictures_finds_none(client: TestClient, searchers: dict[str, Searcher]) -> None:
+    everything = [{"id": image_id, "region": 1} for image_id in searchers["late-interaction"].store.ids]
+    found = [client.post("/search", json={"pictures": everything[:8], "k": 20}).json()["hits"]]
+    assert len(found[0]) == 4
+    assert searchers["late-interaction"].search_regions([(each["id"], 1) for each in everything]) == []
+
+
 def test_whole_pictures_and_a_recipe_without_regions(client: TestClient, searchers: dict[str, Searcher]) -> None:
     image_id = searchers["global"].store.ids[7]
     whole = client.post("/search", json={"pictures": [{"id": image_id}], "whole": True}).json()
@@ -115,6 +123,16 @@ def test_what_the_encoder_does_not_read_is_said_of_that_query_alone(client: Test
     answer = client.post("/search", json={"text": "白鹤，" * 60})
     assert "longer than" in answer.json()["notes"][0]
     assert client.post("/search", json={"text": "白鹤"}).json()["notes"] == []
+
+
+def test_recipes_of_the_same_encoders_have_them_once(catalogue: Catalogue, sources: list[Source]) -> None:
+    one, other = (served.pipeline for served in catalogue.values())
+    assert one.encoder is other.encoder
+    assert one.text_encoder is other.text_encoder
+    assert one.similarity is not other.similarity
+    document = sources[0].config.as_dict()
+    for more in ("encoder.context_length=20", "runtime.seed=5", "text_encoder={name: cn_clip}"):
+        assert not same_models(sources[0].config, load_config(document, [more])), more
 
 
 def test_min_relevance(sources: list[Source], tmp_path: Path, client: TestClient) -> None:
@@ -174,6 +192,8 @@ def test_explain_refuses_what_has_no_regions_or_is_not_there(client: TestClient,
         ({"text": "crane" * 401}, "characters of text: 2005 is more"),
         ({"text": "crane", "phrases": ["a"] * 65}, "phrases: 65 is more"),
         ({"text": "crane", "phrases": [" "]}, "is blank"),
+        ({"text": "\u200b\ufeff"}, "is blank"),  # of which no encoder has anything to read
+        ({"text": "crane", "phrases": ["\u00ad"]}, "is blank"),
         ({"phrases": ["a"], "pictures": [{"id": "x"}]}, "phrases are of a text"),
         ({"text": "crane", "whole": True}, "whole compares pictures"),
         ({"text": "crane", "min_relevance": 1.5}, "min_relevance"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from heritage_align_plugins.faiss_index.index import FILE, FaissIndex
+from heritage_align_plugins.faiss_index.index import FILE, FaissIndex, FaissSearch
+from heritage_align_plugins.qdrant_index.index import QdrantSearch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -108,6 +112,39 @@ def test_how_far_a_search_looks_builds_nothing_and_how_it_is_made_does(
     with pytest.warns(Note, match=r"index-\w{16}: is not there; faiss builds it, once, of 9 pictures"):
         Searcher.open(pipeline_of(scan, folder, index={**FAISS, "nlist": 1}), store).close()
     assert len(kept_folders(store)) == 2  # both are of this store: the other is somebody's
+
+
+@pytest.mark.parametrize("index", [FAISS, {"name": "qdrant"}], ids=str)
+def test_a_search_that_is_under_way_when_the_searcher_is_closed_ends(
+    monkeypatch: pytest.MonkeyPatch, scan: Pipeline, folder: Path, tmp_path: Path, index: dict[str, Any]
+) -> None:
+    """A service closes the searcher of a store that was updated while its last requests are answered."""
+    pipeline = pipeline_of(scan, folder, index=index)
+    build(pipeline, tmp_path / "store")
+    asked, closed = threading.Event(), threading.Event()
+    engine = FaissSearch if index["name"] == "faiss" else QdrantSearch
+    search = engine.search
+
+    def slow(self: Any, *arguments: Any) -> Any:
+        asked.set()
+        assert closed.wait(20)
+        return search(self, *arguments)
+
+    searcher = Searcher.open(pipeline, tmp_path / "store")
+    expected = searcher.search(QUERIES, top_k=4)
+    [opened] = searcher._first_stage._opened.values()  # type: ignore[union-attr]
+    monkeypatch.setattr(engine, "search", slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(searcher.search, QUERIES, top_k=4)
+        assert asked.wait(20)
+        searcher.close()
+        closed.set()
+        assert answer.result().scores == expected.scores
+    monkeypatch.setattr(engine, "search", search)
+    with pytest.raises((AttributeError, RuntimeError)):  # who was the last has closed it
+        opened.kept.search(torch.ones(1, searcher.store.manifest.dim), 1)
+    assert searcher.search(QUERIES, top_k=4).scores == expected.scores  # opened again
+    searcher.close()
 
 
 def test_an_update_builds_it_again_and_open_searchers_go_on(scan: Pipeline, folder: Path, store: Path) -> None:
@@ -204,6 +241,26 @@ def test_a_fault_of_the_building_leaves_nothing_behind(
         Searcher.open(pipeline, store)
     assert not [path for path in store.iterdir() if "index-" in path.name]
     Searcher.open(Pipeline.from_config({**pipeline.config.as_dict(), "index": {"name": "exact"}}), store).close()
+
+
+@pytest.mark.parametrize("index", [FAISS, {"name": "faiss", "kind": "hnsw"}, {"name": "qdrant"}], ids=str)
+def test_a_full_disk_is_one_error_and_the_store_stays(
+    scan: Pipeline, folder: Path, store: Path, small_disk: Callable[[int], Path], index: dict[str, Any]
+) -> None:
+    disk = small_disk(4 * sum(file.stat().st_size for file in store.glob("*.*")) + 2**17)
+    shutil.copytree(store, disk / "store", ignore=shutil.ignore_patterns("index-*"))
+    free = os.statvfs(disk)
+    (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_bsize))
+    pipeline = pipeline_of(scan, folder, index=index)
+    with pytest.warns(Note), pytest.raises(StoreError, match=r"No space left|cannot be written") as told:
+        Searcher.open(pipeline, disk / "store")
+    assert str(disk / "store") in str(told.value)
+    assert not list((disk / "store").glob("*index-*"))
+    (disk / "filler").unlink()
+    with pytest.warns(Note), Searcher.open(pipeline, disk / "store") as searcher:
+        assert len(searcher.search(QUERIES, top_k=9).ids[0]) == 9
+    del told, searcher
+    gc.collect()  # what is mapped keeps the disk from being taken away
 
 
 def test_vectors_that_are_not_finite_are_named_with_their_shard(scan: Pipeline, folder: Path, store: Path) -> None:

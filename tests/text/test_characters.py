@@ -13,6 +13,7 @@ from heritage_align.errors import MissingDependency
 from heritage_align.text import (
     character_reader,
     characters,
+    is_blank,
     known_form,
     plain_characters,
     prefers_simplified,
@@ -38,6 +39,17 @@ opencc = pytest.importorskip("opencc", reason="the optional extra 'chinese' is n
 )
 def test_forms_of_one_character_are_one(written: str, plain: str) -> None:
     assert plain_characters(written) == plain
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\ufeff \u00ad", "\u2060\ufe0f", "\u3000\u200b"])
+def test_what_shows_nothing_is_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}花")
+
+
+@given(st.text())
+def test_what_is_not_blank_leaves_something_to_read(text: str) -> None:
+    assert is_blank(text) == (not plain_characters(text).strip())
 
 
 @given(st.text())

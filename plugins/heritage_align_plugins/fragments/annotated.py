@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heritage_align.plugin import BuildContext, TextItem
+from heritage_align.text import is_blank
 from heritage_align_plugins.fragments.config import AnnotatedConfig
 from heritage_align_plugins.fragments.punctuation import PunctuationFragmenter, distinct
 
@@ -17,7 +18,7 @@ class AnnotatedFragmenter:
 
     def split(self, item: TextItem) -> tuple[str, ...]:
         """Return the phrases that are not blank, in order; none only for a blank text without phrases."""
-        phrases = tuple(phrase.strip() for phrase in item.phrases if phrase.strip())
+        phrases = tuple(phrase.strip() for phrase in item.phrases if not is_blank(phrase))
         if not phrases:
             return self._otherwise.split(item)
         return distinct(phrases) if self.config.unique else phrases

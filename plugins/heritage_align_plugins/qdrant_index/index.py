@@ -56,12 +56,11 @@ class QdrantIndex:
         count, dim = sum(len(block) for block in blocks), blocks[0].shape[1]
         name = _name_of(folder)
         if self._config.url is None:
-            array = np.lib.format.open_memmap(folder / VECTORS, "w+", np.float32, (count, dim))
-            start = 0
-            for block in blocks:
-                array[start : start + len(block)] = block.float().cpu().numpy()
-                start += len(block)
-            array.flush()
+            with (folder / VECTORS).open("wb") as stream:  # not mapped: a full disk would end the process (SIGBUS)
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
+                np.lib.format.write_array_header_1_0(stream, header)
+                for block in blocks:
+                    stream.write(np.ascontiguousarray(block.float().cpu().numpy(), "<f4").data)
         else:
             with self._answering():
                 client = self._client()

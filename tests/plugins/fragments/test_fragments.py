@@ -152,7 +152,7 @@ def test_fragments_are_parts_of_the_text_in_order(text: str, connectives: bool, 
 def test_annotated_phrases_come_first() -> None:
     fragmenter = AnnotatedFragmenter(AnnotatedConfig(), BuildContext())
     assert isinstance(fragmenter, Fragmenter)
-    item = TextItem("t", "一朵牡丹和两只凤凰", phrases=("牡丹 ", "", "凤凰，成双", "牡丹"))
+    item = TextItem("t", "一朵牡丹和两只凤凰", phrases=("牡丹 ", "", "\u200b", "凤凰，成双", "牡丹"))
     assert fragmenter.split(item) == ("牡丹", "凤凰，成双")
     repeated = AnnotatedFragmenter(AnnotatedConfig(unique=False), BuildContext())
     assert repeated.split(item) == ("牡丹", "凤凰，成双", "牡丹")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,28 @@ def test_embedded_answers_are_exact_over_vectors_of_any_length(tmp_path: Path) -
         torch.testing.assert_close(scores, wanted)
         assert kept.search(queries, 900)[0].shape == (9, 600)
     first.close()
+
+
+BUILDS = """
+import sys, torch
+from collections.abc import Callable
+from pathlib import Path
+from heritage_align.plugin import BuildContext
+from heritage_align_plugins.qdrant_index.config import QdrantIndexConfig
+from heritage_align_plugins.qdrant_index.index import QdrantIndex
+try:
+    QdrantIndex(QdrantIndexConfig(), BuildContext()).build([torch.ones(500, 512)] * 2, Path(sys.argv[1]))
+except OSError as error:
+    sys.exit(error.strerror)
+"""
+
+
+def test_a_disk_that_fills_up_is_an_error_and_no_signal(small_disk: Callable[[int], Path]) -> None:
+    """In a process of its own: what is written through a mapping ends it (SIGBUS)."""
+    ended = subprocess.run(
+        [sys.executable, "-c", BUILDS, str(small_disk(2**18))], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (1, "No space left on device")
 
 
 def test_equal_scores_go_by_row(tmp_path: Path) -> None:
