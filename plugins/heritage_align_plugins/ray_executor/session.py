@@ -14,6 +14,8 @@ from heritage_align_plugins.ray_executor.config import RayExecutorConfig
 
 ANSWERS = 5.0
 """Seconds in which a cluster's head must take a connection: Ray itself would go on asking for a minute."""
+AT_AN_ADDRESS = "is its head running, and the port? One that asks for a token wants RAY_AUTH_MODE=token here too"
+"""Ray turns tokens on by itself for a head, and for a driver with ``auto`` alone; what it raises does not say so."""
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What a client of gRPC begins with: the preface, and a frame of settings that sets nothing."""
 PASSED_ON = ("HERITAGE_ALIGN_PLUGINS", "HERITAGE_ALIGN_DISABLE_PLUGINS", "HERITAGE_ALIGN_STRICT")
@@ -79,5 +81,5 @@ def _refuse_silence(address: str) -> None:
 
 
 def _none_at(address: str, reason: str) -> ConfigError:
-    how = "start one with: ray start --head --port=6379" if address == "auto" else "is its head running, and the port?"
+    how = "start one with: ray start --head --port=6379" if address == "auto" else AT_AN_ADDRESS
     return ConfigError([f"executor.address: there is no Ray cluster at {address} ({reason}); {how}"])
