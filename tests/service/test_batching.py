@@ -107,12 +107,10 @@ def test_kinds_are_apart_and_take_turns() -> None:
 
 def test_who_asks_alone_does_not_wait_for_the_window() -> None:
     async def work() -> None:
-        answering, batcher = Answering(), Batcher(window=5)
+        answering, batcher = Answering(), Batcher(window=600)
         answering.go.set()
-        start = time.perf_counter()
         for question in range(5):
-            assert await batcher.ask("a", question, answering) == 2 * question
-        assert time.perf_counter() - start < 2
+            assert await asyncio.wait_for(batcher.ask("a", question, answering), 60) == 2 * question
         batcher.close()
 
     run(work)
@@ -128,9 +126,8 @@ def test_after_a_batch_as_many_are_waited_for_within_the_window() -> None:
         again.append(asyncio.create_task(batcher.ask("a", 4, answering)))
         assert await asyncio.gather(*again) == [6, 8]
         assert answering.calls[2:] == [[3, 4]]
-        start = time.perf_counter()
-        assert await batcher.ask("a", 5, answering) == 10  # nobody else comes: the window is all it waits
-        assert time.perf_counter() - start < 2
+        # Nobody else comes: the window is all it waits.
+        assert await asyncio.wait_for(batcher.ask("a", 5, answering), 60) == 10
         batcher.close()
 
     run(work)

@@ -94,9 +94,7 @@ def test_a_picture_of_an_allowed_host(server: ThreadingHTTPServer) -> None:
     ],
 )
 def test_what_a_host_may_not_do(server: ThreadingHTTPServer, path: str, said: str) -> None:
-    start = time.monotonic()
     assert said in refused(f"http://localhost:{server.server_port}{path}", settings(body_bytes=4096))
-    assert time.monotonic() - start < 4
 
 
 def test_a_host_that_is_not_there() -> None:
