@@ -58,8 +58,8 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header."""
-        self._count_header(len(name) + len(value))
+        """Count a header, with its colon, blank and line end."""
+        self._count_header(len(name) + len(value) + 4)
         super().on_header(name, value)
 
     def send_400_response(self, msg: str) -> None:
