@@ -177,6 +177,16 @@ RESULTS_OF = {
     "small-ideas.json": SMALL,
     "small-recipes.json": SMALL,
     "warm-starts.json": SMALL,
+    "small-recipes-motifs.json": Result(
+        "benchmarks/alignment/split_table.py --motifs 120 --folds 3 --seeds 3 --work motif-runs "
+        "--out benchmarks/results/small-recipes-motifs.json "
+        "--systems cca scan=scan:train.model.text=[bag] bfan=bfan:train.model.text=[bag] "
+        "scan-gb=scan-gb:train.model.text=[bag] bfan-sf-gb=bfan-sf-gb:train.model.text=[bag] scan-gb-small "
+        "--level scan bfan scan-gb bfan-sf-gb scan-gb-small",
+        ALIGNMENT,
+        3,
+        one_thread=True,
+    ),
     "kernels-h100-25310bc.json": Result("benchmarks/kernels/run.py --device cuda", CUDA_KERNELS, missing="an H100"),
     "kernels-focal-variants.json": Result("", ("csrc/cuda/hopper_focal.cu",), missing="an H100 and an H200"),
     "region-contrast-h100.json": Result("", CONTRASTIVE, missing="an H100"),
