@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from heritage_align.front_end import FrontEnd
     from heritage_align.pipeline import Pipeline
 
+DEFAULTS = "defaults"
+"""Key of an identity: the places in its settings that have their default value."""
+
 
 def same_but_for_new_settings(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
     """Say whether a store's settings are those of a configuration but for settings that it knows nothing of.
@@ -29,7 +32,7 @@ def same_but_for_new_settings(have: Mapping[str, str], want: Mapping[str, str]) 
     """
     try:
         there, here = json.loads(have["settings"]), json.loads(want["settings"])
-        defaults = json.loads(want["defaults"])
+        defaults = json.loads(want[DEFAULTS])
         known = {place for place, _ in _leaves(there)}
         return all(
             place not in known and any(place == key or place.startswith(f"{key}.") for key in defaults)
@@ -66,7 +69,7 @@ def identity_of(pipeline: Pipeline | FrontEnd, more: Mapping[str, Any]) -> dict[
         "encoder": pipeline.encoder.fingerprint(),
         "image_config": digest_of(settings),
         "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
-        "defaults": json.dumps(sorted(_defaults(pipeline.config))),
+        DEFAULTS: json.dumps(sorted(_defaults(pipeline.config))),
         "config": pipeline.config.digest(),
     }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heritage_align.errors import StoreError
-from heritage_align.identity import differences, digest_of, same_but_for_new_settings
+from heritage_align.identity import DEFAULTS, differences, digest_of, same_but_for_new_settings
 from heritage_align.store.files import read_json
 
 T = TypeVar("T")
@@ -80,8 +80,9 @@ class Build:
         return -(-self.sources // self.shard_images)
 
     def asdict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
-        return asdict(self)
+        """Return it JSON-ready; what is the default is a configuration's to say, not a store's."""
+        identity = {key: value for key, value in self.identity.items() if key != DEFAULTS}
+        return {**asdict(self), "identity": identity}
 
     def refuse_other(self, wanted: Build, folder: Path) -> None:
         """Raise StoreError, naming the first difference, if another build is going on in the folder."""
@@ -143,7 +144,7 @@ class Manifest:
             "regions": sum(shard.regions for shard in self.shards),
             "skipped": sum(shard.skipped for shard in self.shards),
         }
-        return {"dim": self.dim, "folded": self.folded, **totals, **asdict(self)}
+        return {"dim": self.dim, "folded": self.folded, **totals, **asdict(self), "build": self.build.asdict()}
 
 
 def shards_digest(manifest: Manifest) -> str:
