@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 import yaml
 from PIL import Image
 from starlette.testclient import TestClient
@@ -96,6 +97,15 @@ def written(config: Config, folder: Path) -> Path:
     file = folder / f"{config.name}.yaml"
     file.write_text(yaml.safe_dump(config.as_dict(), allow_unicode=True), encoding="utf-8")
     return file
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the services of other processes: a product's last bits may hang on how many threads share it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Running:
