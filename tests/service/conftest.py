@@ -99,7 +99,7 @@ def written(config: Config, folder: Path) -> Path:
     return file
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """As the services of other processes: a product's last bits may hang on how many threads share it."""
     before = torch.get_num_threads()
