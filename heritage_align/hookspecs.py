@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import pluggy
 
@@ -22,18 +22,7 @@ Kind = Literal[
 ]
 """The kinds of components: the slots of a pipeline, what looks at its best answers, data sets, trainers, and where the
 work is done."""
-KINDS: tuple[Kind, ...] = (
-    "encoder",
-    "proposer",
-    "filter",
-    "fragmenter",
-    "similarity",
-    "index",
-    "reranker",
-    "dataset",
-    "trainer",
-    "executor",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 ROLES: dict[str, tuple[str, ...]] = {
     "index": ("default",),
