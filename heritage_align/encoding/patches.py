@@ -46,19 +46,23 @@ def pool_boxes(patches: Tensor, grids: Sequence[Grid], boxes: Ragged) -> Tensor:
     n, count, dim = patches.shape
     if len(grids) != n or len(boxes) != n:
         raise ValueError(f"boxes: expected one run and one grid a picture, got {len(boxes)} and {len(grids)} for {n}")
-    offsets = boxes.offsets.tolist()
-    pooled = patches.new_empty(offsets[-1], dim, dtype=torch.float32)
-    places = boxes.values.to(patches.device, torch.float32)
+    device = patches.device
+    places = boxes.values.to(device, torch.float32)
+    picture = torch.arange(n).repeat_interleave(boxes.lengths.cpu())
+    pooled = patches.new_empty(len(places), dim, dtype=torch.float32)
     for grid in dict.fromkeys(grids):
         rows, columns = grid
         if rows * columns > count:
             raise ValueError(f"grids: {rows} x {columns} cells, and a picture has {count} patches")
         own = [i for i in range(n) if grids[i] == grid]
         maps = patches[own, : rows * columns].transpose(1, 2).reshape(len(own), dim, rows, columns)
-        runs = [torch.arange(offsets[i], offsets[i + 1], device=patches.device) for i in own]
-        size = torch.tensor([columns, rows, columns, rows], dtype=torch.float32, device=patches.device)
-        corners = [places[run] * size for run in runs]
-        corners = [torch.cat([c[:, :2], c[:, 2:].maximum(c[:, :2] + _THINNEST)], dim=1) for c in corners]
-        found = roi_align(maps.float().contiguous(), corners, output_size=1, aligned=True)
-        pooled[torch.cat(runs)] = found[:, :, 0, 0]
+        of_map = torch.full((n,), -1)
+        of_map[own] = torch.arange(len(own))
+        chosen = (of_map[picture] >= 0).nonzero()[:, 0]
+        numbers = of_map[picture[chosen]].to(device, torch.float32)
+        chosen = chosen.to(device)
+        size = torch.tensor([columns, rows, columns, rows], dtype=torch.float32, device=device)
+        low, high = (places[chosen] * size).split(2, dim=1)
+        corners = torch.cat([numbers[:, None], low, high.maximum(low + _THINNEST)], dim=1)
+        pooled[chosen] = roi_align(maps.float().contiguous(), corners, output_size=1, aligned=True)[:, :, 0, 0]
     return pooled
