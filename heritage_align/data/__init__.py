@@ -18,6 +18,7 @@ __all__ = [
     "CaptionPair",
     "Collection",
     "Columns",
+    "Cropped",
     "Details",
     "IiifCollection",
     "Motifs",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from heritage_align.data.captions import read_captions
     from heritage_align.data.chinese_clip import read_chinese_clip
     from heritage_align.data.collection import Collection
+    from heritage_align.data.cropped import Cropped
     from heritage_align.data.details import Details
     from heritage_align.data.folder import read_folder
     from heritage_align.data.frame_features import read_frame_features
@@ -89,6 +91,7 @@ _PLACES = {
     "heritage_align.data.captions": ("read_captions",),
     "heritage_align.data.chinese_clip": ("read_chinese_clip",),
     "heritage_align.data.collection": ("Collection",),
+    "heritage_align.data.cropped": ("Cropped",),
     "heritage_align.data.details": ("Details",),
     "heritage_align.data.folder": ("read_folder",),
     "heritage_align.data.frame_features": ("read_frame_features",),

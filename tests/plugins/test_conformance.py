@@ -21,6 +21,7 @@ ELSEWHERE = {
     "encoder.alignment": "alignment/test_alignment_encoder.py",
     "dataset.fold": "datasets/test_fold.py",
     "dataset.precomp": "datasets/test_precomp.py",
+    "dataset.cropped": "datasets/test_union_and_details.py",
     "dataset.details": "datasets/test_union_and_details.py",
     "dataset.union": "datasets/test_union_and_details.py",
     "trainer.alignment": "alignment/test_alignment_trainer.py",

@@ -75,6 +75,13 @@ def heritage_align_components() -> list[ComponentSpec]:
             config=f"{_HERE}.config:DetailsConfig",
             summary="details around another data set's golden regions, with the phrases of what they show",
         ),
+        ComponentSpec(
+            "dataset",
+            "cropped",
+            target=f"{_HERE}.derived:CroppedDataset",
+            config=f"{_HERE}.config:CroppedConfig",
+            summary="random crops of another data set's pictures, with the texts of the whole pictures",
+        ),
         _spec("folder", "Folder", "a folder of pictures without texts", role="pictures"),
         _translated("parallel_captions", "ParallelCaptions", "Multi30K: an image list and a text file a language"),
         _translated("translated_captions", "TranslatedCaptions", "a caption file and a machine's translations of it"),

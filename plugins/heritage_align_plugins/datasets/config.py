@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from heritage_align.data import MAX_PIXELS
 from heritage_align.plugin import ComponentConfig, Facts, Kind
@@ -208,6 +208,27 @@ class DetailsConfig(ComponentConfig):
     ground: float = Field(0.0, ge=0, le=1, description="share of the details whose text names the ground as well")
     seed: int = Field(0, ge=0, description="of the windows")
     kept_mib: int = Field(512, ge=0, description="MiB of whole pictures kept in memory, to be cut from again")
+
+    def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
+        """Return the data set that is cut from."""
+        return {"of": ("dataset", self.of)}
+
+
+class CroppedConfig(ComponentConfig):
+    """Random crops of another data set's pictures, with the texts of the whole pictures."""
+
+    of: dict[str, Any] = Field(description="a data set with texts, {name: ..., settings}")
+    each: int = Field(1, ge=1, description="crops of a picture")
+    scale: tuple[float, float] = Field((0.3, 1.0), description="least and largest share of a picture's area")
+    seed: int = Field(0, ge=0, description="of the crops")
+    kept_mib: int = Field(512, ge=0, description="MiB of whole pictures kept in memory, to be cut from again")
+
+    @field_validator("scale")
+    @classmethod
+    def _is_a_share(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("expected two ascending shares above 0 and up to 1")
+        return value
 
     def nested(self) -> dict[str, tuple[Kind, dict[str, Any]]]:
         """Return the data set that is cut from."""

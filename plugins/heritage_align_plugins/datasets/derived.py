@@ -1,11 +1,11 @@
-"""Data sets made of other data sets: one part of one fold, several as one, details cut from the pictures."""
+"""Data sets made of other data sets: one part of one fold, several as one, parts cut from the pictures."""
 
 from __future__ import annotations
 
-from heritage_align.data import Details, Subset, Union, artworks
+from heritage_align.data import Cropped, Details, Subset, Union, artworks
 from heritage_align.evaluation import artwork_folds
 from heritage_align.plugin import BuildContext, Dataset
-from heritage_align_plugins.datasets.config import DetailsConfig, FoldConfig, UnionConfig
+from heritage_align_plugins.datasets.config import CroppedConfig, DetailsConfig, FoldConfig, UnionConfig
 
 
 class FoldDataset(Subset):
@@ -38,4 +38,13 @@ class DetailsDataset(Details):
             ground=config.ground,
             seed=config.seed,
             kept_mib=config.kept_mib,
+        )
+
+
+class CroppedDataset(Cropped):
+    """Random crops of another data set's pictures; see `heritage_align.data.Cropped`."""
+
+    def __init__(self, config: CroppedConfig, context: BuildContext) -> None:
+        super().__init__(
+            context.nested["of"], each=config.each, scale=config.scale, seed=config.seed, kept_mib=config.kept_mib
         )

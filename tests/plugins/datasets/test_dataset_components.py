@@ -102,7 +102,7 @@ def test_settings_are_strict_and_described(name: str, samples: Samples) -> None:
 def test_describing_them_imports_nothing_heavy() -> None:
     code = (
         "import sys, heritage_align_plugins.datasets as d, heritage_align_plugins.datasets.config\n"
-        "assert len(d.heritage_align_components()) == 14\n"
+        "assert len(d.heritage_align_components()) == 15\n"
         "print(sorted({'torch', 'numpy', 'PIL', 'lmdb'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[3]

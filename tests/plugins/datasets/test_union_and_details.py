@@ -28,6 +28,14 @@ def test_they_conform() -> None:
     check_component(Case("dataset", "union", {"of": [WHOLE, DETAILS]}))
 
 
+def test_crops_conform_beside_their_pictures_and_details() -> None:
+    cropped = {"name": "cropped", "of": WHOLE, "each": 2}
+    check_component(Case("dataset", "cropped", {"of": WHOLE, "each": 2}))
+    all_three = build({"name": "union", "of": [WHOLE, DETAILS, cropped]})
+    assert all_three.image_ids[-1] == "val-00001-0/crop-1"
+    assert len({item.id for item in all_three.texts}) == len(all_three.texts)
+
+
 def test_pictures_and_their_details_are_one_data_set() -> None:
     both = build({"name": "union", "of": [WHOLE, DETAILS]})
     assert both.name == "motifs-val+motifs-val/details"
@@ -51,6 +59,8 @@ def test_every_default_of_a_part_is_written_down() -> None:
         ({"name": "union", "of": [WHOLE, {"name": "nonsense"}]}, "of.1.name"),
         ({"name": "details", "of": {**WHOLE, "artwork": 2}}, "of.artwork"),
         ({"name": "details", "of": WHOLE, "spread": 2}, "spread"),
+        ({"name": "cropped", "of": WHOLE, "scale": [0.9, 0.3]}, "scale: expected two ascending shares"),
+        ({"name": "cropped", "of": WHOLE, "scale": [0.3, 1.5]}, "scale: expected two ascending shares"),
     ],
 )
 def test_faults_are_found_before_anything_is_built(document: dict[str, Any], message: str) -> None:
