@@ -2,9 +2,9 @@
 
 Against the library's own forward pass: the last block computes the class token alone (nothing else of it is used),
 FLIP drops patches before they are embedded, attention is torch's fused one on batch-first tokens, and QuickGELU,
-x * sigmoid(1.702 x) = silu(1.702 x) / 1.702, is a silu between scaled weights: two passes over the wide tokens less in each
-direction (1.13 times as fast for a batch of 128 through motif-small's ViT on one core of a Xeon), one tensor kept for
-the backward pass where the library keeps two.
+x * sigmoid(1.702 x) = silu(1.702 x) / 1.702, is a silu between scaled weights: two passes over the wide tokens less
+in each direction (1.13 times as fast for a batch of 128 through motif-small's ViT on one core of a Xeon), and one
+tensor kept for the backward pass where the library keeps two.
 """
 
 from __future__ import annotations
