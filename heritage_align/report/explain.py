@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from heritage_align.config import Config
     from heritage_align.pipeline import Pipeline
-    from heritage_align.types import TextItem
+    from heritage_align.types import TextFeatures, TextItem
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,7 @@ def explain(pipeline: Pipeline, image: Image, image_id: str, item: TextItem) -> 
     if images.boxes is None or len(images.boxes) == 0:
         raise HeritageAlignError(f"{image_id}: the proposer found no region in this picture")
     responses = pipeline.similarity.respond(images, texts).detach().float().cpu().numpy()
-    phrases = texts.phrases[0] if texts.phrases else (item.text,)
-    if len(phrases) != len(responses):
-        if len(responses) != 1:
-            raise HeritageAlignError(
-                f"similarity {config.similarity.spec.name!r} answered for {len(responses)} fragments, "
-                f"but text {item.id!r} has {len(phrases)}"
-            )
-        phrases = (item.text,)  # a similarity that reads whole texts, behind a fragmenter
+    phrases = answered_phrases(pipeline, texts, item, len(responses))
     boxes = images.boxes.detach().float().cpu().numpy()
     keep = None if images.keep is None else images.keep.cpu().numpy()
     counted = check_responses(boxes, len(phrases), responses, keep)
@@ -122,12 +115,35 @@ def explain(pipeline: Pipeline, image: Image, image_id: str, item: TextItem) -> 
         text=item.text,
         system=config.name,
         score=float(pipeline.score(images, texts)[0, 0]),
-        phrases=tuple(phrases),
+        phrases=phrases,
         boxes=boxes,
         responses=responses,
         keep=None if counted.all() else np.asarray(counted),
         best=tuple(best_regions(responses, counted)),
     )
+
+
+def answered_phrases(pipeline: Pipeline, texts: TextFeatures, item: TextItem, answered: int) -> tuple[str, ...]:
+    """Return what a similarity's responses are for: the phrases of a text, or all of it where it reads whole texts.
+
+    Args:
+        pipeline: whose similarity responded.
+        texts: features of the text alone.
+        item: the text.
+        answered: fragments that there are responses for.
+
+    Raises:
+        HeritageAlignError: there is neither one response a phrase nor one for the whole text.
+    """
+    phrases = texts.phrases[0] if texts.phrases else (item.text,)
+    if len(phrases) == answered:
+        return tuple(phrases)
+    if answered != 1:
+        name = pipeline.config.similarity.spec.name
+        raise HeritageAlignError(
+            f"similarity {name!r} answered for {answered} fragments, but text {item.id!r} has {len(phrases)}"
+        )
+    return (item.text,)
 
 
 def check_explainable(config: Config) -> None:

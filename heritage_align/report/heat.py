@@ -11,9 +11,7 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def check_responses(boxes: Floats, phrases: int, responses: Floats, keep: Bools | None) -> Bools:
-    """Check shapes and values, and return the regions that count ``(n_regions,)``.
-
-    A mask that keeps nothing is ignored, as in the scores themselves.
+    """Check shapes and values, and return the regions that count (`counted_regions`).
 
     Raises:
         ValueError: names the argument, what was expected and what came.
@@ -29,10 +27,15 @@ def check_responses(boxes: Floats, phrases: int, responses: Floats, keep: Bools 
         raise ValueError(f"boxes: expected fractions in 0..1, got {boxes.min()} to {boxes.max()}")
     if keep is not None and keep.shape != (len(boxes),):
         raise ValueError(f"keep: expected ({len(boxes)},), got {tuple(keep.shape)}")
-    counted = np.ones(len(boxes), dtype=bool) if keep is None or not keep.any() else keep.astype(bool)
+    counted = counted_regions(len(boxes), keep)
     if not np.isfinite(responses[:, counted]).all():
         raise ValueError("responses: expected finite values for every region that is kept")
     return counted
+
+
+def counted_regions(number: int, keep: Bools | None) -> Bools:
+    """Return which of so many regions count ``(n_regions,)``; a mask that keeps none is ignored, as in the scores."""
+    return np.ones(number, dtype=bool) if keep is None or not keep.any() else keep.astype(bool)
 
 
 def best_regions(responses: Floats, counted: Bools) -> list[int]:

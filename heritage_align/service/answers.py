@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 
 from heritage_align.encoding.reading import TextsRead, collected
 from heritage_align.errors import StoreError
 from heritage_align.features import one_image, one_text
+from heritage_align.report.explain import answered_phrases
+from heritage_align.report.heat import best_regions, counted_regions
 from heritage_align.search import Detail, Searcher
 from heritage_align.search.relevance import fitting
 from heritage_align.service.problems import Refused
@@ -208,16 +211,20 @@ def _explain(served: Served, opened: Opened, image_id: str, item: TextItem) -> d
         image = one_image(searcher.store.gather(torch.tensor([row]), pipeline.device), 0)
         if image.regions is None or not image.regions.total:
             return {"score": finite(score), "phrases": []}
-        responses = pipeline.similarity.respond(image, texts).float().cpu()
-    kept = torch.ones(responses.shape[1], dtype=torch.bool) if image.keep is None else image.keep.cpu()
-    counted = responses.masked_fill(~kept, -torch.inf)
-    phrases = texts.phrases[0] if texts.phrases and len(texts.phrases[0]) == len(responses) else (item.text,)
+        responses = pipeline.similarity.respond(image, texts).float().cpu().numpy()
+    counted = counted_regions(responses.shape[1], None if image.keep is None else image.keep.cpu().numpy())
+    lines = np.where(counted, responses, -np.inf)
+    phrases = answered_phrases(pipeline, texts, item, len(responses))
     return {
         "score": finite(score),
         "phrases": [
-            {"phrase": phrase, "region": int(line.argmax()), "score": float(line.max()), "scores": scores_of(line)}
-            for phrase, line in zip(phrases, counted)
-            if bool(torch.isfinite(line).any())
+            {
+                "phrase": phrase,
+                "region": best,
+                "score": finite(float(line[best])),
+                "scores": [finite(v) for v in line.tolist()],
+            }
+            for phrase, best, line in zip(phrases, best_regions(responses, counted), lines)
         ],
     }
 
@@ -246,11 +253,6 @@ def row_of(opened: Opened, image_id: str) -> int:
 def finite(value: float) -> float | None:
     """Return a score as JSON can have it: -inf, of a picture without regions, is null."""
     return value if math.isfinite(value) else None
-
-
-def scores_of(line: torch.Tensor) -> list[float | None]:
-    """Return a line of scores as JSON can have it."""
-    return [finite(value) for value in line.tolist()]
 
 
 def _refuse_empty(served: Served, searcher: Searcher) -> None:
