@@ -29,7 +29,7 @@ import motif_folds
 import numpy as np
 import torch
 
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.cli.collection import read_training_config
 from heritage_align.config import load_config
@@ -194,28 +194,20 @@ def _goals(column: str, system: System, base: System, row: dict[str, Any]) -> li
     goals = []
     for direction, tests in row["tests"].items():
         test = tests["mean_recall"]
-        reached = verdict(test["p_value"], LEVEL, LEVEL / 10, at_least=False)
+        p_value = test["p_value"] if test["difference"] > 0 else 1.0
+        text = f"{column}: {system.label} above {base.label}, mean recall {direction}: p"
         goals.append(
-            {
-                "goal": f"{column}: {system.label} above {base.label}, mean recall {direction}, p < {LEVEL}",
-                "ratio": test["p_value"],
-                "accept": LEVEL,
-                "stretch": LEVEL / 10,
-                "verdict": reached if test["difference"] > 0 else "missed",
-            }
+            judged_value(
+                text, p_value, LEVEL, LEVEL / 10, at_least=False, commit=commit(), difference=test["difference"]
+            )
         )
     return goals
 
 
 def _level(column: str, system: System, base: System, difference: float) -> dict[str, Any]:
     """Return the goal to find no less than the baseline, and as a stretch one point more."""
-    return {
-        "goal": f"{column}: {system.label} at least {base.label}, mean recall of both directions",
-        "value": difference,
-        "accept": 0.0,
-        "stretch": 1.0,
-        "verdict": verdict(difference, 0.0, 1.0, at_least=True),
-    }
+    text = f"{column}: {system.label} above {base.label}, points of mean recall of both directions"
+    return judged_value(text, difference, 0.0, 1.0, at_least=True, commit=commit())
 
 
 def _line(column: str, row: dict[str, Any]) -> str:

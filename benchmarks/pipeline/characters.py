@@ -18,6 +18,7 @@ import opencc
 import torch
 
 from heritage_align import Pipeline, TextItem, dataset_sources
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.data import Motifs
 from heritage_align.recipes import read_document
@@ -60,8 +61,17 @@ def main() -> None:
         "queries_that_differ": changed,
         "r_at_1": {name: round(value, 2) for name, value in rows.items()},
         "goals": [
-            goal("points of R@1 that traditional queries lose", lost, LOSS),
-            goal("points of R@1 that simplified queries lose", abs(changed_by_reading), 0.0),
+            judged_value(
+                "points of R@1 that traditional queries lose", lost, LOSS, 0.0, at_least=False, commit=commit()
+            ),
+            judged_value(
+                "points of R@1 that simplified queries lose",
+                abs(changed_by_reading),
+                0.0,
+                0.0,
+                at_least=False,
+                commit=commit(),
+            ),
         ],
     }
     given.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -72,12 +82,6 @@ def recall(pipeline: Pipeline, images: torch.Tensor, ids: tuple[str, ...], items
     texts = pipeline.encode_texts(items).global_features
     best = (texts @ images.T).argmax(1).tolist()
     return 100 * sum(ids[row] in item.image_ids for row, item in zip(best, items)) / len(items)
-
-
-def goal(text: str, value: float, accept: float) -> dict[str, Any]:
-    """Judge a number that must be at most `accept`."""
-    verdict = "accept" if value <= accept else "missed"
-    return {"goal": text, "kind": "at most", "accept": accept, "commit": commit(), "value": value, "verdict": verdict}
 
 
 def refuse(image_id: str, error: Exception) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.data import Motifs
 from heritage_align.evaluation.significance import paired_randomisation
@@ -184,19 +184,20 @@ def goals(results: dict[str, Any], state: str) -> list[dict[str, Any]]:
     """Judge whether regions beat whole pictures, and the first stage at its default depth."""
     windows = results["same motif"]["systems"]["windows of 1, 2, 3"]
     recall = min(row["100"] for row in results["first stage"].values() if isinstance(row, dict))
-    judged = []
-    for goal, kind, value, accept, stretch in (
-        ("the motif comes first: p of windows against whole pictures", "at most", windows["p"], 0.05, 0.01),
-        ("the motif comes first: points of windows above whole pictures", "at least", windows["difference"], 3.0, 10.0),
-        ("first stage: share of the ten best among 100 candidates", "at least", recall, 0.99, 1.0),
-    ):
-        judged.append(
-            {
-                "goal": goal, "kind": kind, "accept": accept, "stretch": stretch, "commit": state,
-                "value": value, "verdict": verdict(value, accept, stretch, at_least=kind == "at least"),
-            }
-        )  # fmt: skip
-    return judged
+    return [
+        judged_value(goal, value, accept, stretch, at_least=kind == "at least", commit=state)
+        for goal, kind, value, accept, stretch in (
+            ("the motif comes first: p of windows against whole pictures", "at most", windows["p"], 0.05, 0.01),
+            (
+                "the motif comes first: points of windows above whole pictures",
+                "at least",
+                windows["difference"],
+                3.0,
+                10.0,
+            ),
+            ("first stage: share of the ten best among 100 candidates", "at least", recall, 0.99, 1.0),
+        )
+    ]
 
 
 def main() -> None:

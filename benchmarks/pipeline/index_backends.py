@@ -38,7 +38,7 @@ from query import pipeline_of
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.config import load_config
 from heritage_align.errors import Note
@@ -258,35 +258,30 @@ def goals(results: dict[str, Any], state: str) -> list[dict[str, Any]]:
     )
     ivf, graph = "faiss ivf, nprobe 32", "faiss hnsw, ef 128"
     faster = of("generated", ivf, "100", "first") / of("generated", "exact", "100", "first")
-    judged = []
-    for goal, kind, value, accept, stretch in (
-        ("faiss flat: share of the exact index's answers, least of all cases", "at least", parity, 0.999, 1.0),
-        *(
-            (f"{name}: recall against the exact index's, 100 candidates", "at least", value, 0.95, 0.99)
-            for name, value in (
-                (n, of("generated", n, "100", "recall") / of("generated", "exact", "100", "recall"))
-                for n in (ivf, graph)
-            )
-        ),
-        (f"{ivf}: first stage of 100, time over the exact index's", "at most", faster, 0.5, 0.2),
-        *(
-            (
-                f"{name}, vectors of any length: recall, 100 candidates",
-                "at least",
-                of("folded", name, "100", "recall"),
-                0.95,
-                0.99,
-            )
-            for name in (ivf, graph)
-        ),
-    ):
-        judged.append(
-            {
-                "goal": goal, "kind": kind, "accept": accept, "stretch": stretch, "commit": state,
-                "value": value, "verdict": verdict(value, accept, stretch, at_least=kind == "at least"),
-            }
-        )  # fmt: skip
-    return judged
+    return [
+        judged_value(goal, value, accept, stretch, at_least=kind == "at least", commit=state)
+        for goal, kind, value, accept, stretch in (
+            ("faiss flat: share of the exact index's answers, least of all cases", "at least", parity, 0.999, 1.0),
+            *(
+                (f"{name}: recall against the exact index's, 100 candidates", "at least", value, 0.95, 0.99)
+                for name, value in (
+                    (n, of("generated", n, "100", "recall") / of("generated", "exact", "100", "recall"))
+                    for n in (ivf, graph)
+                )
+            ),
+            (f"{ivf}: first stage of 100, time over the exact index's", "at most", faster, 0.5, 0.2),
+            *(
+                (
+                    f"{name}, vectors of any length: recall, 100 candidates",
+                    "at least",
+                    of("folded", name, "100", "recall"),
+                    0.95,
+                    0.99,
+                )
+                for name in (ivf, graph)
+            ),
+        )
+    ]
 
 
 def show(case: str, name: str, row: dict[str, Any]) -> None:

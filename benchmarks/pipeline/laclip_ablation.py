@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.config import Config, load_config
 from heritage_align.data.motifs import Motifs
@@ -328,13 +329,10 @@ def _goal(part: dict[str, Any]) -> dict[str, Any]:
     """Judge laclip-plus on the test split: above global, in mean recall of text-to-image search."""
     (row,) = (row for row in part["systems"] if row["system"] == "laclip-plus")
     test = row["against_global"]["t2i"]["mean_recall"]
-    met = test["difference"] > 0 and test["p_value"] < 0.05
-    return {
-        "goal": "laclip-plus above global, text-to-image mean recall, test split, p < .05",
-        "value": test["difference"],
-        "p_value": test["p_value"],
-        "verdict": "met" if met else "not met",
-    }
+    # Where the difference is not above 0 every p is a miss.
+    p_value = test["p_value"] if test["difference"] > 0 else 1.0
+    text = "laclip-plus above global, text-to-image mean recall, test split: p"
+    return judged_value(text, p_value, 0.05, 0.005, at_least=False, commit=commit(), difference=test["difference"])
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -41,7 +41,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
 from heritage_align import Pipeline, dataset_sources, load_recipe
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.bench.timing import seconds, spread
 from heritage_align.data import Motifs
@@ -199,16 +199,7 @@ def goals_of(results: dict[str, Any]) -> list[dict[str, Any]]:
         ratio = results["library"]["ratio"]
         wanted.append(("FG-CLIP 2, whole pictures: speed over the library's SigLIP 2", ratio, 1.0, 1.1, True))
     return [
-        {
-            "goal": text,
-            "kind": "at least" if at_least else "at most",
-            "accept": accept,
-            "stretch": stretch,
-            "commit": commit(),
-            "value": found["p50"],
-            "ratio": found,
-            "verdict": verdict(found["p50"], accept, stretch, at_least=at_least),
-        }
+        judged_value(text, found["p50"], accept, stretch, at_least=at_least, commit=commit(), ratio=found)
         for text, found, accept, stretch, at_least in wanted
     ]
 

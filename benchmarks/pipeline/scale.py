@@ -36,7 +36,7 @@ from query import pipeline_of, resident_mib
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.ops import Ragged
 from heritage_align.search import Searcher
@@ -272,21 +272,16 @@ def goals(rows: list[dict[str, Any]], found: dict[str, Any], state: str) -> list
     wide = REGIONS[196][0]
     int8 = times[wide, "int8", 196]["rerank 1000, warm"]["p50"] / times[wide, "fp16", 196]["rerank 1000, warm"]["p50"]
     anonymous = max(row["opening_adds_mib"]["RssAnon"] + row["asking_adds_mib"]["RssAnon"] for row in rows)
-    judged = []
-    for goal, value, accept, stretch in (
-        ("build, the last tenfold, fp16: exponent of the time", found["fp16"]["build_exponent"], 1.1, 1.0),
-        ("first stage, 10^5 to 10^6, fp16: exponent of the time", found["fp16"]["folded_exponent"], 1.1, 1.0),
-        ("rerank 1000 of 36, fp16: a store of four times the pictures over the smaller", large / small, 1.5, 1.1),
-        ("rerank 1000 of 196: int8 over fp16", int8, 1.5, 1.0),
-        ("allocated by opening and asking, the most of all stores, MiB", anonymous, 4096.0, 1024.0),
-    ):
-        judged.append(
-            {
-                "goal": goal, "kind": "at most", "accept": accept, "stretch": stretch, "commit": state,
-                "value": value, "verdict": verdict(value, accept, stretch, at_least=False),
-            }
-        )  # fmt: skip
-    return judged
+    return [
+        judged_value(goal, value, accept, stretch, at_least=False, commit=state)
+        for goal, value, accept, stretch in (
+            ("build, the last tenfold, fp16: exponent of the time", found["fp16"]["build_exponent"], 1.1, 1.0),
+            ("first stage, 10^5 to 10^6, fp16: exponent of the time", found["fp16"]["folded_exponent"], 1.1, 1.0),
+            ("rerank 1000 of 36, fp16: a store of four times the pictures over the smaller", large / small, 1.5, 1.1),
+            ("rerank 1000 of 196: int8 over fp16", int8, 1.5, 1.0),
+            ("allocated by opening and asking, the most of all stores, MiB", anonymous, 4096.0, 1024.0),
+        )
+    ]
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

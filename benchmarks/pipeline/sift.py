@@ -36,7 +36,7 @@ from heritage_align_plugins.sift.filter import SiftFilter
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.bench.timing import spread
 from heritage_align.data import load_image
@@ -186,19 +186,19 @@ def encoding(artworks: int, rounds: int) -> dict[str, Any]:
 
 def goals(results: dict[str, Any], commit: str) -> list[dict[str, Any]]:
     """Judge the cost of the filter in encoding, and the windows of the recipes against a detection in every crop."""
-    judged = []
-    for goal, ratio, kind, accept, stretch in (
-        ("encoding with the filter over without", results["encoding"]["ours over without"], "at most", 1.5, 1.2),
-        ("windows: a detection in every crop over ours", results["motifs, windows"]["speedup"], "at least", 1.8, 3.0),
-    ):
-        judged.append(
-            {
-                "goal": goal, "kind": kind, "accept": accept, "stretch": stretch, "commit": commit,
-                "value": ratio["p50"], "ratio": ratio,
-                "verdict": verdict(ratio["p50"], accept, stretch, at_least=kind == "at least"),
-            }
-        )  # fmt: skip
-    return judged
+    return [
+        judged_value(goal, ratio["p50"], accept, stretch, at_least=kind == "at least", commit=commit, ratio=ratio)
+        for goal, ratio, kind, accept, stretch in (
+            ("encoding with the filter over without", results["encoding"]["ours over without"], "at most", 1.5, 1.2),
+            (
+                "windows: a detection in every crop over ours",
+                results["motifs, windows"]["speedup"],
+                "at least",
+                1.8,
+                3.0,
+            ),
+        )
+    ]
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ import torch
 import yaml
 
 from heritage_align import build_index, dataset_sources, load_recipe
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.pipeline import Pipeline, build_dataset
 from heritage_align.search import Searcher
@@ -296,15 +296,7 @@ def goals(report: dict[str, Any]) -> list[dict[str, Any]]:
         ),
     ]
     return [
-        {
-            "goal": text,
-            "kind": kind,
-            "accept": accept,
-            "stretch": stretch,
-            "commit": report["commit"],
-            "value": round(value, 4),
-            "verdict": verdict(value, accept, stretch, at_least=kind == "at least"),
-        }
+        judged_value(text, round(value, 4), accept, stretch, at_least=kind == "at least", commit=report["commit"])
         for text, kind, value, accept, stretch in values
     ]
 

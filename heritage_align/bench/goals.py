@@ -152,3 +152,29 @@ def verdict(value: float, accept: float, stretch: float, *, at_least: bool) -> s
         if value >= bound if at_least else value <= bound:
             return name
     return "missed"
+
+
+def judged_value(
+    text: str, value: float, accept: float, stretch: float, *, at_least: bool, commit: str, **beside: Any
+) -> dict[str, Any]:
+    """Return the entry of a result's ``goals`` for a number that was measured.
+
+    Args:
+        text: what was measured, and against what.
+        value: the number.
+        accept: the bound for "accept".
+        stretch: the bound for "stretch".
+        at_least: whether the bounds are to be reached or not to be exceeded.
+        commit: it was measured at.
+        beside: more about the number, for example the spread of a ratio.
+    """
+    return {
+        "goal": text,
+        "kind": "at least" if at_least else "at most",
+        "accept": accept,
+        "stretch": stretch,
+        "commit": commit,
+        "value": value,
+        **beside,
+        "verdict": verdict(value, accept, stretch, at_least=at_least),
+    }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heritage_align.bench import case, cases, focal, goals, kernels, machine, peers, pooled, run_benchmark, training
 from heritage_align.bench.case import Case, Contender, Setup
-from heritage_align.bench.goals import CPU_GOALS, GPU_GOALS, Goal, judged
+from heritage_align.bench.goals import CPU_GOALS, GPU_GOALS, Goal, judged, judged_value
 from heritage_align.bench.timing import Timing, time_in_turn
 from heritage_align.ops import reference
 
@@ -187,6 +187,24 @@ def test_every_goal_of_the_gpu_names_a_case_and_is_judged_in_a_run(
     assert values["fold_patches, raw, against the byte floor"] == ("ratio", 2.0)
     assert values["patch rerank, 1 query: eager above graph"] == ("excess", 0.0)
     assert all(len(line) <= 150 for line in lines[-len(GPU_GOALS) :])
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "reached"),
+    [
+        (2.0, True, "stretch"),
+        (1.0, True, "accept"),
+        (0.9, True, "missed"),
+        (2.0, False, "accept"),
+        (2.1, False, "missed"),
+    ],
+)
+def test_a_value_is_judged_from_its_side(value: float, at_least: bool, reached: str) -> None:
+    accept, stretch = (1.0, 2.0) if at_least else (2.0, 1.0)
+    goal = judged_value("speed", value, accept, stretch, at_least=at_least, commit="a1b2c3d", ratio={"p50": value})
+    assert goal["verdict"] == reached
+    assert goal["kind"] == ("at least" if at_least else "at most")
+    assert (goal["value"], goal["ratio"], goal["commit"]) == (value, {"p50": value}, "a1b2c3d")
 
 
 def _rows(**times: float) -> list[dict[str, Any]]:
