@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from heritage_align.errors import CheckpointError
-from heritage_align.foreign_files import foreign
+from heritage_align.weight_files import refuse_foreign
 
 T = TypeVar("T")
 
@@ -87,21 +87,6 @@ def read_content(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file makes the unpickler raise whatever there is
         raise CheckpointError(f"{path}: {refusal(error)}") from error
-
-
-def refuse_foreign(path: Path) -> None:
-    """Raise CheckpointError where there is no such file, or one that is something else (`foreign_files`)."""
-    if path.is_dir():
-        inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
-        raise CheckpointError(f"{path}: is a folder (it holds {inside}), expected a file of weights")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint file")
-    try:
-        instead = foreign(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
-    if instead is not None:
-        raise CheckpointError(f"{path}: {instead}")
 
 
 def refusal(error: Exception) -> str:

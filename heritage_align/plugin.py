@@ -105,6 +105,7 @@ __all__ = [
     "mean_of_groups",
     "moved",
     "needs",
+    "read_metadata",
     "read_tensors",
     "refusal",
     "refuse_foreign",
@@ -119,7 +120,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from heritage_align.answers import settled_answers
-    from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_foreign, refuse_not_finite
+    from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_not_finite
     from heritage_align.component import ComponentConfig, Facts, RerankerConfig
     from heritage_align.config import Component, Config, resolve_component
     from heritage_align.errors import (
@@ -187,10 +188,11 @@ if TYPE_CHECKING:
     from heritage_align.store.files import file_digest, write_atomically
     from heritage_align.store.shard import wait_for_copies
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+    from heritage_align.weight_files import read_metadata, refuse_foreign
 
 _PLACES = {
     "heritage_align.answers": ("settled_answers",),
-    "heritage_align.checkpoints": ("fitted", "read_tensors", "refusal", "refuse_foreign", "refuse_not_finite"),
+    "heritage_align.checkpoints": ("fitted", "read_tensors", "refusal", "refuse_not_finite"),
     "heritage_align.component": ("ComponentConfig", "Facts", "RerankerConfig"),
     "heritage_align.config": ("Component", "Config", "resolve_component"),
     "heritage_align.errors": (
@@ -258,6 +260,7 @@ _PLACES = {
     "heritage_align.store.files": ("file_digest", "write_atomically"),
     "heritage_align.store.shard": ("wait_for_copies",),
     "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
+    "heritage_align.weight_files": ("read_metadata", "refuse_foreign"),
 }
 
 

@@ -39,6 +39,7 @@ def test_the_package_alone_loads_nothing_but_itself() -> None:
         "import heritage_align.config, heritage_align.planning, heritage_align.schema",
         "import heritage_align.testing, heritage_align.testing.pytest_plugin",
         "import heritage_align.scaffold",
+        "import heritage_align_plugins.alignment.description, heritage_align_plugins.cl2cm.description",
     ],
 )
 def test_the_light_modules_load_no_heavy_library(code: str) -> None:

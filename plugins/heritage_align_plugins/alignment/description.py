@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-
-from heritage_align.plugin import CheckpointError, refuse_foreign
+from heritage_align.plugin import read_metadata
 from heritage_align_plugins.alignment.settings import ModelSettings
 from heritage_align_plugins.alignment.text.tokens import Vocabulary
 
@@ -46,18 +44,13 @@ class Description:
 
 def read_description(path: Path) -> Description:
     """Read the metadata; raises CheckpointError where the file is not an alignment model's."""
-    refuse_foreign(path)
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-        if FORMAT not in metadata:
-            raise CheckpointError(f"{path}: is not an alignment model (no {FORMAT!r} in it); `train` writes them")
-        document = json.loads(metadata[FORMAT])
-        return Description(
-            ModelSettings.model_validate(document["settings"]),
-            int(document["feature_dim"]),
-            bool(document["features"]),
-            Vocabulary.from_dict(document["vocabulary"]),
-        )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
-        raise CheckpointError(f"{path}: cannot be read as an alignment model: {error}") from error
+    return read_metadata(path, FORMAT, "an alignment model", _parsed)
+
+
+def _parsed(document: dict[str, Any]) -> Description:
+    return Description(
+        ModelSettings.model_validate(document["settings"]),
+        int(document["feature_dim"]),
+        bool(document["features"]),
+        Vocabulary.from_dict(document["vocabulary"]),
+    )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-
-from heritage_align.plugin import CheckpointError, refuse_foreign
+from heritage_align.plugin import read_metadata
 from heritage_align_plugins.cl2cm.settings import TextSettings
 
 FORMAT = "heritage_align/cl2cm/1"
@@ -46,21 +44,16 @@ class Description:
 
 def read_description(path: Path) -> Description:
     """Read the metadata; raises CheckpointError where the file is not such a model's."""
-    refuse_foreign(path)
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-        if FORMAT not in metadata:
-            raise CheckpointError(f"{path}: is no cl2cm model (its metadata have no {FORMAT!r})")
-        document = json.loads(metadata[FORMAT])
-        return Description(
-            int(document["dim"]),
-            int(document["image_dim"]),
-            str(document["mode"]),
-            str(document["source"]),
-            str(document["target"]),
-            TextSettings.model_validate(document["text"]),
-            tuple(map(str, document["vocabulary"])),
-        )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a cl2cm model: {error}") from error
+    return read_metadata(path, FORMAT, "a cl2cm model", _parsed)
+
+
+def _parsed(document: dict[str, Any]) -> Description:
+    return Description(
+        int(document["dim"]),
+        int(document["image_dim"]),
+        str(document["mode"]),
+        str(document["source"]),
+        str(document["target"]),
+        TextSettings.model_validate(document["text"]),
+        tuple(map(str, document["vocabulary"])),
+    )

@@ -75,7 +75,7 @@ def test_files_at_fault(settings: dict[str, Any], tmp_path: Path) -> None:
     save_file({"projection.bias": tensors["projection.bias"]}, short, description.metadata())
     torn.write_bytes(b"no safetensors")
     for file, message in (
-        (foreign, "is no cl2cm model"),
+        (foreign, "is not a cl2cm model"),
         (short, "tensors do not fit"),
         (torn, "cannot be read as a cl2cm model"),
     ):

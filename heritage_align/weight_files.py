@@ -1,0 +1,53 @@
+"""What a file of weights says of itself, read without torch and without its tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+
+from heritage_align.errors import CheckpointError
+from heritage_align.foreign_files import foreign
+
+T = TypeVar("T")
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise CheckpointError where there is no such file, or one that is something else (`foreign_files`)."""
+    if path.is_dir():
+        inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
+        raise CheckpointError(f"{path}: is a folder (it holds {inside}), expected a file of weights")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint file")
+    try:
+        instead = foreign(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
+    if instead is not None:
+        raise CheckpointError(f"{path}: {instead}")
+
+
+def read_metadata(path: Path, key: str, what: str, parse: Callable[[Any], T]) -> T:
+    """Return what the metadata of a safetensors file say under a key, as JSON.
+
+    Args:
+        path: the file.
+        key: of the metadata; it tells files of one kind from all others.
+        what: the kind, with its article, as errors call it: ``"an alignment model"``.
+        parse: makes the result of the document, and may raise LookupError, TypeError or ValueError.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind, or `parse` refuses what it says.
+    """
+    refuse_foreign(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+        if key not in metadata:
+            raise CheckpointError(f"{path}: is not {what} (its metadata have no {key!r}); `train` writes them")
+        return parse(json.loads(metadata[key]))
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as {what}: {error}") from error
