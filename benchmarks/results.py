@@ -190,6 +190,7 @@ RESULTS_OF = {
     "kernels-h100-25310bc.json": Result("benchmarks/kernels/run.py --device cuda", CUDA_KERNELS, missing="an H100"),
     "kernels-focal-variants.json": Result("", ("csrc/cuda/hopper_focal.cu",), missing="an H100 and an H200"),
     "region-contrast-h100.json": Result("", CONTRASTIVE, missing="an H100"),
+    "longer-training.json": Result("", CONTRASTIVE, missing="a run of examples/train_motif_encoder/crops.yaml"),
     "query-h100.json": Result(
         "benchmarks/pipeline/query.py --device cuda",
         ("heritage_align/search", "plugins/heritage_align_plugins/exact_index"),

@@ -577,3 +577,15 @@ def test_pages_quote_the_files(page: str, words: str, numbers: list[Callable[[],
     for text, number in zip(quoted, (call() for call in numbers), strict=True):
         decimals = len(text.partition(".")[2])
         assert text.replace(",", "") == f"{number:.{decimals}f}", f"{page}: {text} where the file has {number}"
+
+
+def test_what_training_on_gave_is_told_as_it_was_measured() -> None:
+    page = (ROOT / "examples" / "train_motif_encoder" / "README.md").read_text(encoding="utf-8")
+    part = page.partition("## Trained on, with crops")[2].partition("\n## ")[0]
+    found = document("longer-training.json")
+    assert ", ".join(f"{epoch['recall']:.1f}" for epoch in found["epochs"]) in part
+    for name, row in found["systems"].items():
+        cells = [f"{sum(row[when][way].values()) / 3:.1f}" for when in ("before", "after") for way in ("t2i", "i2t")]
+        assert f"| {name} | {' | '.join(cells)} |" in part
+    gains = [gain for row in found["systems"].values() for gain in row["difference"].values()]
+    assert f"by {min(gains):.1f} to {max(gains):.1f} points" in part
