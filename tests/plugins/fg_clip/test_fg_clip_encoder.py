@@ -236,15 +236,26 @@ class TestBadInput:
 
     def test_files_that_are_missing(self, copied, tmp_path):
         folder = copied("second")
-        (folder / "tokenizer.json").unlink()
-        with pytest.raises(CheckpointError, match=r"there is no tokenizer.json, the tokenizer: fetch"):
-            opened(folder)
         (folder / "model.safetensors").unlink()
         (folder / "pytorch_model.bin").write_bytes(b"x")
         with pytest.raises(CheckpointError, match="neither model.safetensors nor .*; only safetensors are read"):
             opened(folder)
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(CheckpointError, match=r"there is no tokenizer \(tokenizer.json\): fetch"):
+            opened(folder)
         with pytest.raises(ConfigError, match=r"encoder.model: there is no file .*config.json"):
             plan(load_recipe("fg-clip-regions", [f"encoder.model={tmp_path / 'nowhere'}"]))
+
+    @pytest.mark.parametrize("generation", ["first", "second"])
+    def test_a_tokenizer_that_knows_marks_alone(self, copied, generation):
+        folder = copied(generation)
+        tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        marks = {token["content"] for token in tokenizer["added_tokens"]}
+        vocabulary = {word: number for word, number in tokenizer["model"]["vocab"].items() if word in marks}
+        tokenizer["model"] |= {"vocab": vocabulary, "merges": []}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        with pytest.raises(CheckpointError, match="its tokenizer knows no word"):
+            opened(folder)
 
     def test_the_command_line_says_it_in_one_line(self, copied):
         folder = copied("second")
@@ -253,7 +264,7 @@ class TestBadInput:
         wrong = CliRunner().invoke(cli, ["evaluate", "fg-clip-regions", "--set", f"encoder.model={folder}", *data])
         assert wrong.exit_code == 2
         assert wrong.stderr.strip().splitlines() == [
-            f"error: {folder}: there is no tokenizer.json, the tokenizer: fetch the files whose names begin with "
+            f"error: {folder}: there is no tokenizer (tokenizer.json): fetch the files whose names begin with "
             "tokenizer as well"
         ]
 
