@@ -8,26 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelPart, ModelSource
+from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelSource
+from heritage_align_plugins.open_clip.files import PARTS, SETTINGS_FILE, text_sources
 from heritage_align_plugins.transformers.config import local_folder
-from heritage_align_plugins.transformers.files import (
-    SETTINGS,
-    TOKENIZER,
-    TOKENIZER_SETTINGS,
-    is_name,
-    library_model,
-    other_model,
-)
+from heritage_align_plugins.transformers.files import TOKENIZER, TOKENIZER_SETTINGS, is_name, library_model
 
-SETTINGS_FILE = "open_clip_config.json"
-SAFETENSORS = "open_clip_model.safetensors"
-WEIGHTS = (SAFETENSORS, "open_clip_pytorch_model.bin")
-"""Names of the weights in a folder, the one that is read first before the other."""
 _HUB, _FOLDER = "hf-hub:", "local-dir:"
-_PARTS = (
-    ModelPart("settings", ((SETTINGS_FILE,),)),
-    ModelPart("weights", tuple((name,) for name in WEIGHTS), get=(SAFETENSORS,)),
-)
 
 
 class OpenClipConfig(ComponentConfig):
@@ -77,14 +63,14 @@ class OpenClipConfig(ComponentConfig):
             from heritage_align_plugins.open_clip.zoo import sources
 
             return sources(self.model, self.pretrained, self.revision)
-        own = library_model(str(folder) if repository is None else repository, folder, self.revision, *_PARTS)
+        own = library_model(str(folder) if repository is None else repository, folder, self.revision, *PARTS)
         here = own.here()
         if here is None or not (here / SETTINGS_FILE).is_file():
             return (own,)
         settings, _ = read_settings(here / SETTINGS_FILE)
         text = settings.get("text_cfg")
         named = isinstance(text, dict) and text.get("hf_tokenizer_name")
-        parts = (*_PARTS, TOKENIZER, TOKENIZER_SETTINGS) if named else _PARTS
+        parts = (*PARTS, TOKENIZER, TOKENIZER_SETTINGS) if named else PARTS
         return (library_model(own.name, folder, self.revision, *parts), *text_sources(settings, tokenizer=False))
 
     @classmethod
@@ -98,7 +84,7 @@ class OpenClipConfig(ComponentConfig):
         if name.startswith((_HUB, _FOLDER)):
             return cls(model=name) if is_name(name.partition(":")[2]) else None
         if is_name(name) or "/" in name.partition(":")[0]:
-            here = library_model(name, local_folder(name), None, _PARTS[0]).here() if is_name(name) else None
+            here = library_model(name, local_folder(name), None, PARTS[0]).here() if is_name(name) else None
             return cls(model=name) if here is not None and (here / SETTINGS_FILE).is_file() else None
         from heritage_align_plugins.open_clip import zoo
 
@@ -131,24 +117,6 @@ class OpenClipConfig(ComponentConfig):
         whole = self.squeeze or ways.get("resize_mode") == "squash"
         patches = ("patches",) if whole and _has_patches(settings.get("vision_cfg")) else ()
         return Facts(dim=dim if isinstance(dim, int) else None, outputs=("global", "texts", *patches), files=files)
-
-
-def text_sources(settings: dict[str, Any], *, tokenizer: bool = True) -> tuple[ModelSource, ...]:
-    """Return what a model reads of others on the hub: a tokenizer's files, the settings of a text tower.
-
-    Args:
-        settings: of the model.
-        tokenizer: False where the model's own folder has it.
-    """
-    text = settings.get("text_cfg")
-    text = text if isinstance(text, dict) else {}
-    wanted: dict[str, tuple[ModelPart, ...]] = {}
-    if text.get("hf_model_name"):
-        wanted[str(text["hf_model_name"])] = (SETTINGS,)
-    if text.get("hf_tokenizer_name") and tokenizer:
-        # The library asks for the settings first, also where they say nothing of a tokenizer (timm's).
-        wanted[str(text["hf_tokenizer_name"])] = (SETTINGS, TOKENIZER, TOKENIZER_SETTINGS)
-    return tuple(other_model(name, *parts) for name, parts in wanted.items())
 
 
 def _has_patches(tower: Any) -> bool:

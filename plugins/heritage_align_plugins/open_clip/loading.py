@@ -16,7 +16,8 @@ from open_clip.tokenizer import HFTokenizer
 
 from heritage_align.plugin import CheckpointError, refuse_foreign, refuse_not_finite
 from heritage_align_plugins.open_clip import zoo
-from heritage_align_plugins.open_clip.config import SETTINGS_FILE, WEIGHTS, OpenClipConfig, read_settings
+from heritage_align_plugins.open_clip.config import OpenClipConfig, read_settings
+from heritage_align_plugins.open_clip.files import SETTINGS_FILE, WEIGHTS
 from heritage_align_plugins.transformers.files import TOKENIZER
 from heritage_align_plugins.transformers.loading import LOADING_ERRORS, files_of, need_tokenizer, need_words
 

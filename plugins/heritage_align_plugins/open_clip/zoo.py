@@ -9,7 +9,7 @@ import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from heritage_align.plugin import CheckpointError, ModelPart, ModelSource, did_you_mean
-from heritage_align_plugins.open_clip.config import SAFETENSORS, WEIGHTS, text_sources
+from heritage_align_plugins.open_clip.files import SAFETENSORS, WEIGHTS, text_sources
 
 
 def is_of_the_zoo(name: str) -> bool:

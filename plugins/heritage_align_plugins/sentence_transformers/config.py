@@ -164,7 +164,9 @@ def refuse_other_family(folder: Path, wanted: str) -> None:
         raise CheckpointError(f"{folder}: {LIBRARY_FILE} says {found}, not {wanted}{named}")
     settings = _read(folder / MODEL_FILE)
     if found is not None:
-        raise CheckpointError(f"{folder}: holds a {', '.join(map(str, settings['architectures']))}; take {_TAKES[found]}")
+        raise CheckpointError(
+            f"{folder}: holds a {', '.join(map(str, settings['architectures']))}; take {_TAKES[found]}"
+        )
     kind = settings.get("model_type")
     hint = f"; encoder {{name: {_NATIVE[kind]}}} reads a {kind} model" if kind in _NATIVE else ""
     raise CheckpointError(f"{folder}: there is no {MODULES_FILE}, so it is no {wanted} of sentence-transformers{hint}")

@@ -15,7 +15,9 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from heritage_align_plugins.fg_clip import blocks
 from heritage_align_plugins.fg_clip.config import FgClipConfig
+from heritage_align_plugins.fg_clip.description import Tower
 from heritage_align_plugins.fg_clip.encoder import FgClipEncoder
 from heritage_align_plugins.fg_clip.pictures import Packed, grid_of, most_patches
 from PIL import Image
@@ -304,3 +306,22 @@ class TestBadInput:
             ConfigError, match="text_encoder: 'fg_clip' works in 24 dimensions, encoder 'fg_clip' in 32"
         ):
             plan(load_recipe("fg-clip-regions", dims))
+
+
+def test_a_product_with_its_activation_is_the_two_of_them(monkeypatch):
+    """oneDNN applies GELU to the product that it has just made; where it cannot, and for gradients, torch does."""
+    assert blocks.FUSED, "this build of torch has no product with an activation: the faster way is not tested"
+    torch.manual_seed(4)
+    mlp = blocks.Mlp(Tower(width=48, inner=96, heads=4, layers=1, epsilon=1e-6, activation="gelu_pytorch_tanh"))
+    x = 3 * torch.randn(2, 7, 48)
+    with torch.inference_mode():
+        fused = mlp(x)
+        monkeypatch.setattr(blocks, "FUSED", False)
+        plain = mlp(x)
+    torch.testing.assert_close(fused, plain, atol=1e-5, rtol=0)
+    assert not torch.equal(fused, plain)  # else it was torch both times
+    monkeypatch.setattr(blocks, "FUSED", True)
+    learned = mlp(x)
+    learned.sum().backward()
+    assert torch.equal(learned.detach(), plain)
+    assert mlp.fc1.weight.grad is not None
