@@ -117,6 +117,18 @@ RESULTS_OF = {
     "encode.json": Result(
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),
+    "library-speed.json": Result(
+        "benchmarks/pipeline/library_speed.py --rounds 9",
+        (
+            "heritage_align/encoding",
+            *(
+                f"plugins/heritage_align_plugins/{name}"
+                for name in ("cn_clip", "transformers", "fg_clip", "open_clip", "sentence_transformers")
+            ),
+        ),
+        8,
+        one_thread=True,
+    ),
     "roi.json": Result(
         "benchmarks/pipeline/roi.py",
         (*ENCODERS, "plugins/heritage_align_plugins/fg_clip", "plugins/heritage_align_plugins/similarities"),

@@ -66,10 +66,15 @@ class ComponentConfig(BaseModel):
 
     @classmethod
     def for_model(cls, name: str) -> ComponentConfig | None:  # noqa: ARG003
-        """Return the settings of an encoder that reads a model which a user names, None where it reads no such model.
+        """Return the settings of an encoder or reranker that reads a model which a user names, None where it reads no
+        such model.
 
         Args:
-            name: folder, name on the hub, or one of the encoder's own names.
+            name: folder, name on the hub, or one of the component's own names.
+
+        Raises:
+            ConfigError: it is one of its own names and says too little; says what is to be named besides. It is shown
+                where no other component knows the name.
         """
         return None
 

@@ -6,19 +6,23 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from heritage_align.component import LAST
 from heritage_align.config import Component, Config, with_nested
 from heritage_align.errors import ConfigError, did_you_mean
 from heritage_align.foreign_files import foreign
+from heritage_align.hookspecs import Kind
 from heritage_align.model_source import CARD, ModelPart, ModelSource
 from heritage_align.plugins import Registry, missing_requirements
 from heritage_align.recipes import recipe_names
 
 _WITHOUT_MODELS = ("dataset", "index", "executor", "trainer")
+_NAMED: dict[Kind, str] = {"encoder": "encoder", "reranker": LAST}
+"""Kinds of components whose models have names of their own -> the place where one stands."""
 _INDEX = ".index.json"
 
 
@@ -81,20 +85,29 @@ def models_of(config: Config) -> list[ModelReport]:
 
 
 def named_model(name: str, registry: Registry) -> list[ModelReport]:
-    """Report a model by its own name, once for each encoder that reads it (`ComponentConfig.for_model`).
+    """Report a model by its own name, once for each encoder and reranker that reads it (`ComponentConfig.for_model`).
 
     Raises:
-        ConfigError: no encoder knows the name.
+        ConfigError: none knows the name, or one needs more than a name.
+        CheckpointError: a model that is here is damaged, or needs code of its own.
     """
     found: list[ModelReport] = []
-    for spec in registry.components("encoder"):
-        if name.strip() and not missing_requirements(spec):
-            settings = registry.config_model(spec).for_model(name)
+    reasons: list[str] = []
+    for kind, place in _NAMED.items():
+        for spec in registry.components(kind):
+            if not name.strip() or missing_requirements(spec):
+                continue
+            try:
+                settings = registry.config_model(spec).for_model(name)
+            except ConfigError as error:
+                reasons += error.problems
+                continue
             if settings is not None:
-                found += _reports(Component("encoder", spec, settings))
+                found += _reports(Component(place, spec, settings))
     if not found:
         hint = did_you_mean(name, recipe_names()) or " A model of the hub is named as OWNER/NAME"
-        raise ConfigError(["is no config, no recipe, and no model that an encoder knows." + hint], name or "NAME")
+        unknown = ["is no config, no recipe, and no model that an encoder or a reranker knows." + hint]
+        raise ConfigError(reasons or unknown, name or "NAME")
     return found
 
 
@@ -129,20 +142,20 @@ def _files_of_settings(component: Component) -> Iterator[ModelSource]:
 
 def _files(part: ModelPart, folder: Path | None) -> Iterator[ModelFile]:
     """Yield the files of the first group that is there; without one, what is missing."""
-    if folder is not None:
-        for group in part.any_of:
-            if all((folder / name).is_file() for name in group):
-                for name in group:
-                    yield _file(part.what, folder, name)
-                    if name.endswith(_INDEX):
-                        yield from _indexed(part.what, folder, name)
-                return
-    if part.needed:
+    group = None if folder is None else part.found(folder)
+    if folder is not None and group is not None:
+        for name in group:
+            yield _file(part.what, folder, name)
+            if name.endswith(_INDEX):
+                yield from _indexed(part.what, folder, name)
+    elif part.needed:
         yield ModelFile(part.what, " or ".join(" + ".join(group) for group in part.any_of), "missing")
 
 
 def _file(what: str, folder: Path, name: str) -> ModelFile:
     path = folder / name
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+        return ModelFile(what, name, "broken", detail="is outside of the model's folder")
     if not path.is_file():
         return ModelFile(what, name, "missing")
     instead = foreign(path)
@@ -155,14 +168,15 @@ def _file(what: str, folder: Path, name: str) -> ModelFile:
 
 
 def _indexed(what: str, folder: Path, name: str) -> Iterator[ModelFile]:
-    """Yield the files of weights that an index names."""
+    """Yield the files of weights that an index names, which lie beside it."""
     try:
         index = json.loads((folder / name).read_text(encoding="utf-8"))
         names = sorted({str(file) for file in index["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
         yield ModelFile(what, name, "broken", detail="has no weight_map: it does not say which files hold the weights")
         return
-    yield from (_file(what, folder, file) for file in names)
+    beside = PurePosixPath(name).parent
+    yield from (_file(what, folder, str(beside / file)) for file in names)
 
 
 def card_license(card: Path) -> str | None:
@@ -197,6 +211,9 @@ def _command(source: ModelSource, lacking: Sequence[ModelFile]) -> str | None:
     words = ["hf", "download", source.repository]
     if all(len(part.any_of) == 1 for part in source.parts):
         words += [name for part in source.parts for name in part.any_of[0]]
+    elif all(len(part.any_of) == 1 or part.get for part in source.parts):
+        wanted = [name for part in source.parts for name in (part.get or part.any_of[0])]
+        words += [word for name in dict.fromkeys(wanted) for word in ("--include", name)]
     if source.revision is not None:
         words += ["--revision", source.revision]
     if source.folder is not None:

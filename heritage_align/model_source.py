@@ -22,13 +22,20 @@ class ModelPart:
     Attributes:
         what: for example ``"weights"``.
         any_of: groups of files, as paths in the model's folder; the first group that is there is read. A file that ends
-            in ``.index.json`` names files of weights in its ``weight_map``, which belong to its group.
+            in ``.index.json`` names files of weights in its ``weight_map``, which lie beside it and are of its group.
         needed: False for what is read where it is there.
+        get: names or patterns of the files to fetch where there are several groups; without them all of a repository is
+            fetched.
     """
 
     what: str
     any_of: tuple[tuple[str, ...], ...]
     needed: bool = True
+    get: tuple[str, ...] = ()
+
+    def found(self, folder: Path) -> tuple[str, ...] | None:
+        """Return the group that is read of a model's folder, None where no group is there."""
+        return next((group for group in self.any_of if all((folder / name).is_file() for name in group)), None)
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,10 @@ class ModelSource:
     """A model of a component.
 
     Attributes:
-        name: how messages call it: the folder, or the name on the hub.
+        name: how messages call it: the folder, the name on the hub, or one that its library has for it.
         parts: what is read of it.
-        folder: where it is; None where `name` is of the hub.
-        repository: of the hub, from where the parts can be had; None where that is not known.
+        folder: where it is; None where it is of the hub.
+        repository: of the hub, from where the parts can be had; without a folder and without this it is `name`.
         url: of the one file that there is, where it is of no repository.
         revision: branch, tag or commit of a model of the hub.
         pin: the setting that holds the revision, which a written configuration sets to the commit that is here.
@@ -65,7 +72,7 @@ class ModelSource:
         files = [file for part in self.parts for group in part.any_of for file in group]
         for file in [*files, CARD]:
             try:
-                found = try_to_load_from_cache(self.name, file, revision=self.revision)
+                found = try_to_load_from_cache(self.repository or self.name, file, revision=self.revision)
             except ValueError:  # no name of a repository
                 return None
             if isinstance(found, str):

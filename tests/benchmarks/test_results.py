@@ -165,6 +165,18 @@ def pooled(encoder: str) -> list[Callable[[], float]]:
     return [*(lambda share=share: over("roi", share) for share in ("p50", "p20", "p80")), lambda: over("crops", "p50")]  # type: ignore[misc]
 
 
+def beside_the_library(name: str) -> list[Callable[[], float]]:
+    """What a page says of a component: its own rate, the library's, and the ratio with its spread."""
+
+    def found() -> dict[str, Any]:
+        return dict(document("library-speed.json")["components"][name])
+
+    return [
+        *(lambda who=who: float(found()["pictures_a_second"][who]["p50"]) for who in ("ours", "library")),  # type: ignore[misc]
+        *(lambda share=share: float(found()["ratio"][share]) for share in ("p50", "p20", "p80")),  # type: ignore[misc]
+    ]
+
+
 def described(way: str, system: str) -> list[Callable[[], float]]:
     """What a page says of a way to describe regions: mean recall and R@1, Chinese and English."""
 
@@ -284,6 +296,14 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
     *(
         ("docs/encoders.md", rf"\| {name} \| ([\d.]+) \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \|", pooled(name))
         for name in ("motif-small", "ViT-B-16", "FG-CLIP 2 base, 256 patches")
+    ),
+    *(
+        (
+            "docs/encoders.md",
+            rf"\| {name} \| [^|]* \|" + r" ([\d.]+) \| ([\d.]+) \| ([\d.]+) \(([\d.]+) to ([\d.]+)\) \|",
+            beside_the_library(name),
+        )
+        for name in document("library-speed.json")["components"]
     ),
     *(
         ("docs/encoders.md", rf"\| {system}, {way} \|" + r" ([\d.]+) \|" * 4, described(way, system))

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from heritage_align.plugin import BuildContext, CheckpointError, TextRead
 from heritage_align_plugins.bert.config import BertConfig
-from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_weights
+from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer, load_weights
 from heritage_align_plugins.transformers.tokens import TextTokens
 
 _NO_IMAGES = "the bert encoder encodes texts only; name it as text_encoder beside an image encoder"
@@ -37,6 +37,7 @@ class BertEncoder:
 
     def __init__(self, config: BertConfig, context: BuildContext) -> None:
         name = str(config.folder() or config.model)
+        tokenizer = load_tokenizer(AutoTokenizer, name, config.revision)
         # The pooler sits behind the last layer, and many published files lack it.
         model: Any = load_weights(AutoModel, name, config.revision, unused=("pooler.",))
         settings = model.config
@@ -55,7 +56,6 @@ class BertEncoder:
         self._device = torch.device(context.device)
         self._model = model.to(self._device, DTYPES[context.precision])
         self.context_length, self.longest_context = config.context_length, int(settings.max_position_embeddings)
-        tokenizer = load(AutoTokenizer, name, revision=config.revision)
         self._tokens = TextTokens(tokenizer, config.context_length, config.characters)
         self.dim: int = settings.hidden_size
 

@@ -9,6 +9,9 @@ from transformers.activations import ACT2FN
 
 from heritage_align_plugins.fg_clip.description import Tower
 
+FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+"""Whether this build of torch has oneDNN's product with an activation, which its compiler uses."""
+
 
 class Attention(nn.Module):
     """Self-attention of several heads."""
@@ -40,11 +43,24 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(tower.width, tower.inner), nn.Linear(tower.inner, tower.width)
         self.activation = ACT2FN[tower.activation]
+        self._tanh = tower.activation == "gelu_pytorch_tanh"
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., width)``."""
-        narrowed: Tensor = self.fc2(self.activation(self.fc1(x)))
+        narrowed: Tensor = self.fc2(self._widened(x))
         return narrowed
+
+    def _widened(self, x: Tensor) -> Tensor:
+        """Return the activations ``(..., inner)``.
+
+        On a CPU GELU takes 8 % of the model's time as an operation of its own, and next to none where oneDNN applies it
+        to the product that it has just made. The values are the same to 2e-6. This product has no gradient.
+        """
+        if self._tanh and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and FUSED:
+            fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.fc1.weight, self.fc1.bias, "gelu", [], "tanh")
+            return fused
+        activated: Tensor = self.activation(self.fc1(x))
+        return activated
 
 
 class Layer(nn.Module):

@@ -10,15 +10,22 @@ from pydantic import Field
 from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.transformers.config import local_folder, read_json, type_of
-from heritage_align_plugins.transformers.files import SAFETENSORS, SETTINGS, is_name, library_model
+from heritage_align_plugins.transformers.files import (
+    SAFETENSORS,
+    SETTINGS,
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    is_name,
+    library_model,
+)
 
 TextMode = Literal["short", "long", "box"]
 TEXT_SETTINGS = ("texts", "phrases", "characters")
 PARTS = (
     SETTINGS,
     SAFETENSORS,
-    ModelPart("tokenizer", (("tokenizer.json",),)),
-    ModelPart("tokenizer", (("tokenizer_config.json",),), needed=False),
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
     ModelPart("pictures", (("preprocessor_config.json",),), needed=False),
 )
 

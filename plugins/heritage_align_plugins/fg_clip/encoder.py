@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from heritage_align.encoding import pool_boxes
 from heritage_align.ops import Ragged
@@ -23,10 +24,10 @@ from heritage_align.plugin import (
 )
 from heritage_align_plugins.fg_clip.config import FgClipConfig, TextMode
 from heritage_align_plugins.fg_clip.description import describe
-from heritage_align_plugins.fg_clip.loading import Files, load_model, load_tokenizer
+from heritage_align_plugins.fg_clip.loading import Files, load_model
 from heritage_align_plugins.fg_clip.pictures import STEPS, grid_of, most_patches, pack
 from heritage_align_plugins.transformers.config import read_json
-from heritage_align_plugins.transformers.loading import DTYPES, fingerprint
+from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer
 from heritage_align_plugins.transformers.tokens import TextTokens
 
 # OpenAI's, which FG-CLIP's files repeat; FG-CLIP 2 maps levels to [-1, 1].
@@ -49,11 +50,12 @@ class FgClipEncoder:
         files = Files(str(config.folder() or config.model), config.revision)
         settings = read_json(files.need("config.json", "the model's settings"))
         self._description = description = describe(settings, files.name)
+        # tokenizer_config.json names the class; the model's own config.json, which names code, is not asked.
+        self._tokenizer = load_tokenizer(AutoTokenizer, files.name, files.revision, config=PreTrainedConfig())
         model = load_model(files, description)
         self._name = f"fg_clip/{description.generation}/{fingerprint(model)}"
         self._device = torch.device(context.device)
         self._model = model.to(self._device, DTYPES[context.precision])
-        self._tokenizer = load_tokenizer(files)
         self._modes: dict[str, TextMode] = {"texts": config.texts, "phrases": config.phrases}
         self._tokens = {
             mode: TextTokens(

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
 from heritage_align.plugin import CheckpointError, fitted, read_tensors, refuse_not_finite
 from heritage_align_plugins.fg_clip.description import Description
 from heritage_align_plugins.fg_clip.model import Model, build
 from heritage_align_plugins.transformers.config import read_json
-from heritage_align_plugins.transformers.loading import load
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -105,10 +103,3 @@ def load_model(files: Files, description: Description) -> Model:
     model.load_state_dict(own, assign=True)
     evaluated: Model = model.eval()
     return evaluated
-
-
-def load_tokenizer(files: Files) -> Any:
-    """Load the tokenizer that belongs to a model; raises CheckpointError where its files are missing or damaged."""
-    files.need("tokenizer.json", "the tokenizer: fetch the files whose names begin with tokenizer as well")
-    # tokenizer_config.json names the class; the model's own config.json, which names code, is not asked.
-    return load(AutoTokenizer, files.name, revision=files.revision, config=PreTrainedConfig())

@@ -8,10 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts
+from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelSource
+from heritage_align_plugins.open_clip.files import PARTS, SETTINGS_FILE, text_sources
 from heritage_align_plugins.transformers.config import local_folder
+from heritage_align_plugins.transformers.files import TOKENIZER, TOKENIZER_SETTINGS, is_name, library_model
 
-SETTINGS_FILE = "open_clip_config.json"
+_HUB, _FOLDER = "hf-hub:", "local-dir:"
 
 
 class OpenClipConfig(ComponentConfig):
@@ -20,7 +22,8 @@ class OpenClipConfig(ComponentConfig):
     model: str = Field(
         min_length=1,
         description="name in open_clip's zoo (ViT-B-16-SigLIP2), a folder with open_clip_config.json, or the name of "
-        "such a repository on the Hugging Face hub that is in its cache",
+        "such a repository on the Hugging Face hub that is in its cache; the library's local-dir: and hf-hub: may "
+        "stand before the last two",
     )
     pretrained: str | None = Field(
         None,
@@ -37,7 +40,62 @@ class OpenClipConfig(ComponentConfig):
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name."""
-        return local_folder(self.model)
+        if self.model.startswith(_FOLDER):
+            return Path(self.model.removeprefix(_FOLDER)).expanduser()
+        return None if self.model.startswith(_HUB) else local_folder(self.model)
+
+    def repository(self) -> str | None:
+        """Return the name on the hub, None for a folder and for a name of the zoo."""
+        if self.folder() is not None or ("/" not in self.model and not self.model.startswith(_HUB)):
+            return None
+        return self.model.removeprefix(_HUB)
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the model's files, those of a tokenizer and of a text tower's settings that it takes from elsewhere
+        among them.
+
+        Raises:
+            CheckpointError: the zoo has no such name, tag or file; settings that are here cannot be read.
+        """
+        folder, repository = self.folder(), self.repository()
+        if folder is None and repository is None:
+            # Not above: importing the library takes seconds, and it is asked for names of its zoo alone.
+            from heritage_align_plugins.open_clip.zoo import sources
+
+            return sources(self.model, self.pretrained, self.revision)
+        own = library_model(str(folder) if repository is None else repository, folder, self.revision, *PARTS)
+        here = own.here()
+        if here is None or not (here / SETTINGS_FILE).is_file():
+            return (own,)
+        settings, _ = read_settings(here / SETTINGS_FILE)
+        text = settings.get("text_cfg")
+        named = isinstance(text, dict) and text.get("hf_tokenizer_name")
+        parts = (*PARTS, TOKENIZER, TOKENIZER_SETTINGS) if named else PARTS
+        return (library_model(own.name, folder, self.revision, *parts), *text_sources(settings, tokenizer=False))
+
+    @classmethod
+    def for_model(cls, name: str) -> OpenClipConfig | None:
+        """Return the settings that read a folder or repository with open_clip_config.json, or a name of the zoo with
+        its weights, as the library writes it: ``ViT-B-32:openai``.
+
+        Raises:
+            ConfigError: a name of the zoo without weights, or weights of a name that it does not have.
+        """
+        if name.startswith((_HUB, _FOLDER)):
+            return cls(model=name) if is_name(name.partition(":")[2]) else None
+        if is_name(name) or "/" in name.partition(":")[0]:
+            here = library_model(name, local_folder(name), None, PARTS[0]).here() if is_name(name) else None
+            return cls(model=name) if here is not None and (here / SETTINGS_FILE).is_file() else None
+        from heritage_align_plugins.open_clip import zoo
+
+        model, _, pretrained = name.partition(":")
+        if not zoo.is_of_the_zoo(model):
+            if pretrained:
+                raise ConfigError([zoo.unknown(model)], name)
+            return None
+        if not pretrained:
+            raise ConfigError([f"of open_clip's zoo it {zoo.needs_weights(model)}; name both as {model}:TAG"], name)
+        return cls(model=model, pretrained=pretrained)
 
     def facts(self) -> Facts:
         """Return what the folder says; of a name nothing is known before the library is asked.

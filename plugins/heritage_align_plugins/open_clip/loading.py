@@ -12,13 +12,14 @@ from unittest.mock import patch
 import huggingface_hub
 import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.tokenizer import HFTokenizer
 
-from heritage_align.plugin import CheckpointError, did_you_mean, refuse_foreign, refuse_not_finite
-from heritage_align_plugins.open_clip.config import SETTINGS_FILE, OpenClipConfig, read_settings
-from heritage_align_plugins.transformers.loading import LOADING_ERRORS, files_of
-
-_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+from heritage_align.plugin import CheckpointError, refuse_foreign, refuse_not_finite
+from heritage_align_plugins.open_clip import zoo
+from heritage_align_plugins.open_clip.config import OpenClipConfig, read_settings
+from heritage_align_plugins.open_clip.files import SETTINGS_FILE, WEIGHTS
+from heritage_align_plugins.transformers.files import TOKENIZER
+from heritage_align_plugins.transformers.loading import LOADING_ERRORS, files_of, need_tokenizer, need_words
 
 
 class Loaded(NamedTuple):
@@ -36,9 +37,10 @@ def load(config: OpenClipConfig) -> Loaded:
         CheckpointError: there is no such model, its weights are not there (says how to get them), or damaged.
     """
     options: dict[str, Any] = {"force_preprocess_cfg": {"resize_mode": "squash"} if config.squeeze else {}}
-    if config.folder() is None and config.model in open_clip.list_models():
-        source, weights = config.model, _weights(config)
-        tag = get_pretrained_cfg(config.model, config.pretrained or "")
+    named, repository = config.folder() is None and config.repository() is None, config.repository()
+    if named:
+        source, weights = config.model, _found(config)
+        tag = zoo.tag(config.model, config.pretrained or "")
         # The library takes these of a tag, and not of the file that the tag is in. Of weights that were trained with
         # QuickGELU it only warns.
         ways = {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if tag.get(key) is not None}
@@ -47,16 +49,22 @@ def load(config: OpenClipConfig) -> Loaded:
         options["pretrained"] = str(weights)
         files = [weights]
     else:
-        if config.folder() is None and "/" not in config.model:
-            hint = did_you_mean(config.model, open_clip.list_models())
-            raise CheckpointError(f"{config.model}: is no model of open_clip's zoo, and no folder.{hint}")
-        folder = files_of(config.model, config.folder(), config.revision)
+        folder = files_of(repository or config.model, config.folder(), config.revision)
         read_settings(folder / SETTINGS_FILE)
-        source, files = f"local-dir:{folder}", [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+        source, files = f"local-dir:{folder}", [folder / name for name in WEIGHTS if (folder / name).is_file()]
         if not files:
-            raise CheckpointError(f"{folder}: there is neither {' nor '.join(_WEIGHTS)}")
+            raise CheckpointError(f"{folder}: there is neither {' nor '.join(WEIGHTS)}")
     for file in files:
         refuse_foreign(file)
+    for part in config.models():
+        here = part.here()
+        if here is None:
+            raise CheckpointError(
+                f"{config.model}: needs files of {part.name}, which is not in the cache of the Hugging Face hub; fetch "
+                f"them once: hf download {part.name}"
+            )
+        if TOKENIZER in part.parts:
+            need_tokenizer(here, part.name)
     try:
         with _offline(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of QuickGELU, which is seen to
@@ -65,47 +73,27 @@ def load(config: OpenClipConfig) -> Loaded:
     except (*LOADING_ERRORS, AssertionError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{config.model}: open_clip cannot load it: {reason}") from error
+    if isinstance(tokenizer, HFTokenizer):
+        need_words(tokenizer.tokenizer, config.model)
     refuse_not_finite(model.state_dict(), config.model)
-    return Loaded(model.eval(), tokenizer, "local" if source.startswith("local-dir:") else config.model)
+    return Loaded(model.eval(), tokenizer, config.model if named else "local")
 
 
-def _weights(config: OpenClipConfig) -> Path:
+def _found(config: OpenClipConfig) -> Path:
     """Return the file with the weights of a model of the zoo; raises CheckpointError that says how to get it."""
-    tags = list_pretrained_tags_by_model(config.model)
-    known = f"tags: {', '.join(tags)}" if tags else "the zoo has no weights of it"
-    if config.pretrained is None:
-        raise CheckpointError(f"{config.model}: needs pretrained, a tag or a file of weights; {known}")
-    tag = get_pretrained_cfg(config.model, config.pretrained)
-    if not tag:
-        file = Path(config.pretrained).expanduser()
-        if not file.is_file():
-            raise CheckpointError(
-                f"{config.model}: pretrained {config.pretrained!r} is neither a tag nor a file; {known}"
-            )
-        return file
-    if tag.get("hf_hub"):
-        return _in_hub_cache(config, tag["hf_hub"])
-    file = Path("~/.cache/clip").expanduser() / tag["url"].rpartition("/")[2]
-    if not file.is_file():
-        raise CheckpointError(
-            f"{config.model}: weights {config.pretrained} are not here; fetch {tag['url']} once, as {file}"
-        )
-    return file
-
-
-def _in_hub_cache(config: OpenClipConfig, place: str) -> Path:
-    """Return a file of the hub's cache; a place is ``owner/repository/file``, without the last for the usual names."""
-    repository, _, file = place.rpartition("/")
-    # As the library does, a safetensors file before the other of its name.
-    names = [f"{Path(file).stem}.safetensors", file] if file else [*_WEIGHTS]
-    for name in names:
-        found = huggingface_hub.try_to_load_from_cache(repository, name, revision=config.revision)
-        if isinstance(found, str):
-            return Path(found)
+    weights = zoo.sources(config.model, config.pretrained, config.revision)[0]
+    folder, part = weights.here(), weights.parts[0]
+    names = None if folder is None else part.found(folder)
+    if folder is not None and names is not None:
+        return folder / names[0]
+    told = f"{config.model}: weights {config.pretrained} are not"
+    if weights.url is not None:
+        assert weights.folder is not None
+        raise CheckpointError(f"{told} here; fetch {weights.url} once, as {weights.folder / part.any_of[0][0]}")
     at = f" --revision {config.revision}" if config.revision else ""
     raise CheckpointError(
-        f"{config.model}: weights {config.pretrained} are not in the cache of the Hugging Face hub; fetch them once: "
-        f"hf download {repository} {names[-1] if file else names[0]}{at}"
+        f"{told} in the cache of the Hugging Face hub; fetch them once: "
+        f"hf download {weights.repository} {part.get[0]}{at}"
     )
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource, RerankerConfig
+from heritage_align_plugins.sentence_transformers.modules import (
+    LIBRARY_FILE,
+    MODEL_FILE,
+    MODULES,
+    MODULES_FILE,
+    backbone,
+    saved_model,
+)
 from heritage_align_plugins.transformers.config import local_folder, read_json
-from heritage_align_plugins.transformers.files import WEIGHTS, library_model
+from heritage_align_plugins.transformers.files import SETTINGS, TOKENIZER, WEIGHTS, is_name, library_model
 
-LIBRARY_FILE, MODULES_FILE, MODEL_FILE = "config_sentence_transformers.json", "modules.json", "config.json"
 TEXT_SETTINGS = ("query_prompt",)
 
 _TAKES = {
@@ -33,6 +40,7 @@ _NATIVE = {
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    library_class: ClassVar[str]
 
     model: str = Field(
         min_length=1, description="local folder, or name on the Hugging Face hub of a model that is in its cache"
@@ -44,14 +52,34 @@ class _Model(BaseModel):
         return local_folder(self.model)
 
     def models(self) -> tuple[ModelSource, ...]:
-        """Return the model's settings and weights; those of modules in folders are not listed."""
-        settings = ModelPart("settings", ((MODULES_FILE,), (MODEL_FILE,)))
-        weights = ModelPart("weights", WEIGHTS.any_of, needed=False)
-        return (library_model(self.model, self.folder(), self.revision, settings, weights),)
+        """Return the files of the model's modules, and those of a model that it was trained on as an adapter.
+
+        Raises:
+            CheckpointError: the model that is here is of another class, needs code of its own, or has settings that
+                cannot be read.
+        """
+        unread = (ModelPart("settings", ((MODULES_FILE,), (MODEL_FILE,))), WEIGHTS, TOKENIZER)
+        source = library_model(self.model, self.folder(), self.revision, *unread)
+        here = source.here()
+        if here is None or unread[0].found(here) is None:
+            return (source,)
+        refuse_other_family(here, self.library_class)
+        read = list(saved_model(here) if (here / MODULES_FILE).is_file() else backbone(here))
+        parts = dict.fromkeys(part for part in read if isinstance(part, ModelPart))
+        others = [other for other in read if isinstance(other, ModelSource)]
+        return (library_model(self.model, self.folder(), self.revision, *parts), *others)
+
+    @classmethod
+    def for_model(cls, name: str) -> Any:
+        """Return the settings that read a model of this class, known by its files."""
+        here = library_model(name, local_folder(name), None, MODULES, SETTINGS).here() if is_name(name) else None
+        return cls(model=name) if here is not None and class_of(here) == cls.library_class else None
 
 
 class WholeConfig(_Model, ComponentConfig):
     """A SentenceTransformer, and how it is asked."""
+
+    library_class: ClassVar[str] = "SentenceTransformer"
 
     dim: int | None = Field(
         None,
@@ -70,11 +98,13 @@ class WholeConfig(_Model, ComponentConfig):
 
     def facts(self) -> Facts:
         """Return what the folder says; of a hub model nothing is known before it is loaded."""
-        return Facts(dim=self.dim, files=_files(self.folder(), "SentenceTransformer"), text_settings=TEXT_SETTINGS)
+        return Facts(dim=self.dim, files=_files(self.folder(), self.library_class), text_settings=TEXT_SETTINGS)
 
 
 class MultiVectorConfig(_Model, ComponentConfig):
     """A MultiVectorEncoder, and how it is asked."""
+
+    library_class: ClassVar[str] = "MultiVectorEncoder"
 
     document_prompt: str | None = Field(
         None, description="instruction put before pictures; that of the model's own files by default, '' for none"
@@ -83,7 +113,7 @@ class MultiVectorConfig(_Model, ComponentConfig):
 
     def facts(self) -> Facts:
         """Return what the folder says; of a hub model nothing is known before it is loaded."""
-        return Facts(files=_files(self.folder(), "MultiVectorEncoder"), text_settings=TEXT_SETTINGS)
+        return Facts(files=_files(self.folder(), self.library_class), text_settings=TEXT_SETTINGS)
 
 
 class PictureTokensConfig(ComponentConfig):
@@ -99,6 +129,8 @@ class QueryTokensConfig(ComponentConfig):
 class CrossEncoderConfig(_Model, RerankerConfig):
     """A CrossEncoder, and how it is asked."""
 
+    library_class: ClassVar[str] = "CrossEncoder"
+
     prompt: str | None = Field(
         None, description="instruction put before each pair; that of the model's own files by default, '' for none"
     )
@@ -106,7 +138,7 @@ class CrossEncoderConfig(_Model, RerankerConfig):
 
     def facts(self) -> Facts:
         """Return what the folder says; of a hub model nothing is known before it is loaded."""
-        return Facts(files=_files(self.folder(), "CrossEncoder"))
+        return Facts(files=_files(self.folder(), self.library_class))
 
 
 def _files(folder: Path | None, wanted: str) -> dict[str, Path]:
@@ -124,21 +156,34 @@ def refuse_other_family(folder: Path, wanted: str) -> None:
         folder: of the model.
         wanted: class of the library, a key of `_TAKES`.
     """
-    if (folder / MODULES_FILE).is_file():
-        found = _read(folder / LIBRARY_FILE).get("model_type", "SentenceTransformer")
-        if found != wanted:
-            named = f"; take {_TAKES[found]}" if found in _TAKES else ""
-            raise CheckpointError(f"{folder}: {LIBRARY_FILE} says {found}, not {wanted}{named}")
+    found = class_of(folder)
+    if found == wanted:
         return
+    if (folder / MODULES_FILE).is_file():
+        named = f"; take {_TAKES[found]}" if found in _TAKES else ""
+        raise CheckpointError(f"{folder}: {LIBRARY_FILE} says {found}, not {wanted}{named}")
     settings = _read(folder / MODEL_FILE)
-    architecture = next(iter(settings.get("architectures") or [""]))
-    if wanted == "MultiVectorEncoder" and architecture.endswith("ForRetrieval"):
-        return  # the library knows these without a file of its own
-    if architecture.endswith("ForRetrieval"):
-        raise CheckpointError(f"{folder}: holds a {architecture}; take {_TAKES['MultiVectorEncoder']}")
+    if found is not None:
+        raise CheckpointError(
+            f"{folder}: holds a {', '.join(map(str, settings['architectures']))}; take {_TAKES[found]}"
+        )
     kind = settings.get("model_type")
     hint = f"; encoder {{name: {_NATIVE[kind]}}} reads a {kind} model" if kind in _NATIVE else ""
     raise CheckpointError(f"{folder}: there is no {MODULES_FILE}, so it is no {wanted} of sentence-transformers{hint}")
+
+
+def class_of(folder: Path) -> str | None:
+    """Return the library's class of the model in a folder, None where its files name none.
+
+    Raises:
+        CheckpointError: its settings cannot be read.
+    """
+    if (folder / MODULES_FILE).is_file():
+        return str(_read(folder / LIBRARY_FILE).get("model_type", "SentenceTransformer"))
+    architectures = _read(folder / MODEL_FILE).get("architectures")
+    names = architectures if isinstance(architectures, list) else []
+    named = any(isinstance(name, str) and name.endswith("ForRetrieval") for name in names)
+    return "MultiVectorEncoder" if named else None  # the library knows these without a file of its own
 
 
 def _read(path: Path) -> dict[str, Any]:

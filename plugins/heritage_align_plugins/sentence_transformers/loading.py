@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from sentence_transformers.base import BaseModel
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from heritage_align.plugin import BuildContext, CheckpointError, refuse_foreign, refuse_not_finite
@@ -19,6 +21,7 @@ from heritage_align_plugins.transformers.loading import (
     files_of,
     fingerprint,
     need_tokenizer,
+    need_words,
 )
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,7 +43,11 @@ def load_model(factory: type[Model], config: Any, context: BuildContext) -> tupl
     """
     folder = files_of(config.model, config.folder(), config.revision)
     refuse_other_family(folder, factory.__name__)
-    need_tokenizer(folder, config.model)
+    for part in config.models()[0].parts:
+        if part.needed and part.found(folder) is None:
+            if part.what == "tokenizer":
+                need_tokenizer(folder / Path(part.any_of[0][0]).parent, config.model)
+            raise CheckpointError(f"{config.model}: there is no {' or '.join(' + '.join(one) for one in part.any_of)}")
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         if file.stat().st_size:  # an empty file of notes is no fault
             refuse_foreign(file)
@@ -54,9 +61,12 @@ def load_model(factory: type[Model], config: Any, context: BuildContext) -> tupl
                 local_files_only=True,
                 model_kwargs={"dtype": "auto"},
             )
-    except LOADING_ERRORS as error:
+    except (*LOADING_ERRORS, TypeError, AttributeError) as error:  # settings of a module that do not fit its class
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{config.model}: {factory.__name__} cannot load it: {reason}") from error
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        need_words(tokenizer, config.model)
     if reports:
         raise CheckpointError(f"{config.model}: weights are missing ({'; '.join(reports[:3])})")
     refuse_not_finite(model.state_dict(), config.model)

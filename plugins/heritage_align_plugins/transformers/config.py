@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelSource
+from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource
 from heritage_align_plugins.transformers.files import (
     PICTURES,
     SETTINGS,
@@ -26,6 +26,8 @@ RecipeName = Literal["plain", "clearclip", "naclip"]
 
 
 TEXT_SETTINGS = ("context_length", "characters")
+_OTHERS = (ModelPart("settings", (("modules.json",),)), ModelPart("settings", (("open_clip_config.json",),)))
+"""Settings as sentence-transformers and open_clip save them."""
 
 
 class TransformersConfig(ComponentConfig):
@@ -80,7 +82,8 @@ class TransformersConfig(ComponentConfig):
     def for_model(cls, name: str) -> TransformersConfig | None:
         """Return the settings that read a model of the families that are known here; what is not here may be one."""
         kind = type_of(name)
-        absent = kind is None and is_name(name) and "fg-clip" not in name.lower()
+        # Of another library's model there may be no config.json, but a file of that library's.
+        absent = kind is None and is_name(name) and not _of_another(name) and "fg-clip" not in name.lower()
         return cls(model=name) if kind in (*CLIP_LIKE, *SIGLIP_LIKE) or absent else None
 
     def facts(self) -> Facts:
@@ -134,6 +137,23 @@ def type_of(name: str) -> str | None:
     except CheckpointError:  # who loads it is told
         return None
     return str(kind) if kind is not None else None
+
+
+def has_template(folder: Path) -> bool:
+    """Tell whether settings in a folder have the template of conversations in them, in place of a file of its own."""
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        try:
+            if (folder / name).is_file() and read_json(folder / name).get("chat_template"):
+                return True
+        except CheckpointError:  # who loads it is told
+            continue
+    return False
+
+
+def _of_another(name: str) -> bool:
+    """Tell whether a folder, or the hub's cache, holds a model as another library saves it."""
+    here = library_model(name, local_folder(name), None, *_OTHERS).here()
+    return here is not None and any(part.found(here) is not None for part in _OTHERS)
 
 
 def refuse_fg_clip(settings: Mapping[str, Any], source: str) -> None:

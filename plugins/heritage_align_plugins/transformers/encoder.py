@@ -22,7 +22,7 @@ from heritage_align.plugin import (
     TextRead,
 )
 from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig, no_boxes
-from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_weights
+from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_tokenizer, load_weights
 from heritage_align_plugins.transformers.pixels import Preparer, split_patches
 from heritage_align_plugins.transformers.tokens import TextTokens
 from heritage_align_plugins.transformers.towers import clip_patches, siglip_patches
@@ -47,13 +47,13 @@ class TransformersEncoder:
         name = str(config.folder() or config.model)
         settings = load(AutoConfig, name, revision=config.revision)
         self._kind: str = settings.model_type
+        tokenizer = load_tokenizer(AutoTokenizer, name, config.revision)
         model: Any = load_weights(AutoModel, name, config.revision)
         if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
             raise CheckpointError(f"{name}: a {self._kind!r} model has no common space of images and texts")
         self._name = f"transformers/{self._kind}/{fingerprint(model)}"
         self._device, self._dtype = torch.device(context.device), DTYPES[context.precision]
         self._model = model.to(self._device, self._dtype)
-        tokenizer = load(AutoTokenizer, name, revision=config.revision)
         self.longest_context = int(min(settings.text_config.max_position_embeddings, tokenizer.model_max_length))
         self.context_length = _context_length(config, self.longest_context)
         siglip = self._kind in SIGLIP_LIKE

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from heritage_align.plugin import CheckpointError, refusal, refuse_foreign, refuse_not_finite
+from heritage_align_plugins.transformers.files import TOKENIZER, library_model
 
 LOADING_ERRORS = (
     OSError,
@@ -23,7 +24,6 @@ LOADING_ERRORS = (
 )
 """What the library lets through when a folder is missing, incomplete or damaged, or needs another library."""
 
-_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "*.spm", "spiece.model", "*.bpe.model")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -54,15 +54,50 @@ def files_of(name: str, folder: Path | None, revision: str | None) -> Path:
 
 
 def need_tokenizer(folder: Path, name: str) -> None:
-    """Raise CheckpointError where a folder has no tokenizer: the library makes one that knows no word.
+    """Raise CheckpointError where a folder has no tokenizer, or half of one: the library makes one that knows no word.
 
     Args:
-        folder: of the model; its tokenizer may be in a folder of it.
+        folder: of the tokenizer's files.
         name: what the error calls the model.
     """
-    if not any(next(folder.rglob(file), None) for file in _TOKENIZERS):
-        fetch = "fetch the files whose names begin with tokenizer as well"
-        raise CheckpointError(f"{name}: there is no tokenizer ({_TOKENIZERS[0]}): {fetch}")
+    if TOKENIZER.found(folder) is not None:
+        return
+    lacking = "tokenizer.json"
+    for group in TOKENIZER.any_of:
+        there = [file for file in group if (folder / file).is_file()]
+        if there:
+            lacking = f"{' and '.join(there)} alone, without {' and '.join(set(group) - set(there))}"
+    fetch = "fetch the files whose names begin with tokenizer as well"
+    raise CheckpointError(f"{name}: there is no tokenizer ({lacking}): {fetch}")
+
+
+def need_words(tokenizer: Any, name: str) -> None:
+    """Raise CheckpointError for a tokenizer that knows marks alone, as the library makes one where files are gone."""
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if not words - {str(token) for token in tokenizer.added_tokens_decoder.values()}:
+        raise CheckpointError(f"{name}: its tokenizer knows no word: fetch its files again")
+
+
+def load_tokenizer(factory: Any, name: str, revision: str | None, **options: Any) -> Any:
+    """Load a tokenizer, or a processor with one.
+
+    Args:
+        factory: ``AutoTokenizer`` or ``AutoProcessor``.
+        name: folder or hub name.
+        revision: of the hub's repository.
+        options: of ``from_pretrained``.
+
+    Raises:
+        CheckpointError: see `load`; or the vocabulary is not there.
+    """
+    if Path(name).is_dir():
+        need_tokenizer(Path(name), name)
+    made = load(factory, name, revision=revision, **options)
+    fetched = None if Path(name).is_dir() else library_model(name, None, revision, TOKENIZER).here()
+    if fetched is not None:
+        need_tokenizer(fetched, name)
+    need_words(getattr(made, "tokenizer", made), name)
+    return made
 
 
 def load(factory: Any, name: str, **options: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +17,8 @@ from heritage_align_plugins.transformers.loading import (
     check_texts,
     files_of,
     fingerprint,
-    load,
+    load_tokenizer,
     load_weights,
-    need_tokenizer,
 )
 from heritage_align_plugins.transformers.strips import no_strip
 from heritage_align_plugins.transformers.yes_no_config import YesNoConfig
@@ -42,9 +40,8 @@ class YesNo:
 
     def __init__(self, config: YesNoConfig, context: BuildContext) -> None:
         name = str(files_of(config.model, config.folder(), config.revision))
-        need_tokenizer(Path(name), config.model)
+        self._processor = load_tokenizer(AutoProcessor, name, None)
         model: Any = load_weights(AutoModelForImageTextToText, name, None, dtype="auto")
-        self._processor = load(AutoProcessor, name)
         if getattr(self._processor, "chat_template", None) is None:
             raise CheckpointError(f"{config.model}: has no chat template, so it cannot be asked about a picture")
         self._processor.tokenizer.padding_side = "left"  # the last place is then a word of each conversation

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from heritage_align.plugin import Facts, RerankerConfig
-from heritage_align_plugins.transformers.config import local_folder
+from heritage_align.plugin import Facts, ModelSource, RerankerConfig
+from heritage_align_plugins.transformers.config import has_template, local_folder, read_json
+from heritage_align_plugins.transformers.files import (
+    CHAT,
+    PICTURES,
+    SETTINGS,
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    WEIGHTS,
+    is_name,
+    library_model,
+)
+
+_WRITES = "ForConditionalGeneration"
 
 
 class YesNoConfig(RerankerConfig):
@@ -35,6 +48,27 @@ class YesNoConfig(RerankerConfig):
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""
         return local_folder(self.model)
+
+    def models(self) -> tuple[ModelSource, ...]:
+        """Return the model's files, the template of conversations among them."""
+        parts = (SETTINGS, WEIGHTS, TOKENIZER, TOKENIZER_SETTINGS, PICTURES)
+        here = library_model(self.model, self.folder(), self.revision, *parts).here()
+        chat = replace(CHAT, needed=here is None or not has_template(here))
+        return (library_model(self.model, self.folder(), self.revision, *parts, chat),)
+
+    @classmethod
+    def for_model(cls, name: str) -> YesNoConfig | None:
+        """Return the settings that read a model which sees pictures and writes text, known by its files.
+
+        A reranker of sentence-transformers may be such a model inside, and is read as what it was saved as.
+        """
+        here = library_model(name, local_folder(name), None, SETTINGS).here() if is_name(name) else None
+        if here is None or not (here / "config.json").is_file() or (here / "modules.json").is_file():
+            return None
+        settings = read_json(here / "config.json")
+        architectures = settings.get("architectures")
+        writes = isinstance(architectures, list) and any(str(one).endswith(_WRITES) for one in architectures)
+        return cls(model=name) if writes and "vision_config" in settings else None
 
     def facts(self) -> Facts:
         """Return what must be there; of a hub model nothing is known before it is loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,18 @@ def test_facts_and_a_missing_folder(folder, tmp_path):
 def test_conformance(folder):
     results = check_component(Case("encoder", "bert", {"model": str(folder)}))
     assert sum(r.state == "passed" for r in results) >= 8
+
+
+@pytest.mark.parametrize("files", [["tokenizer.json"], ["tokenizer.json", "tokenizer_config.json"]])
+def test_a_model_without_its_tokenizer_is_refused(folder: Path, tmp_path: Path, files: list[str]) -> None:
+    """The library makes up one that knows no word, with which all phrases are alike."""
+    copy = Path(shutil.copytree(folder, tmp_path / "bert"))
+    for file in files:
+        (copy / file).unlink()
+    with pytest.raises(CheckpointError, match=r"bert: there is no tokenizer \(tokenizer.json\): fetch"):
+        build(copy)
+    (copy / "vocab.txt").write_text("\n".join(WORDS[:5]), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="its tokenizer knows no word"):
+        build(copy)
+    (copy / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    assert torch.equal(build(copy).encode_texts(PHRASES), build(folder).encode_texts(PHRASES))

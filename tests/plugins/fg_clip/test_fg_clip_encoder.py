@@ -15,7 +15,9 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from heritage_align_plugins.fg_clip import blocks
 from heritage_align_plugins.fg_clip.config import FgClipConfig
+from heritage_align_plugins.fg_clip.description import Tower
 from heritage_align_plugins.fg_clip.encoder import FgClipEncoder
 from heritage_align_plugins.fg_clip.pictures import Packed, grid_of, most_patches
 from PIL import Image
@@ -236,15 +238,26 @@ class TestBadInput:
 
     def test_files_that_are_missing(self, copied, tmp_path):
         folder = copied("second")
-        (folder / "tokenizer.json").unlink()
-        with pytest.raises(CheckpointError, match=r"there is no tokenizer.json, the tokenizer: fetch"):
-            opened(folder)
         (folder / "model.safetensors").unlink()
         (folder / "pytorch_model.bin").write_bytes(b"x")
         with pytest.raises(CheckpointError, match="neither model.safetensors nor .*; only safetensors are read"):
             opened(folder)
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(CheckpointError, match=r"there is no tokenizer \(tokenizer.json\): fetch"):
+            opened(folder)
         with pytest.raises(ConfigError, match=r"encoder.model: there is no file .*config.json"):
             plan(load_recipe("fg-clip-regions", [f"encoder.model={tmp_path / 'nowhere'}"]))
+
+    @pytest.mark.parametrize("generation", ["first", "second"])
+    def test_a_tokenizer_that_knows_marks_alone(self, copied, generation):
+        folder = copied(generation)
+        tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        marks = {token["content"] for token in tokenizer["added_tokens"]}
+        vocabulary = {word: number for word, number in tokenizer["model"]["vocab"].items() if word in marks}
+        tokenizer["model"] |= {"vocab": vocabulary, "merges": []}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        with pytest.raises(CheckpointError, match="its tokenizer knows no word"):
+            opened(folder)
 
     def test_the_command_line_says_it_in_one_line(self, copied):
         folder = copied("second")
@@ -253,7 +266,7 @@ class TestBadInput:
         wrong = CliRunner().invoke(cli, ["evaluate", "fg-clip-regions", "--set", f"encoder.model={folder}", *data])
         assert wrong.exit_code == 2
         assert wrong.stderr.strip().splitlines() == [
-            f"error: {folder}: there is no tokenizer.json, the tokenizer: fetch the files whose names begin with "
+            f"error: {folder}: there is no tokenizer (tokenizer.json): fetch the files whose names begin with "
             "tokenizer as well"
         ]
 
@@ -293,3 +306,22 @@ class TestBadInput:
             ConfigError, match="text_encoder: 'fg_clip' works in 24 dimensions, encoder 'fg_clip' in 32"
         ):
             plan(load_recipe("fg-clip-regions", dims))
+
+
+def test_a_product_with_its_activation_is_the_two_of_them(monkeypatch):
+    """oneDNN applies GELU to the product that it has just made; where it cannot, and for gradients, torch does."""
+    assert blocks.FUSED, "this build of torch has no product with an activation: the faster way is not tested"
+    torch.manual_seed(4)
+    mlp = blocks.Mlp(Tower(width=48, inner=96, heads=4, layers=1, epsilon=1e-6, activation="gelu_pytorch_tanh"))
+    x = 3 * torch.randn(2, 7, 48)
+    with torch.inference_mode():
+        fused = mlp(x)
+        monkeypatch.setattr(blocks, "FUSED", False)
+        plain = mlp(x)
+    torch.testing.assert_close(fused, plain, atol=1e-5, rtol=0)
+    assert not torch.equal(fused, plain)  # else it was torch both times
+    monkeypatch.setattr(blocks, "FUSED", True)
+    learned = mlp(x)
+    learned.sum().backward()
+    assert torch.equal(learned.detach(), plain)
+    assert mlp.fc1.weight.grad is not None

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from click.testing import CliRunner
 from PIL import Image
 from torch.nn.functional import normalize
 
 open_clip = pytest.importorskip("open_clip", reason="the optional extra 'open-clip' is not installed")
+transformers = pytest.importorskip("transformers", reason="the optional extra 'transformers' is not installed")
 
 from heritage_align_plugins.open_clip.config import OpenClipConfig  # noqa: E402
 from heritage_align_plugins.open_clip.encoder import OpenClipEncoder  # noqa: E402
 
-from heritage_align import Pipeline  # noqa: E402
+from heritage_align import Pipeline, load_config  # noqa: E402
+from heritage_align.cli import cli  # noqa: E402
 from heritage_align.errors import CheckpointError, ConfigError  # noqa: E402
 from heritage_align.protocols import BuildContext, Encoder  # noqa: E402
 from heritage_align.testing import Case, check_component  # noqa: E402
@@ -246,7 +251,140 @@ def test_a_tokenizer_that_is_not_in_the_cache_is_named(folders, tmp_path, monkey
     settings = json.loads((folder / "open_clip_config.json").read_text())
     settings["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/none"
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
-    assert "open_clip cannot load it" in refused(folder)
+    assert f"{folder}: there is no tokenizer (tokenizer.json)" in refused(folder)
+
+
+@pytest.fixture
+def small_zoo(monkeypatch, tmp_path):
+    """A function that gives the zoo a small model, Tiny-ViT, whose texts are read as `text` says, with a tag, own, in a
+    repository of the hub, and returns its weights' file."""
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
+
+    def made(**text):
+        config = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": {**TEXT, **text}}
+        (tmp_path / "Tiny-ViT.json").write_text(json.dumps(config))
+        open_clip.add_model_config(tmp_path / "Tiny-ViT.json")
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny-ViT", {"own": {"hf_hub": "silk/tiny/"}})
+        torch.manual_seed(1)
+        weights = tmp_path / "weights" / "open_clip_pytorch_model.bin"
+        weights.parent.mkdir()
+        torch.save(open_clip.create_model("Tiny-ViT").state_dict(), weights)
+        return weights
+
+    return made
+
+
+def check(*arguments):
+    return CliRunner().invoke(cli, ["models", "check", *map(str, arguments)])
+
+
+def reports(*arguments):
+    found = check(*arguments, "--json")
+    assert found.stdout, found.stderr
+    return json.loads(found.stdout)
+
+
+def test_a_tag_s_files_are_told(small_zoo, hub_cache):
+    weights = small_zoo()
+    (found,) = reports("Tiny-ViT:own")
+    assert (found["component"], found["model"]) == ("encoder.open_clip", "Tiny-ViT:own")
+    assert found["get"] == "hf download silk/tiny --include open_clip_model.safetensors"
+    assert check("Tiny-ViT:own").exit_code == 2
+    assert "hf download silk/tiny open_clip_model.safetensors" in refused("Tiny-ViT", pretrained="own")
+    (weights.parent / "README.md").write_text("---\nlicense: mit\n---\n")
+    snapshot = hub_cache("silk/tiny", weights.parent)
+    (found,) = reports("Tiny-ViT:own")
+    assert (found["whole"], found["license"], found["revision"]) == (True, "mit", snapshot.name)
+    [file] = found["files"]
+    assert file["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert build("Tiny-ViT", pretrained="own").fingerprint().startswith("open_clip/Tiny-ViT/sha256:")
+    encoder = {"name": "open_clip", "model": "Tiny-ViT", "pretrained": "own"}
+    config = load_config({"version": 1, "name": "x", "encoder": encoder, "similarity": {"name": "global"}})
+    assert yaml.safe_load(config.to_yaml())["encoder"]["revision"] == snapshot.name
+    (by_file,) = reports(f"Tiny-ViT:{weights}")
+    assert [one["name"] for one in by_file["files"]] == [weights.name]
+    assert by_file["whole"]
+    assert (
+        build("Tiny-ViT", pretrained="own", revision=snapshot.name).fingerprint()
+        == build("Tiny-ViT", pretrained=str(weights)).fingerprint()
+    )
+
+
+def test_a_tokenizer_of_another_repository_is_told_and_needed(small_zoo, hub_cache, tmp_path):
+    weights = small_zoo(hf_tokenizer_name="silk/words")
+    hub_cache("silk/tiny", weights.parent)
+    own, other = reports("Tiny-ViT:own")
+    assert (own["whole"], other["model"], other["whole"]) == (True, "silk/words", False)
+    assert other["get"].startswith("hf download silk/words --include config.json --include 'tokenizer*' ")
+    assert "needs files of silk/words, which is not in the cache" in refused("Tiny-ViT", pretrained="own")
+    words = tmp_path / "words"
+    words.mkdir()
+    (words / "config.json").write_text('{"architecture": "vit_small"}')  # as timm's, which names no tokenizer
+    snapshot = hub_cache("silk/words", words)
+    assert not reports("Tiny-ViT:own")[1]["whole"]
+    # The library makes one up from the settings, and all texts are alike.
+    assert "silk/words: there is no tokenizer (tokenizer.json)" in refused("Tiny-ViT", pretrained="own")
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    transformers.BertTokenizer(vocab={word: n for n, word in enumerate(marks)}).save_pretrained(snapshot)
+    assert "its tokenizer knows no word" in refused("Tiny-ViT", pretrained="own")
+    vocabulary = {word: n for n, word in enumerate([*marks, "blue", "silk"])}
+    transformers.BertTokenizer(vocab=vocabulary).save_pretrained(snapshot)
+    assert [one["whole"] for one in reports("Tiny-ViT:own")] == [True, True]
+    one, other = build("Tiny-ViT", pretrained="own").encode_texts(["blue silk", "silk silk"])
+    assert not torch.allclose(one, other)
+
+
+def test_a_folder_and_a_repository_are_told(folders, hub_cache, tmp_path):
+    (found,) = reports(folders["vit"])
+    assert (found["component"], found["whole"]) == ("encoder.open_clip", True)
+    assert [file["name"] for file in found["files"]] == ["open_clip_config.json", "open_clip_pytorch_model.bin"]
+    hub_cache("silk/vit", folders["vit"])
+    for name in ("silk/vit", "hf-hub:silk/vit"):
+        (found,) = reports(name)
+        assert (found["component"], found["whole"], found["revision"] is not None) == ("encoder.open_clip", True, True)
+        assert build(name).fingerprint() == build(folders["vit"]).fingerprint()
+    assert build(f"local-dir:{folders['vit']}").fingerprint() == build(folders["vit"]).fingerprint()
+    (found,) = reports(f"local-dir:{folders['vit']}")
+    assert found["whole"]
+    folder = tmp_path / "model"
+    shutil.copytree(folders["vit"], folder)
+    settings = json.loads((folder / "open_clip_config.json").read_text())
+    settings["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/none"
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    (found,) = reports(folder)  # the library looks for it in the folder, whatever it is called
+    assert [file["part"] for file in found["files"] if file["state"] == "missing"] == ["tokenizer"]
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_names_that_say_too_little_or_nothing(tmp_path):
+    for name, says in (
+        ("ViT-B-32", "it needs pretrained, a tag or a file of weights; tags: openai"),
+        ("ViT-B-33:openai", "Did you mean 'ViT-B-32'"),
+        ("ViT-B-32:opnai", "pretrained 'opnai' is neither a tag nor a file; tags: openai"),
+        ("hf-hub:", "is no config, no recipe, and no model"),
+        ("hf-hub:nonsense", "is no config, no recipe, and no model"),
+        (f"local-dir:{tmp_path / 'none'}", "is no config, no recipe, and no model"),
+    ):
+        found = check(name)
+        assert (found.exit_code, found.stdout) == (2, ""), name
+        assert says in found.stderr, name
+    (tmp_path / "open_clip_config.json").write_text('{"model": 1}')
+    assert "has no model_cfg" in check(tmp_path).stderr
+    [found] = reports("hf-hub:silk/none")
+    assert found["get"] == (
+        "hf download silk/none --include open_clip_config.json --include open_clip_model.safetensors"
+    )
+    assert "hf download silk/none" in refused("hf-hub:silk/none")
+
+
+def test_what_the_zoo_needs_is_told_of_every_tag():
+    """What a tag is read from is known without the hub: a repository, and names of files in it."""
+    for name, tag in open_clip.list_pretrained():
+        weights, *others = OpenClipConfig(model=name, pretrained=tag).models()
+        assert weights.repository or weights.url
+        assert weights.parts[0].any_of
+        assert all(other.pin is None for other in others)  # the setting is of the weights
 
 
 def test_every_name_of_the_zoo_is_known_or_says_what_it_needs():

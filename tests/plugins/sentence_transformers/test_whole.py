@@ -174,7 +174,7 @@ def test_code_of_a_model_is_not_run(models, tmp_path):
         (folder / "modules.json").write_text(json.dumps(modules))
         (folder / "own_code.py").write_text("raise SystemExit('the code of the folder was run')")
 
-    assert "not part of Sentence Transformers" in damaged(models, tmp_path, plant)
+    assert "which is code of the model's own, and no such code is run" in damaged(models, tmp_path, plant)
 
 
 def test_a_model_without_its_tokenizer_is_named(models, tmp_path):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from heritage_align import Pipeline, Store, build_index, dataset_sources, load_recipe
+from heritage_align import Pipeline, Store, build_index, dataset_sources
 from heritage_align.cli import cli
 from heritage_align.config import load_config
 from heritage_align.data import Motifs
@@ -27,27 +27,17 @@ CARD = "---\nlanguage: zh\nlicense: cc-by-nc-4.0\n---\n# 团窠对鸟\n"
 
 
 @pytest.fixture
-def cache(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(folders: dict[str, Path], hub_cache: Callable[..., Path]) -> Path:
     """A cache with one model; returns its snapshot's folder."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    repository = tmp_path / "hub" / "models--silk--crane-tiny"
-    snapshot = repository / "snapshots" / COMMIT
-    for folder in (snapshot, repository / "blobs", repository / "refs"):
-        folder.mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    for file in sorted(folders["chinese_clip"].iterdir()):
-        put(snapshot, file.name, file.read_bytes())
+    snapshot = hub_cache(NAME, folders["chinese_clip"], COMMIT)
     put(snapshot, "README.md", CARD.encode())
     return snapshot
 
 
-def put(snapshot: Path, name: str, content: bytes) -> Path:
-    blob = snapshot.parents[1] / "blobs" / hashlib.sha256(name.encode() + content).hexdigest()
-    blob.write_bytes(content)
+def put(snapshot: Path, name: str, content: bytes) -> None:
+    """Put a file in the place of a link to the cache's."""
     (snapshot / name).unlink(missing_ok=True)
-    (snapshot / name).symlink_to(Path("../../blobs") / blob.name)
-    return blob
+    (snapshot / name).write_bytes(content)
 
 
 def check(*arguments: str) -> Result:
@@ -153,17 +143,6 @@ def test_an_fg_clip_and_a_bert_are_known_by_their_files(cache: Path) -> None:
     put(cache, "config.json", b'{"model_type": "t5"}')
     assert check(NAME).exit_code == 2
     assert report("qihoo360/fg-clip2-base")["component"] == "encoder.fg_clip"  # by its name alone: it is not here
-
-
-@pytest.mark.usefixtures("cache")
-def test_a_library_s_models_and_the_last_look_are_told_and_pinned() -> None:
-    names = [f"encoder.model={NAME}", f"search.last.model={NAME}"]
-    settings = [word for name in names for word in ("--set", name)]
-    found = json.loads(check("cross-encoder-last", *settings, "--json").stdout)
-    assert [one["place"] for one in found] == ["encoder", "search.last"]
-    assert [(one["revision"], one["whole"]) for one in found] == [(COMMIT, True)] * 2
-    written = yaml.safe_load(load_recipe("cross-encoder-last", names).to_yaml())
-    assert written["encoder"]["revision"] == written["search"]["last"]["revision"] == COMMIT
 
 
 @pytest.mark.parametrize("name", ["", " ", "nonsense", "a/b/c", "a b/c", "丝/绸", "c.yaml", "../x/y"])

@@ -273,6 +273,59 @@ def test_missing_weights_are_not_filled_with_random_ones(folders, tmp_path):
         TransformersEncoder(TransformersConfig(model=str(tmp_path / "model")), BuildContext())
 
 
+def refused(model):
+    with pytest.raises(CheckpointError) as caught:
+        TransformersEncoder(TransformersConfig(model=str(model)), BuildContext())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def without_words(file):
+    """Leave the marks of a tokenizer alone."""
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    marks = {token["content"] for token in tokenizer["added_tokens"]}
+    vocabulary = {word: number for word, number in tokenizer["model"]["vocab"].items() if word in marks}
+    tokenizer["model"]["vocab"] = vocabulary
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("settings", [True, False], ids=["settings", "nothing"])
+def test_a_model_without_its_tokenizer_is_refused(folders, tmp_path, hub_cache, family, settings):
+    """The library makes up a tokenizer that knows no word, with which all texts have the same vector."""
+    folder = tmp_path / "model"
+    shutil.copytree(folders[family], folder)
+    (folder / "tokenizer.json").unlink()
+    if not settings:
+        (folder / "tokenizer_config.json").unlink()
+    assert f"{folder}: there is no tokenizer (tokenizer.json): fetch" in refused(folder)
+    hub_cache("silk/crane", folder)
+    assert refused("silk/crane").startswith("silk/crane: ")
+
+
+@pytest.mark.parametrize("family", ["chinese_clip", "siglip2"])
+def test_a_tokenizer_that_knows_marks_alone_is_refused(folders, tmp_path, hub_cache, family):
+    folder = tmp_path / "model"
+    shutil.copytree(folders[family], folder)
+    without_words(folder / "tokenizer.json")
+    assert "its tokenizer knows no word" in refused(folder)
+    hub_cache("silk/crane", folder)
+    assert "silk/crane: its tokenizer knows no word" in refused("silk/crane")
+
+
+def test_half_a_tokenizer_is_refused(folders, tmp_path, hub_cache):
+    """CLIP's words without its merges: the library reads every text letter by letter."""
+    folder = tmp_path / "model"
+    shutil.copytree(folders["clip"], folder)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "CLIPTokenizer"}')
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    assert "there is no tokenizer (vocab.json alone, without merges.txt)" in refused(folder)
+    hub_cache("silk/crane", folder)
+    assert refused("silk/crane").startswith("silk/crane: ")
+
+
 @pytest.mark.parametrize("kind", ["empty", "bert", "damaged"])
 def test_a_folder_of_something_else_is_named(folders, tmp_path, kind):
     if kind == "bert":
