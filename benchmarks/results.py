@@ -118,7 +118,7 @@ RESULTS_OF = {
         "benchmarks/pipeline/encode.py --batch 8 --files 8 --pictures 1 --every 20 --threads 1", ENCODERS, 12
     ),
     "library-speed.json": Result(
-        "benchmarks/pipeline/library_speed.py --rounds 9",
+        "benchmarks/pipeline/library_speed.py",
         (
             "heritage_align/encoding",
             *(
@@ -126,7 +126,7 @@ RESULTS_OF = {
                 for name in ("cn_clip", "transformers", "fg_clip", "open_clip", "sentence_transformers")
             ),
         ),
-        8,
+        13,
         one_thread=True,
     ),
     "roi.json": Result(
