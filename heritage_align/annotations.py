@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from heritage_align.data.lines import parse_json
 from heritage_align.errors import DataError
 from heritage_align.store.files import write_atomically
 from heritage_align.text.scripts import has_han
@@ -110,10 +111,12 @@ def annotated_manifest(manifest: Mapping[str, Any], page: Mapping[str, Any]) -> 
         of_canvas.setdefault(item["target"].partition("#")[0], []).append(item)
     canvases = []
     for number, canvas in enumerate(manifest["items"]):
-        items = of_canvas.get(canvas.get("id", "")) if isinstance(canvas, dict) else None
+        name = canvas.get("id") if isinstance(canvas, dict) else None
+        items = of_canvas.get(name) if isinstance(name, str) else None
         if items:
             own = {"id": f"{page['id']}/{number}", "type": "AnnotationPage", "items": items}
-            canvas = {**canvas, "annotations": [*canvas.get("annotations", []), own]}
+            before = canvas.get("annotations")
+            canvas = {**canvas, "annotations": [*(before if isinstance(before, list) else []), own]}
         canvases.append(canvas)
     return {**manifest, "items": canvases}
 
@@ -129,14 +132,47 @@ def check_manifest(document: Any) -> None:
         raise DataError(f"annotations can be put into a manifest of IIIF's Presentation API 3 alone, and {fault}")
 
 
+def read_manifest(path: Path) -> Mapping[str, Any]:
+    """Read a manifest that annotations are to be put into.
+
+    Raises:
+        DataError: it cannot be read, is no manifest of Presentation 3, or no JSON that can be written again: Python's
+            parser takes NaN, numbers beyond a float and lone surrogates.
+    """
+    try:
+        document = parse_json(path.read_text(encoding="utf-8-sig"))
+        check_manifest(document)
+        _json(document)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON: {error}") from error
+    found: Mapping[str, Any] = document
+    return found
+
+
 def write_page(path: Path, page: Mapping[str, Any]) -> None:
-    """Write a page or a manifest as UTF-8; raises StoreError where the file cannot be written."""
-    text = json.dumps(page, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    """Write a page or a manifest as UTF-8.
+
+    Raises:
+        StoreError: the file cannot be written.
+        ValueError: the document holds NaN, an infinite number or a lone surrogate, or is nested too deeply.
+    """
+    data = _json(page)
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
 
     write_atomically(path, write)
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    try:
+        return (json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode("utf-8")
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def selector(box: Box, size: tuple[int, int] | None) -> str:

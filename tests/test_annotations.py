@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from heritage_align import Store
-from heritage_align.annotations import page_of_hits, selector
+from heritage_align.annotations import annotated_manifest, page_of_hits, read_manifest, selector, write_page
 from heritage_align.cli import cli
 from heritage_align.types import Hit, TextItem
 
@@ -186,6 +187,8 @@ def test_a_manifest_gets_the_hits_of_each_canvas_in_a_page_of_its_own(store: Pat
         ({"@type": "sc:Manifest", "sequences": []}, "Presentation API 3 alone, and it is none"),
         ({"type": "Collection", "items": []}, "Presentation API 3 alone, and it is none"),
         ({"type": "Manifest", "items": {}}, "it has no list of canvases"),
+        ({"type": "Manifest", "items": [], "seeAlso": math.nan}, "is not JSON: Out of range float values"),
+        ({"type": "Manifest", "items": [], "rights": "\ud800"}, "is not JSON: 'utf-8' codec can't encode"),
     ],
 )
 def test_only_a_manifest_of_presentation_3_is_annotated(
@@ -317,3 +320,20 @@ def test_pictures_of_manifests_are_learned_from(tmp_path: Path) -> None:
     one = CliRunner().invoke(cli, [str(word) for word in words])  # the canvases of a manifest are one artwork
     assert one.exit_code == 2
     assert "4 folds need 4 artworks" in one.stderr
+
+
+def test_canvases_of_other_types_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text('{"type": "Manifest", "items": [3, {"id": []}, {"id": "c", "annotations": 5}]}')
+    document = read_manifest(tmp_path / "m.json")
+    found = annotated_manifest(document, {"id": "p", "items": [{"target": "c#xywh=1,2,3,4"}]})
+    own = {"id": "p/2", "type": "AnnotationPage", "items": [{"target": "c#xywh=1,2,3,4"}]}
+    assert found["items"] == [3, {"id": []}, {"id": "c", "annotations": [own]}]
+
+
+def test_a_page_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(ValueError, match="is nested too deeply"):
+        write_page(tmp_path / "p.json", {"items": nested})
+    assert not (tmp_path / "p.json").exists()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from heritage_align.cli.options import check_file
-from heritage_align.errors import ConfigError, DataError
+from heritage_align.errors import ConfigError
 
 if TYPE_CHECKING:
     from heritage_align.annotations import Sizes
@@ -78,9 +78,8 @@ class Annotations:
 
 
 def _manifest_of(config: Config) -> Mapping[str, Any]:
-    from heritage_align.annotations import check_manifest
+    from heritage_align.annotations import read_manifest
     from heritage_align.data.iiif.resources import is_remote
-    from heritage_align.data.lines import parse_json
     from heritage_align.plugins import default_registry
 
     if config.data is None or config.data.spec.name != default_registry().of_role("dataset", "manifest"):
@@ -89,14 +88,4 @@ def _manifest_of(config: Config) -> Mapping[str, Any]:
     source = str(config.data.as_dict()["manifest"])
     if is_remote(source):
         raise ConfigError([f"--annotated-manifest: {source} is no file; save it, and name the file"], "data")
-    try:
-        document = parse_json(Path(source).read_text(encoding="utf-8-sig"))
-        check_manifest(document)
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{source}: is not JSON: {error}") from error
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from None
-    found: Mapping[str, Any] = document
-    return found
+    return read_manifest(Path(source))

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from heritage_align.data import jpeg2000
 from heritage_align.data.colour import to_srgb
+from heritage_align.data.jpeg import MOST_SCANS, too_many_scans
 from heritage_align.data.limits import MAX_PIXELS, RAW_SUFFIXES
 from heritage_align.data.reduced import reduce as reduce_to
 from heritage_align.errors import ImageError
@@ -167,6 +168,8 @@ def read_header(stream: IO[bytes], size: int, name: str, max_pixels: int, *, red
         profile = image.info.get("icc_profile")
         # Of a TIFF alone: a PNG is decoded to be asked, whatever its size, as it may say it behind its pixels.
         stored = orientation(image) if pixels > max_pixels and image.format == "TIFF" else None
+        if image.format in ("JPEG", "MPO") and too_many_scans(stream):
+            raise ImageError(f"{name}: has more than {MOST_SCANS} scans; it would take minutes to decode")
         if image.format == "JPEG2000" and profile is None:
             profile = jpeg2000.icc_profile(stream)
         reduced = pixels > max_pixels and reduce and reduce_to(image, stream, max_pixels)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from heritage_align.data.images import load_image, read_header
+from heritage_align.data.pixels import load_pixels
 from heritage_align.errors import ImageError
 
 
@@ -246,3 +247,22 @@ def test_many_threads_get_the_same_pixels(tmp_path: Path) -> None:
     expected = load_image(path).tobytes()
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: load_image(path).tobytes(), range(64))) == {expected}
+
+
+def test_a_jpeg_of_too_many_scans_is_refused() -> None:
+    """Every scan, of which one may have 14 bytes, goes over all pixels: 100 KB would be decoded for half an hour."""
+    data = encode(corners(), "JPEG", progressive=True)
+    at = data.rindex(b"\xff\xda")
+    scan = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+    for read in (load_image, load_pixels):
+        assert read(data[:-2] + scan * 80 + b"\xff\xd9") is not None
+        with pytest.raises(ImageError, match="has more than 100 scans"):
+            read(data[:-2] + scan * 100 + b"\xff\xd9")
+
+
+def test_what_is_behind_a_jpeg_or_in_its_head_are_no_scans() -> None:
+    """A film that a telephone appends, and a thumbnail, hold bytes that look like the beginning of a scan."""
+    data = encode(corners(), "JPEG", progressive=True, restart_marker_rows=1, comment=b"\xff\xda" * 200)
+    plain = np.asarray(load_image(encode(corners(), "JPEG")))
+    for whole in (data, data + b"\xff\xda" * 200, data + b"\0" * (2**20 - len(data) - 1) + b"\xff\xda" * 200):
+        assert np.abs(np.asarray(load_image(whole), dtype=int) - plain).max() <= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from heritage_align.data.iiif.texts import Text, texts_of
 
 _SOUND = ("sound", "audio", "video", "movingimage", "text", "dataset", "model")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_DEEPEST = 8  # parts of choices of parts ...
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Canvas:
 
 
 def id_of(resource: Any) -> str | None:
-    """Return a resource's address, of either version; a string is one."""
+    """Return a resource's address, of either version; a string is one, and one with a lone surrogate none at all."""
     found = resource if isinstance(resource, str) else None
     if isinstance(resource, dict):
         found = resource.get("id") or resource.get("@id")
-    return found.strip() if isinstance(found, str) and found.strip() else None
+    if not isinstance(found, str) or _LONE_SURROGATE.search(found):
+        return None
+    return found.strip() or None
 
 
 def type_of(resource: dict[str, Any]) -> str:
@@ -55,6 +60,12 @@ def type_of(resource: dict[str, Any]) -> str:
     kind = resource.get("type") or resource.get("@type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     return kind.rpartition(":")[2].lower() if isinstance(kind, str) else ""
+
+
+def kinds_of(resource: Any, *keys: str) -> str:
+    """Return the words and addresses under some keys of an object, each of which may be a list; ``""`` of another."""
+    values = [resource.get(key) for key in keys] if isinstance(resource, dict) else []
+    return " ".join(id_of(part) or "" for value in values for part in listed(value))
 
 
 def listed(value: Any) -> list[Any]:
@@ -99,18 +110,21 @@ def _is_part(target: Any) -> bool:
     return (isinstance(target, dict) and "selector" in target) or "#xywh=" in (id_of(target) or "")
 
 
-def _picture(body: Any) -> Painted | None:
+def _picture(body: Any, depth: int = 0) -> Painted | None:
     """Return the picture of a body: of a choice the default, of a part or a turned one the whole."""
+    if depth > _DEEPEST:
+        return None
     for candidate in listed(body):
-        if isinstance(candidate, str):
-            return Painted(candidate, None)
+        if isinstance(candidate, str) and id_of(candidate) is not None:
+            return Painted(id_of(candidate), None)
         if not isinstance(candidate, dict):
             continue
         kind = type_of(candidate)
         if kind == "choice":
-            inner = _picture(candidate.get("default") or listed(candidate.get("items") or candidate.get("item"))[:1])
+            first = candidate.get("default") or listed(candidate.get("items") or candidate.get("item"))[:1]
+            inner = _picture(first, depth + 1)
         elif kind == "specificresource":
-            inner = _picture(candidate.get("source") or candidate.get("full"))
+            inner = _picture(candidate.get("source") or candidate.get("full"), depth + 1)
         elif kind in _SOUND or kind == "textualbody":
             continue
         else:
@@ -123,8 +137,8 @@ def _picture(body: Any) -> Painted | None:
 def _service(picture: dict[str, Any]) -> str | None:
     for service in listed(picture.get("service")):
         if isinstance(service, str):
-            return service
-        said = str([service.get(key) for key in ("@context", "type", "@type", "profile")]).lower()
-        if isinstance(service, dict) and ("image" in said or "level" in said):
+            return id_of(service)
+        said = kinds_of(service, "@context", "type", "@type", "profile").lower()
+        if "image" in said or "level" in said:
             return id_of(service)
     return None

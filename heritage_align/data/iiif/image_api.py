@@ -8,7 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from heritage_align.data.iiif.canvases import id_of, kinds_of
+from heritage_align.data.limits import MAX_PIXELS
 from heritage_align.errors import ImageError
+
+MOST_TILES = 4096
+"""A picture of 2^30 pixels in tiles of 512 x 512."""
 
 
 class Request(NamedTuple):
@@ -73,12 +78,11 @@ def read_info(document: Any, service: str) -> Info:
     said += [feature for part in profiles if isinstance(part, dict) for feature in _strings(part.get("supports"))]
     level = re.search(r"level\s*([0-2])", named)
     scales = (level is not None and int(level[1]) >= 1) or bool({"sizeByW", "sizeByWh", "sizeByConfinedWh"} & set(said))
-    context = str(document.get("@context", "")) + str(document.get("type", ""))
+    context = kinds_of(document, "@context", "type")
     version = 3 if "image/3" in context or "ImageService3" in context else 2 if "image/2" in context else 1
     limits: list[dict[str, Any]] = [document, *(part for part in profiles if isinstance(part, dict))]
-    address = document.get("id") or document.get("@id")
     return Info(
-        (address if isinstance(address, str) and address else service).rstrip("/"),
+        (id_of(document) or service).rstrip("/"),
         version,
         width,
         height,
@@ -95,6 +99,9 @@ def plan(info: Info, side: int) -> Plan:
     Args:
         info: of the service.
         side: in pixels.
+
+    Raises:
+        ImageError: there are tiles alone, too many (`MOST_TILES`) or of too large a picture (`MAX_PIXELS`).
     """
     longest = max(info.width, info.height)
     target = min(side, longest, *([math.floor(info.most)] if info.most is not None else []))
@@ -130,9 +137,13 @@ def _tile_plan(info: Info, target: int) -> Plan:
     large_enough = [factor for factor in factors if longest / factor >= target]
     factor = max(large_enough) if large_enough else min(factors)
     whole = math.ceil(info.width / factor), math.ceil(info.height / factor)
+    rows, columns = -(-info.height // (height * factor)), -(-info.width // (width * factor))
+    if rows * columns > MOST_TILES or whole[0] * whole[1] > MAX_PIXELS:
+        has = f"{rows * columns} tiles of {whole[0]} x {whole[1]} pixels"
+        raise ImageError(f"{info.id}: gives no less than {has}; the most are {MOST_TILES} tiles, {MAX_PIXELS} pixels")
     requests = []
-    for row in range(math.ceil(info.height / (height * factor))):
-        for column in range(math.ceil(info.width / (width * factor))):
+    for row in range(rows):
+        for column in range(columns):
             x, y = column * width * factor, row * height * factor
             part = min(width * factor, info.width - x), min(height * factor, info.height - y)
             size = math.ceil(part[0] / factor), math.ceil(part[1] / factor)

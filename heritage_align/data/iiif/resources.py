@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from urllib.request import Request, build_opener
 
 from heritage_align.data.pictures import path_below
@@ -30,7 +30,7 @@ class Missing(ImageError):
 
 def is_remote(address: str) -> bool:
     """Say whether an address is one of the web."""
-    return urlsplit(address).scheme.lower() in ("http", "https")
+    return address.lstrip().lower().startswith(("http:", "https:"))  # urlsplit raises ValueError for http://[
 
 
 class Resources:
@@ -54,7 +54,10 @@ class Resources:
 
     def place(self, address: str) -> str | Path:
         """Return the address of the web, or the file, that a name stands for; raises ImageError for one outside."""
-        whole = urljoin(self._base, address) if self._base is not None else address
+        try:
+            whole = urljoin(self._base, address) if self._base is not None else address
+        except ValueError as error:
+            raise ImageError(f"{address}: is no address: {error}") from None
         if is_remote(whole):
             return whole
         if self._base is not None:

@@ -49,25 +49,22 @@ def _entry(entry: dict[str, Any], field: str) -> Iterator[Text]:
 
 def in_languages(content: Any) -> Iterator[tuple[str | None, str]]:
     """Yield language and text of a string, a language map (3), a value with its language (2), or a list of them."""
-    if isinstance(content, list):
-        for part in content:
-            yield from in_languages(part)
-    elif isinstance(content, dict):
-        if "@value" in content:
-            yield from _plain(content.get("@language"), content["@value"])
+    for part in content if isinstance(content, list) else [content]:
+        if not isinstance(part, dict):
+            yield from _plain(None, part)
+        elif "@value" in part:
+            yield from _plain(part.get("@language"), part["@value"])
         else:
-            for language, values in content.items():
+            for language, values in part.items():
                 for value in values if isinstance(values, list) else [values]:
                     yield from _plain(language, value)
-    else:
-        yield from _plain(None, content)
 
 
 def _plain(language: Any, value: Any) -> Iterator[tuple[str | None, str]]:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         text = without_markup(str(value)).encode("utf-8", "replace").decode()
         if text:
-            tag = language.lower() if isinstance(language, str) else ""
+            tag = language.lower().encode("utf-8", "replace").decode() if isinstance(language, str) else ""
             yield (None if tag in _NO_LANGUAGE else tag.split("-")[0]), text
 
 

@@ -117,3 +117,24 @@ def test_tiles_cover_the_picture_once(width: int, height: int, tile: int, side: 
         covered += math.prod(int(part) for part in region.split(",")[2:]) if region != "full" else width * height
         assert size
     assert covered == width * height
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        {"width": 2**31 - 1, "height": 2**31 - 1, "tiles": [{"width": 8, "scaleFactors": [1]}]},
+        {"width": 2**31 - 1, "height": 8, "tile_width": 1, "scale_factors": [1]},
+        {"width": 40_000, "height": 40_000, "tiles": [{"width": 40_000, "scaleFactors": [1]}]},  # 1.6 * 10^9 pixels
+    ],
+)
+def test_tiles_without_end_are_not_asked_for(tiles: dict[str, object]) -> None:
+    with pytest.raises(ImageError, match=r"^i: gives no less than \d+ tiles of \d+ x \d+ pixels; the most are 4096"):
+        plan(read_info(tiles, "i"), 1024)
+
+
+def test_an_info_of_other_types_is_read_or_refused() -> None:
+    nested: list[object] = []
+    for _ in range(5000):
+        nested = [nested]
+    info = read_info({"width": 9, "height": 9, "@context": nested, "type": nested, "id": "\ud800"}, "i")
+    assert (info.id, info.version) == ("i", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from heritage_align.data import read_iiif
+from heritage_align.data.iiif.resources import Resources, is_remote
 from heritage_align.data.iiif.texts import in_languages, without_markup
 from heritage_align.errors import DataError, ImageError, Note
 
@@ -258,3 +260,46 @@ def test_pictures_keep_their_bytes(folder: Path) -> None:
     assert file.source == folder / "img0.png"
     assert file.name == f"{found.image_ids[0]} (img0.png)"
     assert Image.open(folder / "img0.png").size == (640, 400)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "[" * 400 + "1" + "]" * 400},
+        {"items.0.service": '["http://[", 3, [], {"profile": [[]]}]'},
+        {"items.0.id": '"http://["'},
+        {"items.0.id": '"p\\ud800.png"'},
+        {"items.0.service": '"\\ud800"'},
+        {"items.0.type": '"Choice"', "items.0.items": '[{"type": "Choice", "items": ' * 300 + "[]" + "}]" * 300},
+        {"label": '{"\\ud800": ["a"]}'},
+    ],
+)
+def test_what_a_manifest_should_not_hold(change: dict[str, str], tmp_path: Path) -> None:
+    """Nothing but a picture is missing: an address that is none, other types, what is nested without end."""
+    document = manifest_3("https://example.org/o", 2, lambda n: {"id": f"img{n}.png", "type": "Image"})
+    body = document["items"][0]["items"][0]["items"][0]["body"]
+    for number, name in enumerate(change):
+        (body if name.startswith("items.0.") else document)[name.rpartition(".")[2]] = f"@{number}@"
+    text = json.dumps(document)
+    for number, value in enumerate(change.values()):
+        text = text.replace(f'"@{number}@"', value)
+    (tmp_path / "m.json").write_text(text)
+    picture().save(tmp_path / "img1.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)
+        found = read_iiif(tmp_path / "m.json", cache=tmp_path / "cache")
+    assert found.load_image(found.image_ids[-1]).size == (640, 400)
+    for item in found.texts:
+        f"{item.id}{item.text}{item.language}".encode()
+    if len(found.image_ids) == 2:
+        with suppress(ImageError):
+            found.load_image(found.image_ids[0])
+
+
+def test_what_is_no_address_is_no_file_either(tmp_path: Path) -> None:
+    assert is_remote(" HTTPS://a/b")
+    assert not is_remote("file:///a")
+    with pytest.raises(DataError, match=r"http://\[: cannot be read: .* is no address: Invalid IPv6 URL"):
+        read_iiif("http://[")
+    with pytest.raises(ImageError, match="is no address"):
+        Resources(tmp_path, base="https://a/b", allow_network=False, cache=None, timeout=1).place("//[")
