@@ -38,7 +38,7 @@ def same_but_for_new_settings(have: Mapping[str, str], want: Mapping[str, str]) 
             place not in known and any(place == key or place.startswith(f"{key}.") for key in defaults)
             for place, _, _ in differences(there, here)
         )
-    except (KeyError, ValueError, TypeError, AttributeError):  # made by something that does not say them
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):  # made by something that says none
         return False
 
 

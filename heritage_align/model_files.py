@@ -172,7 +172,7 @@ def _indexed(what: str, folder: Path, name: str) -> Iterator[ModelFile]:
     try:
         index = json.loads((folder / name).read_text(encoding="utf-8"))
         names = sorted({str(file) for file in index["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         yield ModelFile(what, name, "broken", detail="has no weight_map: it does not say which files hold the weights")
         return
     beside = PurePosixPath(name).parent
@@ -190,7 +190,7 @@ def card_license(card: Path) -> str | None:
         return None
     try:
         fields: Any = yaml.safe_load(rest[0])
-    except yaml.YAMLError:
+    except Exception:  # PyYAML's constructors raise ValueError (a date 2024-99-99), RecursionError ...
         return None
     if not isinstance(fields, dict) or not fields.get("license"):
         return None

@@ -30,6 +30,9 @@ def refuse_foreign(path: Path) -> None:
         raise CheckpointError(f"{path}: {instead}")
 
 
+_NOT_ONE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
 def read_metadata(path: Path, key: str, what: str, parse: Callable[[Any], T]) -> T:
     """Return what the metadata of a safetensors file say under a key, as JSON.
 
@@ -37,7 +40,8 @@ def read_metadata(path: Path, key: str, what: str, parse: Callable[[Any], T]) ->
         path: the file.
         key: of the metadata; it tells files of one kind from all others.
         what: the kind, with its article, as errors call it: ``"an alignment model"``.
-        parse: makes the result of the document, and may raise LookupError, TypeError or ValueError.
+        parse: makes the result of the document, and may raise what a document of another form leads to: LookupError,
+            TypeError, ValueError, AttributeError, OverflowError (of infinity), RecursionError.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another kind, or `parse` refuses what it says.
@@ -49,5 +53,5 @@ def read_metadata(path: Path, key: str, what: str, parse: Callable[[Any], T]) ->
         if key not in metadata:
             raise CheckpointError(f"{path}: is not {what} (its metadata have no {key!r}); `train` writes them")
         return parse(json.loads(metadata[key]))
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, *_NOT_ONE) as error:
         raise CheckpointError(f"{path}: cannot be read as {what}: {error}") from error

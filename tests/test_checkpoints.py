@@ -180,6 +180,14 @@ def test_real_files_are_not_taken_for_something_else(tmp_path: Path) -> None:
     assert read_tensors(tmp_path / "old.pt").keys() == STATE.keys()
 
 
+def test_comments_before_something_else_are_no_riddle(tmp_path: Path) -> None:
+    """Of a hundred comments there are 2^99 ways to take several for one: this would not end."""
+    (tmp_path / "x").write_bytes(b"<!---->" * 140 + b"x")
+    assert foreign(tmp_path / "x") is None
+    (tmp_path / "x").write_bytes(b" <!-- a --> <!-- > -->\n<html>")
+    assert "is a web page" in str(foreign(tmp_path / "x"))
+
+
 def test_files_that_are_missing_cut_or_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pt: there is no such checkpoint file"):
         read_tensors(tmp_path / "gone.pt")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from heritage_align.data.collection import Collection
-from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, as_texts, optional, required
+from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, as_texts, optional, required, shown
 from heritage_align.data.lines import jsonl_rows
 from heritage_align.data.pictures import FilePictures, path_below
 from heritage_align.data.problems import Problems
@@ -139,7 +139,7 @@ def as_box(value: Any) -> Box:
     """Return ``[x0, y0, x1, y1]`` as floats; raises ValueError for anything but a box with an area."""
     numbers = as_list(value)
     if len(numbers) != 4 or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
-        raise ValueError(f"must be four numbers [x0, y0, x1, y1], got {value!r}")
+        raise ValueError(f"must be four numbers [x0, y0, x1, y1], got {shown(value)}")
     x0, y0, x1, y1 = map(float, numbers)
     if not all(map(math.isfinite, (x0, y0, x1, y1))) or x0 < 0 or y0 < 0 or x0 >= x1 or y0 >= y1:
         raise ValueError(f"must have 0 <= x0 < x1 and 0 <= y0 < y1, got {value!r}")

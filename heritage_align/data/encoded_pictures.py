@@ -118,6 +118,11 @@ def _add_picture(
         found.setdefault(image_id, (first, end - first))
 
 
+def _numbers_first(image_id: str) -> tuple[bool, int, str]:
+    number = image_id.isdecimal() and len(image_id) < 20  # Python makes no number of 4301 digits
+    return not number, int(image_id) if number else 0, image_id
+
+
 class LmdbPictures:
     """``lmdb/{split}/imgs`` of Chinese-CLIP: key ``image id``, value base64 picture, and ``num_images``.
 
@@ -139,7 +144,7 @@ class LmdbPictures:
                 raise DataError(f"{path}: image id {key!r} is not UTF-8") from None
         declared = self._file.get(b"num_images")
         # LMDB keeps its keys as bytes in byte order: 1, 10, 2. Numbers go first and in their own order.
-        self.ids = tuple(sorted(ids, key=lambda i: (not i.isdecimal(), int(i) if i.isdecimal() else 0, i)))
+        self.ids = tuple(sorted(ids, key=_numbers_first))
         if declared is not None and declared.strip() != str(len(ids)).encode():
             raise DataError(
                 f"{path}: holds {len(ids)} pictures, its num_images says {declared.decode(errors='replace')}"

@@ -130,7 +130,7 @@ def _without_mark(head: bytes) -> str | None:
     Nearly, as a few characters have one at the other place (一 is U+4E00).
     """
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if max(even, odd) < 4 * min(even, odd) or (even + odd) * 50 < len(head):
+    if max(even, odd) < 4 * min(even, odd) or (even + odd) * 50 <= len(head):
         return None
     name = "utf-16-le" if odd > even else "utf-16-be"
     try:

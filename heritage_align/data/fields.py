@@ -18,7 +18,7 @@ def as_id(value: Any) -> str:
         ValueError: anything else; the message continues a sentence that begins with the field's name.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(f"must be a string or an integer, got {_shown(value)}")
+        raise ValueError(f"must be a string or an integer, got {shown(value)}")
     text = str(value)
     if not text.strip():
         raise ValueError("is empty")
@@ -33,7 +33,7 @@ def as_text(value: Any) -> str:
         ValueError: not a string, blank, or not to be written as UTF-8 (a lone surrogate).
     """
     if not isinstance(value, str):
-        raise ValueError(f"must be a string, got {_shown(value)}")
+        raise ValueError(f"must be a string, got {shown(value)}")
     text = value.strip()
     if is_blank(text):
         raise ValueError("is empty")
@@ -44,7 +44,7 @@ def as_text(value: Any) -> str:
 def as_list(value: Any) -> list[Any]:
     """Return a JSON list; raises ValueError for anything else."""
     if not isinstance(value, list):
-        raise ValueError(f"must be a list, got {_shown(value)}")
+        raise ValueError(f"must be a list, got {shown(value)}")
     return value
 
 
@@ -111,7 +111,10 @@ def _check_encodable(text: str) -> None:
         raise ValueError(f"{text!r} holds a lone surrogate, which no UTF-8 file can") from None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return the type and the beginning of a value."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # the parser, who is called from less deep, let pass what is nested nearly too deeply
+        text = "..."
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

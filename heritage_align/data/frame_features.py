@@ -55,7 +55,7 @@ def _frames(path: Path, width: int | None) -> NDArray[np.float32]:
     array = mapped_npy(path)
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
-    if array.ndim != 2 or not len(array) or width not in (None, array.shape[1]):
+    if array.ndim != 2 or not all(array.shape) or width not in (None, array.shape[1]):
         raise ValueError(f"has shape {array.shape}, expected (n_frames, {width or 'dim'})")
     if not np.isfinite(array).all():
         raise ValueError("holds numbers that are not finite")

@@ -21,6 +21,12 @@ _STORE = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _FETCH = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _SIZED = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+_DEEPEST, _MOST = 32, 10_000
+"""Levels of tuples in tuples, and values in all when each is counted as often as it is there.
+
+Deeper ones end the process when they are hashed, and a tuple that holds another twice, that a third twice and so on is
+without end to whoever prints or hashes it.
+"""
 
 Plain = int | str | tuple[Any, ...]
 
@@ -33,6 +39,19 @@ def read_plain_pickle(data: bytes) -> Plain:
     """
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
+    shapes: dict[int, tuple[int, int]] = {}  # of tuples, which are all kept meanwhile: levels and values
+
+    def packed(items: list[Any]) -> tuple[Any, ...]:
+        inside = [shapes.get(id(item), (0, 1)) for item in items]
+        made = tuple(items)
+        levels, values = 1 + max((deep for deep, _ in inside), default=0), 1 + sum(count for _, count in inside)
+        if levels > _DEEPEST or values > _MOST:
+            raise ValueError(f"refused pickle: tuples in more than {_DEEPEST} levels, or of more than {_MOST} values")
+        shapes[id(made)] = levels, values
+        kept.append(made)
+        return made
+
+    kept: list[Any] = []
     try:
         for opcode, argument, _ in pickletools.genops(data):
             name = opcode.name
@@ -46,12 +65,12 @@ def read_plain_pickle(data: bytes) -> Plain:
                 stack.append(_MARK)
             elif name == "TUPLE":
                 start = len(stack) - 1 - stack[::-1].index(_MARK)
-                stack[start:] = [tuple(stack[start + 1 :])]
+                stack[start:] = [packed(stack[start + 1 :])]
             elif name in _SIZED:
                 start = len(stack) - _SIZED[name]
                 if start < 0:
                     raise IndexError(name)
-                stack[start:] = [tuple(stack[start:])]
+                stack[start:] = [packed(stack[start:])]
             elif name == "STOP":
                 break
             elif name not in _IGNORE:

@@ -28,9 +28,7 @@ from heritage_align.data.table_rows import SEPARATED, table_rows
 from heritage_align.errors import did_you_mean
 from heritage_align.types import TextItem
 
-_WRITTEN_LIST = re.compile(r"""\[\s*(["']).*\1\s*,?\s*\]""", re.DOTALL)
-_WRITTEN_TEXTS = re.compile(r"""\[\s*(["']).*\1\s*,\s*["'].*["']\s*,?\s*\]""", re.DOTALL)
-"""``['a', 'b']``, as which pandas writes a list into a cell. A text alone may be ``["成化年制"]``, an inscription."""
+_BETWEEN = {quote: re.compile(rf"""{quote}\s*,\s*["']""") for quote in "\"'"}
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ class _Selected:
 
 def _images(row: dict[str, Any], column: str, separator: str, path: Path) -> tuple[str, ...]:
     """Return the paths of a row's pictures, at least one; in a CSV no name can hold the separator."""
-    names = _texts(row, column, _WRITTEN_LIST)
+    names = _texts(row, column, least=1)
     if path.suffix.lower() in SEPARATED:
         names = tuple(part.strip() for part in names[0].split(separator) if part.strip())
         if not names:
@@ -199,9 +197,10 @@ def _images(row: dict[str, Any], column: str, separator: str, path: Path) -> tup
     return names
 
 
-def _texts(row: dict[str, Any], column: str, written_list: re.Pattern[str] = _WRITTEN_TEXTS) -> tuple[str, ...]:
+def _texts(row: dict[str, Any], column: str, least: int = 2) -> tuple[str, ...]:
+    """Return the texts of a cell. One alone may be ``["成化年制"]``, an inscription: a list has `least` entries."""
     if not isinstance(row.get(column), list):
-        return (_not_a_list(column, required(row, column, as_text), written_list),)
+        return (_not_a_list(column, required(row, column, as_text), least),)
     texts = required(row, column, as_texts)
     if not texts:
         raise ValueError(f"{column!r} is an empty list")
@@ -211,19 +210,35 @@ def _texts(row: dict[str, Any], column: str, written_list: re.Pattern[str] = _WR
 def _phrases(row: dict[str, Any], column: str, separator: str) -> tuple[str, ...]:
     text = row.get(column)
     if isinstance(text, str):
-        parts = _not_a_list(column, text.strip(), _WRITTEN_LIST).split(separator)
+        parts = _not_a_list(column, text.strip(), 1).split(separator)
         return tuple(part.strip() for part in parts if part.strip())
     return optional(row, column, as_texts, ())
 
 
-def _not_a_list(column: str, text: str, written_list: re.Pattern[str]) -> str:
-    if written_list.fullmatch(text):
+def _not_a_list(column: str, text: str, least: int) -> str:
+    if _is_written_list(text, least):
         shown = text if len(text) <= 60 else text[:57] + "..."
         raise ValueError(
             f"{column!r} is a list written as text, {shown}; use .jsonl, which has lists, or "
             "in a CSV a row for each text, and a|b for several pictures or phrases"
         )
     return text
+
+
+def _is_written_list(text: str, least: int) -> bool:
+    """Tell ``['a', 'b']``, as which pandas writes a list into a cell, by its brackets and quotes.
+
+    One regular expression for all of it would take time with the square of the text's length.
+    """
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    inner = text[1:-1].strip()
+    inner = inner[:-1].rstrip() if inner.endswith(",") else inner
+    if len(inner) < 2 or inner[0] not in _BETWEEN:
+        return False
+    if least == 1:
+        return inner[-1] == inner[0]
+    return inner[-1] in _BETWEEN and _BETWEEN[inner[0]].search(inner, 1, len(inner) - 1) is not None
 
 
 def _connected(rows: Iterable[tuple[str, ...]]) -> dict[str, str] | None:

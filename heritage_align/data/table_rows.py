@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from heritage_align.data.encodings import decoded_lines
-from heritage_align.data.lines import Row, parse_json
+from heritage_align.data.lines import Row, parse_json, repeated
 from heritage_align.data.problems import Problems
 from heritage_align.errors import DataError
 from heritage_align.foreign_files import foreign
@@ -173,9 +173,9 @@ def _header(place: str, record: list[str]) -> list[str]:
     header = [column.strip().lstrip("\ufeff") for column in record]
     while header and not header[-1]:
         del header[-1]
-    for column in header:
-        if column and header.count(column) > 1:
-            raise DataError(f"{place}: column {column!r} occurs twice")
+    twice = repeated(column for column in header if column)
+    if twice is not None:
+        raise DataError(f"{place}: column {twice!r} occurs twice")
     return header
 
 

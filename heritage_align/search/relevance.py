@@ -192,7 +192,7 @@ def read_calibration(pipeline: Pipeline, store: Store) -> Calibration | None:
         if "any" not in laws:
             raise ValueError("there is no law for texts of any script")
         return Calibration(laws, str(document["source"]), depth)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"{path}: is damaged: {error}; {again}") from error
 
 

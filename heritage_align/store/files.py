@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise StoreError(f"{path}: expected a JSON object, got {type(document).__name__}")

@@ -202,7 +202,7 @@ def read_manifest(folder: Path) -> Manifest:
         build = _read_build(document["build"])
         shards = tuple(_read(ShardEntry, shard) for shard in document["shards"])
         manifest = Manifest(build, int(document["dim"]), str(document["folded"]), shards)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StoreError(f"{path}: is damaged: {error}") from error
     return manifest
 
@@ -224,7 +224,7 @@ def refuse_identity(have: dict[str, str], want: dict[str, str], folder: Path) ->
 def _different_settings(have: dict[str, str], want: dict[str, str]) -> str:
     try:
         found = list(differences(json.loads(have["settings"]), json.loads(want["settings"])))
-    except (KeyError, ValueError, TypeError, AttributeError):  # made by something that does not say them
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):  # made by something that says none
         found = []
     # Of another component every setting differs; its name says it.
     others = tuple(place.removesuffix("name") for place, _, _ in found if place.endswith(".name"))

@@ -64,7 +64,7 @@ class MappedTensors(Mapping[str, Tensor]):
             self._storage: torch.UntypedStorage = storage  # from_file is annotated as any kind of storage
         except FileNotFoundError as error:
             raise StoreError(f"{path}: is missing") from error
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StoreError(f"{path}: is not a whole shard: {error}") from error
 
     def __getitem__(self, name: str) -> Tensor:
@@ -125,7 +125,8 @@ def _state(status: os.stat_result) -> tuple[int, int, int]:
 def _place(name: str, entry: Mapping[str, Any], data: int) -> tuple[torch.dtype, tuple[int, ...], int]:
     dtype, shape = _DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"])
     start, stop = (data + int(n) for n in entry["data_offsets"])
-    if stop - start != _bytes(dtype, shape) or start < data or start % dtype.itemsize:
+    sides = min(shape, default=0)
+    if sides < 0 or stop - start != _bytes(dtype, shape) or start < data or start % dtype.itemsize:
         raise ValueError(f"the place of tensor {name!r} does not fit its shape")
     return dtype, shape, start
 

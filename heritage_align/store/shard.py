@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -212,8 +213,10 @@ def _read(path: Path) -> Shard:
         header = json.loads(tensors.metadata[HEADER])
         ids, folded = tuple(header["ids"]), header["folded"]
         skipped = tuple((i, reason) for i, reason in header["skipped"])
+        if not all(isinstance(text, str) for text in (*ids, folded, *chain.from_iterable(skipped))):
+            raise TypeError("ids and reasons must be texts")
         of_skipped = {i: bytes.fromhex(found) for i, found in header.get("skipped_contents", {}).items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: is not a whole shard: {error!r} in its metadata") from error
     _check_shapes(path, ids, tensors)
     tensors.release()
@@ -251,7 +254,18 @@ def _stored(name: str, values: Tensor, dtype: str) -> dict[str, Tensor]:
     return {name: rows.values, f"{name}.scales": rows.scales}
 
 
+_DIMENSIONS = {"global": 2, "folded": 2, "contents": 2, "boxes": 2, "regions.values": 2, "regions.offsets": 1}
+_DIMENSIONS |= {"keep": 1, "factor": 1, "regions.scales": 1, "global.scales": 1, "folded.scales": 1}
+
+
 def _check_shapes(path: Path, ids: tuple[str, ...], tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.ndim != _DIMENSIONS.get(name, tensor.ndim):
+            raise StoreError(
+                f"{path}: {name!r} has shape {tuple(tensor.shape)}, expected {_DIMENSIONS[name]} dimensions"
+            )
+        if name == "regions.offsets" and tensor.dtype != torch.int64:
+            raise StoreError(f"{path}: {name!r} are {tensor.dtype}, expected int64")
     if not ids:
         return
     if "global" not in tensors:

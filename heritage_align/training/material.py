@@ -213,7 +213,7 @@ def _kept(file: Path, run: Sequence[str]) -> dict[str, str] | None:
     try:
         document = json.loads(file.read_text())
         return dict(document["unreadable"]) if document["pictures"] == sources_digest(run) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # none yet, or not whole: it is only a shortcut
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from heritage_align.data.artwork_pairs import read_artwork_pairs
+from heritage_align.data.artwork_pairs import as_box, read_artwork_pairs
 from heritage_align.data.collection import Collection
 from heritage_align.data.pictures import FilePictures
 from heritage_align.errors import DataError
@@ -120,3 +120,11 @@ def test_a_collection_refuses_references_to_nothing(tmp_path: Path, draw: Draw) 
     assert "own: 2 problems" in str(error.value)
     assert "text 't2': belongs to image 'b', which is not there" in str(error.value)
     assert "is of image 'c', which is not there" in str(error.value)
+
+
+def test_a_box_that_is_nested_too_deeply_to_be_shown_is_refused() -> None:
+    nested: list[object] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(ValueError, match=r"must be four numbers .* got list \.\.\."):
+        as_box(nested)

@@ -293,3 +293,10 @@ def test_whatever_may_be_told_to_name_an_encoding_can(ha_registry: Registry) -> 
         config = ha_registry.config_model(spec)
         if spec.name not in without and "heritage_align_plugins.datasets" in config.__module__:
             assert "encoding" in config.model_fields, spec.name
+
+
+def test_of_an_empty_file_nothing_is_guessed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "t.csv").write_bytes(b"")
+    with pytest.raises(DataError, match="has no rows"):
+        read_table(folder / "t.csv")
+    assert capsys.readouterr().err == ""

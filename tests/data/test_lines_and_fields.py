@@ -124,3 +124,11 @@ def test_pictures_are_listed_by_name_with_their_subfolders(tmp_path: Path) -> No
         list(walk_pictures(tmp_path / "none"))
     with pytest.raises(DataError, match="is not a folder"):
         list(walk_pictures(tmp_path / "note.txt"))
+
+
+def test_what_is_nested_too_deeply_to_be_shown_is_refused_all_the_same() -> None:
+    nested: list[object] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(ValueError, match=r"must be a string, got list \.\.\."):
+        as_text(nested)

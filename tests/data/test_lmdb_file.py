@@ -145,3 +145,10 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error(tmp_path: Path) -> Non
     os.truncate(tsv, 5)
     with pytest.raises(ImageError, match=r"p\.tsv, image '2': .*was changed since it was opened"):
         of_tsv.read("2")
+
+
+def test_ids_of_many_digits_are_texts(tmp_path: Path) -> None:
+    """Python makes no number of 4301 digits; numbers that any data set has go first, in their order."""
+    long = b"9" * 300
+    write(tmp_path / "e", {b"10": b"YWJj", long: b"YWJj", b"2": b"YWJj", b"a": b"YWJj"})
+    assert LmdbPictures(tmp_path / "e").ids == ("2", "10", long.decode(), "a")

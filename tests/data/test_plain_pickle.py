@@ -71,3 +71,13 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     except ValueError:
         return
     assert isinstance(value, (int, str, tuple))
+
+
+def test_tuples_without_end_are_refused() -> None:
+    """A few bytes make a tuple that holds another twice, that a third twice: to print or to hash it does not end."""
+    twice = b"K\x01\x85" + b"".join(b"q" + bytes([level]) + b"h" + bytes([level]) + b"\x86" for level in range(31))
+    deep = b"K\x01" + b"\x85" * 200_000  # whose hash ends the process with a signal
+    wide = pickle.dumps(tuple(range(20_000)), 2)
+    for data in (twice + b".", deep + b".", wide):
+        with pytest.raises(ValueError, match="refused pickle: tuples in more than 32 levels, or of more than 10000"):
+            read_plain_pickle(data)

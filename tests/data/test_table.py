@@ -14,7 +14,7 @@ import pytest
 from heritage_align.data.discover import discover
 from heritage_align.data.folder import read_folder
 from heritage_align.data.subset import hold_out
-from heritage_align.data.table import Columns, read_table
+from heritage_align.data.table import Columns, _is_written_list, read_table
 from heritage_align.errors import DataError, ImageError
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
@@ -298,3 +298,25 @@ def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path, draw: Draw) -> No
     os.link(tmp_path / "b.png", os.fsencode(tmp_path) + "/龙.png".encode("gb18030"))
     with pytest.raises(DataError, match="has a name that is not UTF-8"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "texts"),
+    [
+        ("['a', 'b']", True, True),
+        ("[ 'a' , \"b\" , ]", False, True),
+        ("['a' , 'b',]", True, True),
+        ('["成化年制"]', True, False),
+        ('["a", b]', False, False),
+        ("[a, 'b']", False, False),
+        ("[']", False, False),
+        ("['a', 'b'", False, False),
+        ("['',']", True, False),
+        ("['','']", True, True),
+        ("[]", False, False),
+        ("['" + "','" * 40_000 + "x]", False, False),  # quotes that a regular expression for it all tries in pairs
+    ],
+)
+def test_lists_that_were_written_as_text(text: str, images: bool, texts: bool) -> None:
+    assert _is_written_list(text, 1) == images
+    assert _is_written_list(text, 2) == texts

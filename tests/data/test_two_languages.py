@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib import format as npy
 
 from heritage_align.data.frame_features import read_frame_features
 from heritage_align.data.motifs import Motifs
@@ -169,3 +170,11 @@ def test_frames_at_fault_are_named(tmp_path: Path) -> None:
     assert "b.npy: has shape (2, 4), expected (n_frames, 3)" in message
     assert "c.npy: holds numbers that are not finite" in message
     assert "d.npy: holds objects, expected floating numbers" in message
+
+
+def test_frames_without_numbers_are_refused(tmp_path: Path) -> None:
+    """A header may claim 10^9 of them, and a box would be made for each."""
+    with (tmp_path / "v.npy").open("wb") as stream:
+        npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 0)})
+    with pytest.raises(DataError, match=r"v\.npy: has shape \(1000000000, 0\), expected \(n_frames, dim\)"):
+        read_frame_features(tmp_path)

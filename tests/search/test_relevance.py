@@ -350,6 +350,8 @@ def change(key: str, value: Any) -> Callable[[str], str]:
         (change("laws", [1]), "is damaged"),
         (change("laws", {"any": 3}), "is damaged"),
         (change("depth", "ten"), "is damaged: 'ten' is no number"),
+        (change("depth", math.inf), "is damaged: cannot convert float infinity"),
+        (lambda _: '{"a": ' * 5000, "is not JSON"),
         (change("settings", {"candidates": 1}), "is of another recipe than its name says"),
         (change("store", "0"), "is out of date"),
     ],

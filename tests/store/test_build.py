@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from PIL import Image
 
 from heritage_align.encoding import ImageSource
 from heritage_align.errors import StoreError
-from heritage_align.identity import digest_of
+from heritage_align.identity import digest_of, same_but_for_new_settings
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.store import Store, verify
@@ -133,6 +134,7 @@ def test_whole_stores_of_other_pictures_follow_each_other(scan: Pipeline, tmp_pa
         ("manifest.json", ("shards", 0, "images"), None, "images is not of type int"),
         ("manifest.json", ("shards",), 3, "not iterable"),
         ("manifest.json", ("dim",), "wide", "invalid literal"),
+        ("manifest.json", ("dim",), math.inf, "cannot convert float infinity"),
     ],
 )
 def test_a_damaged_document_is_named(
@@ -383,3 +385,21 @@ def test_a_share_names_the_shard_of_another_that_was_cut(scan: Pipeline, tmp_pat
     report = build_index(scan, sources_of(scan), folder, share=(1, 2))
     assert (report.remade, report.finished) == ((cut.name,), True)
     assert list(verify(folder)) == []
+
+
+@pytest.mark.parametrize("name", ["build.json", "manifest.json"])
+def test_a_document_that_is_nested_too_deeply_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"build": ' * 5000)
+    read = read_build if name == "build.json" else read_manifest
+    with pytest.raises(StoreError, match=f"{name}: is not JSON: maximum recursion"):
+        read(tmp_path)
+
+
+def test_settings_that_are_nested_too_deeply_are_other_settings(tmp_path: Path) -> None:
+    have, want = (
+        {"image_config": "a", "settings": "[" * 5000},
+        {"image_config": "b", "settings": "{}", "defaults": "[]"},
+    )
+    assert not same_but_for_new_settings(have, want)
+    with pytest.raises(StoreError, match="was made with other regions, region filters"):
+        refuse_identity(have, want, tmp_path)

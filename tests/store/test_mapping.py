@@ -151,3 +151,51 @@ def test_offsets_that_were_overwritten_are_named(shard_file: Path, tmp_path: Pat
     save_file(tensors, path, MappedTensors(shard_file).metadata)
     with pytest.raises(StoreError, match=r"offsets\.safetensors: offsets must ascend"):
         read_shard(path).regions()
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("global", torch.tensor(1.0), r"'global' has shape \(\), expected 2 dimensions"),
+        ("regions.offsets", torch.zeros(1, 4, dtype=torch.int64), "'regions.offsets' has shape"),
+        ("regions.offsets", torch.tensor([0.0, 1, 2, 4]), "'regions.offsets' are torch.float32, expected int64"),
+        ("keep", torch.tensor(True), "'keep' has shape"),
+        ("contents", torch.tensor(3), "'contents' has shape"),
+    ],
+)
+def test_tensors_of_another_form_are_named(
+    shard_file: Path, tmp_path: Path, name: str, tensor: torch.Tensor, message: str
+) -> None:
+    path = tmp_path / "form.safetensors"
+    save_file({**load_file(shard_file), name: tensor}, path, MappedTensors(shard_file).metadata)
+    with pytest.raises(StoreError, match=rf"form\.safetensors: {message}"):
+        read_shard(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("ids", [[1], "b", "c"]), ("folded", None), ("skipped", [[["a"], "b"]]), ("skipped", [["a", 3]])]
+)
+def test_metadata_of_other_types_are_named(shard_file: Path, tmp_path: Path, key: str, value: object) -> None:
+    metadata = json.loads(MappedTensors(shard_file).metadata["heritage_align"])
+    path = tmp_path / "types.safetensors"
+    save_file(load_file(shard_file), path, {"heritage_align": json.dumps({**metadata, key: value})})
+    with pytest.raises(StoreError, match=r"types\.safetensors: is not a whole shard: TypeError.* in its metadata"):
+        read_shard(path)
+
+
+@pytest.mark.parametrize(
+    "header", ['{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}', '{"a": ' * 5000]
+)
+def test_a_header_without_end_is_named(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "shard.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + b"1234")
+    with pytest.raises(StoreError, match=r"shard\.safetensors: is not a whole shard"):
+        read_shard(path)
+
+
+def test_sides_below_zero_are_named(tmp_path: Path) -> None:
+    header = b'{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}'
+    path = tmp_path / "shard.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+    with pytest.raises(StoreError, match="the place of tensor 'a' does not fit its shape"):
+        read_shard(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,14 +30,19 @@ def first_of(ids: Sequence[str]) -> str:
 
 
 def ids(source: str, given: Sequence[str]) -> None:
-    """Refuse ids that are not strings, blank, or there twice."""
+    """Refuse ids that are not strings, blank, there twice, or not to be written as UTF-8 (a lone surrogate)."""
     seen: set[str] = set()
     for image_id in given:
         if not isinstance(image_id, str) or not image_id.strip():
-            raise DataError(f"{source}: {image_id!r} is no image id, expected a string that is not blank")
+            shown = reprlib.repr(image_id)  # of lists in lists in lists repr makes a RecursionError
+            raise DataError(f"{source}: {shown} is no image id, expected a string that is not blank")
         if image_id in seen:
             raise DataError(f"{source}: image id {image_id!r} occurs twice")
         seen.add(image_id)
+    try:
+        "".join(seen).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{source}: an image id holds a lone surrogate, which no UTF-8 file can") from None
 
 
 def matrix(source: str, name: str, given: Array, shape: tuple[int, int] | None = None) -> None:

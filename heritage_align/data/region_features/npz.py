@@ -89,4 +89,7 @@ def _ids(path: Path, given: Array) -> tuple[str, ...]:
         return tuple(value.decode("utf-8", "replace") for value in given.tolist())
     if given.dtype.kind not in "Uiu":
         raise DataError(f"{path}: 'ids' hold {given.dtype}, expected strings or integers")
-    return tuple(map(str, given.tolist()))
+    try:
+        return tuple(map(str, given.tolist()))
+    except (ValueError, SystemError) as error:  # numbers in the place of characters that are none
+        raise DataError(f"{path}: 'ids' are no texts: {error}") from error

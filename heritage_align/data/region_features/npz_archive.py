@@ -42,6 +42,13 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return {name: archive[key] for name, key in there.items() if key is not None}
 
     arrays: dict[str, Array] = _opened(path, read)
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # bytes, of a file in the archive that is no .npy
+            raise DataError(f"{path}: {name!r} is no array")
+        # Padded features of pictures without any region are of shape (n, 0, dim); a file may claim 10^9 of other rows
+        # that have no bytes, and boxes or texts would be made for each.
+        if array.nbytes == 0 and array.ndim and len(array) and not (array.ndim == 3 and array.shape[1] == 0):
+            raise DataError(f"{path}: {name!r} is {array.dtype} {array.shape}, rows without content")
     if "features" not in arrays:
         raise DataError(f"{path}: has no array of features; known names: {', '.join(NAMES['features'])}")
     if arrays["features"].dtype.kind != "f":

@@ -49,6 +49,9 @@ def read_safetensors(path: Path) -> RegionFeatures:
     for name in ("values", "offsets"):
         if name not in tensors:
             raise DataError(f"{path}: has no tensor {name!r}, only {', '.join(map(repr, tensors)) or 'none'}")
+    if len(tensors["values"].shape) != 2 or not tensors["values"].shape[1]:
+        # Before boxes of the whole picture are made for each row: rows without content cost nothing.
+        raise DataError(f"{path}: 'values' has shape {tensors['values'].shape}, expected (total_regions, dim)")
     arrays = {name: _mapped(path, tensor) for name, tensor in tensors.items()}
     values = arrays["values"]
     return RegionFeatures(

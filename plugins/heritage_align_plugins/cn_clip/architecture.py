@@ -6,6 +6,7 @@ Importing this module imports neither torch nor cn_clip, so that a plan knows a 
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -137,8 +138,13 @@ def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architec
     if isinstance(values["vision_layers"], (list, tuple)):
         values["vision_layers"] = tuple(values["vision_layers"])
     for key, value in values.items():
-        if "int" in str(known[key].type) and not _whole(key, value):
-            raise CheckpointError(f"{source}: {key}: expected a positive whole number, got {value!r}")
+        kind = str(known[key].type)
+        if "int" in kind and not _whole(key, value):
+            raise CheckpointError(f"{source}: {key}: expected a positive whole number, got {reprlib.repr(value)}")
+        if kind == "str" and not isinstance(value, str):
+            raise CheckpointError(f"{source}: {key}: expected a text, got {reprlib.repr(value)}")
+        if kind == "float" and not _fraction(value):
+            raise CheckpointError(f"{source}: {key}: expected a number between 0 and 1, got {reprlib.repr(value)}")
     architecture = Architecture(**values)
     if architecture.text_hidden_act not in ACTIVATIONS:
         acts, act = ", ".join(ACTIVATIONS), architecture.text_hidden_act
@@ -174,7 +180,7 @@ def find_architecture(model: str) -> Architecture:
         return read_embedded(path)
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot read the architecture: {error}") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
@@ -200,12 +206,14 @@ def read_embedded(path: Path) -> Architecture:
             if not 0 < length <= _MAX_HEADER:
                 raise ValueError("not a safetensors file")
             metadata = json.loads(file.read(length)).get("__metadata__", {})
-            form, settings = metadata.get("format"), metadata.get("architecture", "{}")
-    except (OSError, ValueError, AttributeError) as error:
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: holds no architecture (its metadata have no format {FORMAT!r})")
+        settings = json.loads(metadata.get("architecture", "{}"))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint's header: {error}") from error
-    if form != FORMAT:
-        raise CheckpointError(f"{path}: holds no architecture (format {form!r}, not {FORMAT!r})")
-    return architecture_from_dict(json.loads(settings), str(path))
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path}: its architecture is no JSON object")
+    return architecture_from_dict(settings, str(path))
 
 
 def build_model(architecture: Architecture, device: str = "cpu") -> CLIP:
@@ -229,4 +237,8 @@ def _whole(key: str, value: object) -> bool:
         return len(value) == 4 and all(_whole("", v) for v in value)
     if key == "vision_patch_size" and value is None:
         return True
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _fraction(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1

@@ -132,7 +132,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a model's settings and its ways with pictures; raises CheckpointError that names a file without them."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot read the model's settings: {error}") from error
     found = settings.get("model_cfg") if isinstance(settings, dict) else None
     if not isinstance(found, dict):

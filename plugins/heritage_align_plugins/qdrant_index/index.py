@@ -191,7 +191,7 @@ def _collection(folder: Path) -> tuple[str, int, int]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return str(kept["collection"]), int(kept["points"]), int(kept["dim"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise StoreError(f"{path}: is damaged: {error!r}") from error
 
 

@@ -176,7 +176,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object; raises CheckpointError that names the file if it is none."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot read the model's settings: {error}") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib import format as npy
 
 from heritage_align.data.region_features import feature_dim, read_region_features
 from heritage_align.errors import DataError
@@ -134,6 +137,7 @@ def test_rows_beyond_the_declared_number_are_padding(tmp_path: Path) -> None:
         ({"image_w": None}, "image_w must be one number"),
         ({"image_w": 7}, "reaches beyond its picture of 7 x 20"),
         ({"image_h": [1, 2]}, "image_h must be one number"),
+        ({"x": np.ones((7, 0), dtype=np.float32)}, r"'features' is float32 \(7, 0\), rows without content"),
     ],
 )
 def test_files_at_fault_are_named(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
@@ -150,3 +154,31 @@ def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     for read in (read_region_features, feature_dim):
         with pytest.raises(DataError, match=r"f\.npz: is no \.npz archive, or not a whole one"):
             read(path)
+
+
+def member(dtype: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    """An array whose header says what it wants."""
+    buffer = io.BytesIO()
+    npy.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + data
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("features", b"no array", "'features' is no array"),
+        ("ids", b"no array", "'ids' is no array"),
+        # Without a byte for each, 10^9 rows are claimed by a file of some hundred.
+        ("features", member("<f4", (10**9, 0)), r"'features' is float32 \(1000000000, 0\), rows without content"),
+        ("features", member("<f4", (1, 10**9, 0)), "'features' is float32 .* rows without content"),
+        ("ids", member("<U0", (10**9,)), "'ids' is <U0 .* rows without content"),
+        ("ids", member("<U1", (2,), b"\xff\xff\xff\x7f" * 2), "'ids' are no texts"),
+    ],
+)
+def test_arrays_that_claim_what_cannot_be(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    path = one(tmp_path / "whole.npz")
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "f.npz", "w") as archive:
+        for known in whole.namelist():
+            archive.writestr(known, content if known == f"{name}.npy" else whole.read(known))
+    with pytest.raises(DataError, match=rf"f\.npz: {reason}"):
+        read_region_features(tmp_path / "f.npz")

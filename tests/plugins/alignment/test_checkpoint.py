@@ -106,6 +106,9 @@ def metadata(path: Path) -> dict[str, str]:
         {FORMAT: "{}"},
         {FORMAT: json.dumps({"settings": {"dim": 0}, "feature_dim": 1, "features": True})},
         {FORMAT: json.dumps({"settings": {}, "feature_dim": None, "features": 1, "vocabulary": {}})},
+        {FORMAT: '{"settings": {}, "feature_dim": 1e999, "features": 1, "vocabulary": {}}'},
+        {FORMAT: '{"settings": {}, "feature_dim": 3, "features": 1, "vocabulary": 5}'},
+        {FORMAT: "[" * 5000},
     ],
 )
 def test_files_of_something_else(tmp_path: Path, given_metadata: dict[str, str]) -> None:

@@ -74,7 +74,12 @@ def test_files_at_fault(settings: dict[str, Any], tmp_path: Path) -> None:
     save_file(tensors, foreign)
     save_file({"projection.bias": tensors["projection.bias"]}, short, description.metadata())
     torn.write_bytes(b"no safetensors")
+    (endless, deep), (key,) = (tmp_path / "endless.safetensors", tmp_path / "deep.safetensors"), description.metadata()
+    save_file(tensors, endless, {key: '{"dim": 1e999}'})
+    save_file(tensors, deep, {key: "[" * 5000})
     for file, message in (
+        (endless, "cannot be read as a cl2cm model: cannot convert float infinity"),
+        (deep, "cannot be read as a cl2cm model: maximum recursion"),
         (foreign, "is not a cl2cm model"),
         (short, "tensors do not fit"),
         (torn, "cannot be read as a cl2cm model"),

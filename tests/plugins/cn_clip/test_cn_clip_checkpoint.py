@@ -12,9 +12,11 @@ import torch
 from cn_clip.clip import model as cn_clip_model
 from cn_clip.clip.model import convert_weights
 from heritage_align_plugins.cn_clip.architecture import (
+    FORMAT,
     OFFICIAL,
     architecture_from_dict,
     build_model,
+    find_architecture,
     read_embedded,
 )
 from heritage_align_plugins.cn_clip.checkpoint import load_checkpoint, resize_positions, save_checkpoint
@@ -230,3 +232,32 @@ def test_a_weight_that_is_not_a_number_is_named(vit_model, tiny_vit, tmp_path):
     torch.save({"model": state}, tmp_path / "nan.pt")
     with pytest.raises(CheckpointError, match=r"nan\.pt: visual\.proj holds 1 of \d+ numbers that are NaN"):
         load_checkpoint(tmp_path / "nan.pt", tiny_vit)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *("", "3", "[", "[" * 5000, None, '{"name": 3}', '{"text_hidden_act": []}', '{"text_hidden_act": "none"}'),
+        *('{"vision_width": 1e999}', '{"embed_dim": ' + "9" * 400 + "}", '{"text_hidden_dropout_prob": "0.1"}'),
+        *('{"text_initializer_range": NaN}', '{"embed_dim": ' + "[" * 400 + "]" * 400 + "}"),
+    ],
+)
+def test_an_architecture_of_other_types_is_refused(tmp_path, tiny_vit, architecture):
+    if architecture is not None and architecture.startswith("{"):
+        whole = json.dumps(tiny_vit.asdict())
+        architecture = whole[:-1] + ", " + architecture[1:]  # the last of equal keys counts
+    metadata = {"format": FORMAT, "architecture": architecture}
+    header = json.dumps({"__metadata__": metadata}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: "):
+        read_embedded(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("header", [b"[]", b"[" * 5000, b'{"__metadata__": 3}', b'{"__metadata__": {"format": [3]}}'])
+def test_a_header_of_other_types_is_refused(tmp_path, header):
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: "):
+        read_embedded(tmp_path / "x.safetensors")
+    (tmp_path / "x.json").write_bytes(header)
+    with pytest.raises(CheckpointError, match=r"x\.json: "):
+        find_architecture(str(tmp_path / "x.json"))

@@ -220,6 +220,8 @@ def test_weights_that_are_not_there_are_named(folders, tmp_path):
     assert "hf download org/none" in refused("org/none")
     assert "there is no such folder" in refused(tmp_path / "none")
     assert "cannot read the model's settings" in refused(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("[" * 5000)
+    assert "cannot read the model's settings: maximum recursion" in refused(tmp_path)
     folder = tmp_path / "model"
     shutil.copytree(folders["vit"], folder)
     (folder / "open_clip_pytorch_model.bin").unlink()

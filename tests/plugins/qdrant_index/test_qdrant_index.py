@@ -174,6 +174,10 @@ def test_what_is_damaged_is_named(tmp_path: Path) -> None:
     index = index_of()
     with pytest.raises(StoreError, match=rf"{COLLECTION}: is damaged"):
         index.open(tmp_path)
+    for damaged in ('{"collection": "c", "points": 1e999, "dim": 3}', '{"points": ' * 5000):
+        (tmp_path / COLLECTION).write_text(damaged)
+        with pytest.raises(StoreError, match=rf"{COLLECTION}: is damaged"):
+            index.open(tmp_path)
     index.build([vectors_of(5)], tmp_path)
     (tmp_path / VECTORS).write_bytes(b"cut")
     with pytest.raises(StoreError, match=rf"{VECTORS}: cannot be read"):

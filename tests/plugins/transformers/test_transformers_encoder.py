@@ -250,9 +250,10 @@ def test_facts_come_from_the_folder(folders, tmp_path):
     missing = TransformersConfig(model=str(tmp_path / "none")).facts()
     assert missing.files == {"model": tmp_path / "none" / "config.json"}
     assert TransformersConfig(model="OFA-Sys/chinese-clip-vit-base-patch16").facts().dim is None
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        TransformersConfig(model=str(tmp_path)).facts()
+    for damaged in ("{", "[" * 5000):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"config\.json"):
+            TransformersConfig(model=str(tmp_path)).facts()
 
 
 def test_the_fingerprint_follows_the_weights(build, folders, tmp_path):
