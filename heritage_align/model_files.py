@@ -156,7 +156,11 @@ def _file(what: str, folder: Path, name: str) -> ModelFile:
     path = folder / name
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
         return ModelFile(what, name, "broken", detail="is outside of the model's folder")
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name that is too long for a file
+        there = False
+    if not there:
         return ModelFile(what, name, "missing")
     instead = foreign(path)
     digest = hashlib.sha256()

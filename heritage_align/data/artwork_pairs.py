@@ -140,7 +140,10 @@ def as_box(value: Any) -> Box:
     numbers = as_list(value)
     if len(numbers) != 4 or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
         raise ValueError(f"must be four numbers [x0, y0, x1, y1], got {shown(value)}")
-    x0, y0, x1, y1 = map(float, numbers)
+    try:
+        x0, y0, x1, y1 = map(float, numbers)
+    except OverflowError:  # an integer of more than 308 digits
+        raise ValueError(f"must be four numbers of a picture's size, got {shown(value)}") from None
     if not all(map(math.isfinite, (x0, y0, x1, y1))) or x0 < 0 or y0 < 0 or x0 >= x1 or y0 >= y1:
         raise ValueError(f"must have 0 <= x0 < x1 and 0 <= y0 < y1, got {value!r}")
     return x0, y0, x1, y1

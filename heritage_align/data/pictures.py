@@ -16,6 +16,8 @@ from heritage_align.data.limits import OTHER_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from heritage_align.errors import DataError, ImageError
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_DEEPEST = 128
+"""Folders in folders in which a file of nearly the same name is looked for."""
 
 
 class Pictures(Protocol):
@@ -78,6 +80,8 @@ class FileNames:
             return self.find(path).is_file()
         except ImageError:  # several are
             return True
+        except OSError:  # a name that is too long for a file
+            return False
 
     def find(self, path: Path) -> Path:
         """Return the file as it is called on the disk, the path itself where none is like it.
@@ -85,7 +89,7 @@ class FileNames:
         Raises:
             ImageError: several files differ from the name in case alone, and none is exactly it.
         """
-        if _is_there(path) or path.name in ("", ".."):
+        if _is_there(path) or path.name in ("", "..") or len(path.parts) > _DEEPEST:
             return path
         parent = self.find(path.parent) if path.parent != path else path
         alike = self._listed(parent).get(_plain_name(path.name), [])
@@ -180,7 +184,7 @@ def _path_of(address: str) -> str:
 def _beginning(root: Path, posix: str) -> str:
     """Return the beginning of a path after which the rest is a file below a folder, or its folder."""
     parts = posix.split("/")
-    for count in range(1, len(parts)):
+    for count in range(1, min(len(parts), _DEEPEST)):
         if _is_there(root.joinpath(*parts[count:])):
             return "/".join(parts[:count])
     return posix.rpartition("/")[0]

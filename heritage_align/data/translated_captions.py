@@ -91,11 +91,12 @@ def numbered_captions(path: Path, problems: Problems, encoding: str | None = Non
         if match is None:
             problems.add(place, f"is not 'image#tag#number caption': {line.strip()[:60]!r}")
             continue
-        key = image_key(match["image"]), str(int(match["number"]))
+        image, number = image_key(match["image"]), match["number"]
         try:
+            key = image, str(int(number))  # which Python makes of 4300 digits at most
             text = as_text(match["text"])
         except ValueError as error:
-            problems.add(place, f"caption {key[1]} of {key[0]!r} {error}")
+            problems.add(place, f"caption {number[:20]} of {image!r} {error}")
             continue
         if key in found:
             problems.add(place, f"caption {key[1]} of {key[0]!r} was there already")

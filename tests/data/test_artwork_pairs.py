@@ -128,3 +128,8 @@ def test_a_box_that_is_nested_too_deeply_to_be_shown_is_refused() -> None:
         nested = [nested]
     with pytest.raises(ValueError, match=r"must be four numbers .* got list \.\.\."):
         as_box(nested)
+
+
+def test_a_box_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be four numbers of a picture's size, got list"):
+        as_box([0, 0, 10**400, 1])

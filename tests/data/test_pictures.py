@@ -182,3 +182,24 @@ def test_formats_go_without_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> None
         assert "JPEG" in images._formats()
     finally:
         images._formats.cache_clear()
+
+
+def test_a_path_of_too_many_folders_is_missing(tmp_path: Path) -> None:
+    deep = "a/" * 1500 + "x.png"
+    pictures = FilePictures({deep: tmp_path / deep})
+    with pytest.raises(DataError, match="none of the 1 pictures exists"):
+        pictures.require_one()
+    with pytest.raises(ImageError, match="no such file"):
+        load_image(pictures.read(deep))
+    for named in ("C:\\" + "a\\" * 40_000 + "x.png", "//server/" + "a/" * 40_000 + "x.png"):
+        with pytest.raises(ValueError, match="is an absolute path of another computer"):
+            path_below(tmp_path, named)
+
+
+def test_a_text_in_the_place_of_a_path_is_a_missing_picture(tmp_path: Path) -> None:
+    """Names of more than 255 bytes are an error of the system, not just missing."""
+    (tmp_path / "t.csv").write_text(f"image,text\n{'a long description, '.replace(',', ';') * 20},a.png\n")
+    with pytest.raises(DataError, match="none of the 1 pictures exists"):
+        read_table(tmp_path / "t.csv")
+    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+        load_image(tmp_path / ("a" * 300))

@@ -178,3 +178,11 @@ def test_frames_without_numbers_are_refused(tmp_path: Path) -> None:
         npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 0)})
     with pytest.raises(DataError, match=r"v\.npy: has shape \(1000000000, 0\), expected \(n_frames, dim\)"):
         read_frame_features(tmp_path)
+
+
+def test_a_number_of_too_many_digits_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"a#enc#{'9' * 5000} one\n")
+    with pytest.raises(DataError, match=r"a\.txt:1: caption 99999999999999999999 of 'a' Exceeds the limit"):
+        read_translated_captions(
+            tmp_path / "a.txt", tmp_path / "a.txt", tmp_path, source_language="en", target_language="zh"
+        )
