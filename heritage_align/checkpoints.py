@@ -61,10 +61,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: the file is missing, damaged, something else (a Git LFS pointer, a web page), holds objects
-            that could run code, or no tensor.
+            that could run code, no tensor, or one that is sparse, quantised or without numbers (of device meta).
     """
     content = read_content(path)
     tensors = dict(_flat(content))
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantised" if tensor.is_quantized else "without numbers" if tensor.is_meta else "sparse"
+            raise CheckpointError(f"{path}: tensor {name!r} is {kind}, expected plain numbers")
     if not tensors:
         found = f"keys {list(content)[:5]}" if isinstance(content, Mapping) else type(content).__name__
         raise CheckpointError(f"{path}: expected a state dict, or a file that holds one, found {found}")

@@ -215,3 +215,18 @@ def test_a_weight_that_is_not_finite_is_named_with_its_number() -> None:
     broken[1], broken[3] = float("nan"), float("-inf")
     with pytest.raises(CheckpointError, match=r"w\.pt: b holds 2 of 4 numbers .* NaN or infinite, and 1 tensors more"):
         refuse_not_finite({"a": torch.ones(2), "b": broken, "c": broken.half()}, "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        (torch.sparse_coo_tensor([[0], [0]], [1.0], (4, 4), check_invariants=True), "sparse"),
+        (torch.ones(3, device="meta"), "without numbers"),
+        (torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8), "quantised"),
+    ],
+    ids=["sparse", "meta", "quantised"],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(tensor: torch.Tensor, kind: str, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "b": {"c": tensor}}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=rf"w\.pt: tensor 'b/c' is {kind}, expected plain numbers"):
+        read_tensors(tmp_path / "w.pt")
