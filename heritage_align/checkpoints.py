@@ -22,12 +22,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from heritage_align.errors import CheckpointError
+from heritage_align.plain_numpy import STAND_INS
 from heritage_align.weight_files import refuse_foreign
 
 T = TypeVar("T")
@@ -39,15 +39,11 @@ _WRAPPERS = frozenset({"module", "model", "state_dict", "model_state_dict", "mod
 """Words of a beginning that says nothing of which model it is. Of two models the one behind these alone is meant."""
 
 _DEEPEST = 16
-_PLAIN = [
+_PLAIN: list[Any] = [
     argparse.Namespace,
     pathlib.PosixPath,
     pathlib.WindowsPath,
-    np.ndarray,
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdUS"},
-    (getattr(np, "_core", None) or np.core).multiarray.scalar,
-    (getattr(np, "_core", None) or np.core).multiarray._reconstruct,
+    *((stand_in, name) for name, stand_in in STAND_INS.items()),
 ]
 """Beside tensors and what Python has: a run's arguments, paths and numbers of numpy (a best score). They run
 nothing."""

@@ -105,6 +105,7 @@ __all__ = [
     "mean_of_groups",
     "moved",
     "needs",
+    "numpy_stand_in",
     "read_metadata",
     "read_tensors",
     "refusal",
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
     from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
     from heritage_align.model_source import ModelPart, ModelSource
     from heritage_align.pipeline import build_component, build_dataset
+    from heritage_align.plain_numpy import numpy_stand_in
     from heritage_align.planning import gives, needs, takes_features
     from heritage_align.plugins import PluginInfo, Registry, default_registry
     from heritage_align.protocols import (
@@ -211,6 +213,7 @@ _PLACES = {
     "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
     "heritage_align.model_source": ("ModelPart", "ModelSource"),
     "heritage_align.pipeline": ("build_component", "build_dataset"),
+    "heritage_align.plain_numpy": ("numpy_stand_in",),
     "heritage_align.planning": ("gives", "needs", "takes_features"),
     "heritage_align.plugins": ("PluginInfo", "Registry", "default_registry"),
     "heritage_align.protocols": (

@@ -8,19 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from heritage_align.plugin import CheckpointError, refuse_foreign
+from heritage_align.plugin import CheckpointError, numpy_stand_in, refuse_foreign
 
-# What pickled numpy arrays in dictionaries consist of, under the module names of numpy 1 and 2.
-_PLAIN = {
-    ("collections", "OrderedDict"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("_codecs", "encode"),
-}
+_PLAIN = {("collections", "OrderedDict"), ("_codecs", "encode")}
+"""What dictionaries of arrays consist of, beside what is numpy's."""
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -56,6 +47,9 @@ class _ArraysOnly(pickle.Unpickler):
     """Unpickles dictionaries of numpy arrays, the form of detectron2's model zoo, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _PLAIN:
+        if (module, name) in _PLAIN:
+            return super().find_class(module, name)
+        stand_in = numpy_stand_in(module, name)
+        if stand_in is None:
             raise pickle.UnpicklingError(f"refuses to run {module}.{name}")
-        return super().find_class(module, name)
+        return stand_in
