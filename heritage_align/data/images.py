@@ -37,6 +37,10 @@ DATA_SETTING = (
 # which take any bytes for a picture.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "PPM")
 
+_STRIP = 2**22
+"""Pixels that are converted at once, where a conversion has steps between: whole scans would take up to 30 bytes a
+pixel."""
+
 _DNG_VERSION, _SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330
 
 _UPRIGHT = {
@@ -261,13 +265,35 @@ def _upright(image: Image.Image, stored: int) -> Image.Image:
 
 def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert any mode to an 8-bit sRGB image that is no longer a file's."""
+    is_grey = image.mode.startswith("I") or image.mode == "F"
+    if not is_grey and not image.has_transparency_data:
+        return _opaque(image, profile)
+    found = _range(image) if is_grey else (0.0, 0.0)
+    strips = _strips(image)
+    if len(strips) == 1:
+        return _by_way_of_more(image, profile, found)
+    whole = Image.new("RGB", image.size)
+    for box in strips:
+        whole.paste(_by_way_of_more(image.crop(box), profile, found), box)
+    return whole
+
+
+def _strips(image: Image.Image) -> list[tuple[int, int, int, int]]:
+    rows = max(1, _STRIP // image.width)
+    return [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+
+
+def _by_way_of_more(image: Image.Image, profile: bytes | None, found: tuple[float, float]) -> Image.Image:
+    """Convert grey of more than 8 bits, in whose picture this range was found, or a picture with transparency."""
     if image.mode.startswith("I") or image.mode == "F":
-        return to_srgb(Image.fromarray(_to_8_bit(np.asarray(image), image.mode)), profile).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        colours = to_srgb(image.convert("L") if image.mode in ("LA", "La") else layer.convert("RGB"), profile)
-        shown = Image.merge("RGBA", (*colours.convert("RGB").split(), layer.getchannel("A")))
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), shown).convert("RGB")
+        return to_srgb(Image.fromarray(_to_8_bit(np.asarray(image), image.mode, *found)), profile).convert("RGB")
+    layer = image.convert("RGBA")
+    colours = to_srgb(image.convert("L") if image.mode in ("LA", "La") else layer.convert("RGB"), profile)
+    shown = Image.merge("RGBA", (*colours.convert("RGB").split(), layer.getchannel("A")))
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), shown).convert("RGB")
+
+
+def _opaque(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.mode in ("P", "YCbCr", "RGBA", "RGBX", "RGBa"):
         image = image.convert("RGB")
     found = to_srgb(image, profile)
@@ -277,18 +303,29 @@ def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return found.convert("RGB")
 
 
-def _to_8_bit(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    """Scale 16-bit, 32-bit and float grey ``(height, width)`` to 0..255.
+def _range(image: Image.Image) -> tuple[float, float]:
+    """Return the least and the largest finite value of a grey picture; zeros where none is finite."""
+    least, most = [], []
+    for box in _strips(image):
+        grey = np.asarray(image.crop(box)).astype(np.float32)
+        finite = grey[np.isfinite(grey)]
+        if finite.size:
+            least.append(float(finite.min()))
+            most.append(float(finite.max()))
+    return (min(least), max(most)) if least else (0.0, 0.0)
+
+
+def _to_8_bit(values: NDArray[Any], mode: str, least: float, most: float) -> NDArray[np.uint8]:
+    """Scale 16-bit, 32-bit and float grey ``(height, width)``, of a picture with this range, to 0..255.
 
     Pillow reads a 16-bit PGM as mode I with values up to 65535; hence an integer picture within 0..65535 is
     taken for 16 bits, and a float picture within 0..1 for a fraction of white.
     """
     grey = values.astype(np.float32)
-    finite = np.isfinite(grey)
-    grey[~finite] = grey[finite].min() if finite.any() else 0.0
+    grey[~np.isfinite(grey)] = least
     low, high = 0.0, 1.0 if mode == "F" else 65535.0
-    if grey.min() < low or grey.max() > high:
-        low, high = float(grey.min()), float(grey.max())
+    if least < low or most > high:
+        low, high = least, most
         grey = grey.astype(np.float64)  # the span of two float32 values may exceed float32
     scale = 255.0 / (high - low) if high > low else 0.0
     return np.rint((grey - low) * scale).astype(np.uint8)

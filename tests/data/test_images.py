@@ -266,3 +266,24 @@ def test_what_is_behind_a_jpeg_or_in_its_head_are_no_scans() -> None:
     plain = np.asarray(load_image(encode(corners(), "JPEG")))
     for whole in (data, data + b"\xff\xda" * 200, data + b"\0" * (2**20 - len(data) - 1) + b"\xff\xda" * 200):
         assert np.abs(np.asarray(load_image(whole), dtype=int) - plain).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F", "negative", "NaN"])
+def test_a_large_picture_is_converted_strip_by_strip_into_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 4), dtype=np.uint8)
+    grey = noise[..., 0].astype(np.float32) * 257
+    if mode == "P":
+        image = Image.fromarray(noise[..., :3]).quantize(64)
+        data = encode(image, "PNG", transparency=bytes(range(0, 256, 4)))
+    elif mode in ("RGBA", "LA"):
+        data = encode(Image.fromarray(noise).convert(mode), "PNG")
+    else:
+        grey = grey - 40_000 if mode == "negative" else grey / 65535 if mode == "F" else grey
+        grey[3, 4] = np.nan if mode in ("NaN", "F") else grey[3, 4]
+        kinds = {"I;16": np.uint16, "I": np.int32}
+        data = encode(Image.fromarray(grey.astype(kinds.get(mode, np.float32))), "TIFF")
+    whole = load_image(data)
+    monkeypatch.setattr("heritage_align.data.images._STRIP", 200)
+    strips = load_image(data)
+    assert strips.mode == whole.mode == "RGB"
+    assert strips.tobytes() == whole.tobytes()
