@@ -10,6 +10,9 @@ import yaml
 
 from heritage_align.errors import ConfigError
 
+_MOST_MERGED = 20_000
+"""3,500 merges of 3,000 keys, in 80 KB, took 55 s."""
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice; plain YAML silently keeps the last."""
@@ -17,6 +20,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._checked: dict[int, yaml.MappingNode] = {}  # by identity; holding a node keeps its id from another
+        self._merged = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         # Merging (<<) rewrites a node in place, with the merged keys in front of its own. So a node is looked
@@ -29,7 +33,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                     fault = f"key {key.value!r} twice"
                     raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
                 seen.add(key.value)
+        own = len(node.value)
         super().flatten_mapping(node)
+        self._merged += len(node.value) - own
+        if self._merged > _MOST_MERGED:
+            fault = f"more than {_MOST_MERGED} keys merged (<<)"
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:

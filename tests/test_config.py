@@ -400,3 +400,11 @@ def test_amounts_in_bytes() -> None:
     }
     assert {amount: amount_in_bytes(amount, 100) for amount in sizes} == sizes
     assert physical_memory() > 2**28
+
+
+def test_merges_without_end_are_refused() -> None:
+    keys = ", ".join(f"k{number}: 1" for number in range(3000))
+    text = f"a: &all {{{keys}}}\n" + "".join(f"b{number}: {{<<: *all}}\n" for number in range(3500))
+    with pytest.raises(ConfigError, match=r"more than 20000 keys merged \(<<\)"):
+        parse_yaml(text, "config")
+    assert len(parse_yaml(text[: text.index("b3:")], "config")["b2"]) == 3000

@@ -133,7 +133,7 @@ def describe(settings: Mapping[str, Any], source: str) -> Description:
             patch=patch,
             side=side,
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:  # infinity, a patch of 0 pixels
         raise CheckpointError(f"{source}: config.json has a size that is no number: {error}") from error
     if generation == 2 and found.text.width != dim:
         raise CheckpointError(f"{source}: texts have {found.text.width} dimensions, pictures {dim}")
@@ -142,7 +142,8 @@ def describe(settings: Mapping[str, Any], source: str) -> Description:
 
 def _generation(settings: Mapping[str, Any], source: str) -> Literal[1, 2]:
     kind = str(settings.get("model_type"))
-    names = [kind, *map(str, settings.get("architectures") or ())]
+    listed = settings.get("architectures")
+    names = [kind, *map(str, listed if isinstance(listed, list) else ())]
     # Published as Fgclip2Model and trained as FG_CLIP2_Model; the first is a "clip" by its model_type.
     plain = [name.lower().replace("_", "").replace("-", "") for name in names]
     if any("fgclip2" in name for name in plain):

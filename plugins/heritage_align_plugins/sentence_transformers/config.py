@@ -167,7 +167,7 @@ def refuse_other_family(folder: Path, wanted: str) -> None:
         raise CheckpointError(
             f"{folder}: holds a {', '.join(map(str, settings['architectures']))}; take {_TAKES[found]}"
         )
-    kind = settings.get("model_type")
+    kind = str(settings.get("model_type"))
     hint = f"; encoder {{name: {_NATIVE[kind]}}} reads a {kind} model" if kind in _NATIVE else ""
     raise CheckpointError(f"{folder}: there is no {MODULES_FILE}, so it is no {wanted} of sentence-transformers{hint}")
 

@@ -104,6 +104,8 @@ class TransformersConfig(ComponentConfig):
         settings = read_json(files["model"])
         refuse_fg_clip(settings, self.model)
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
+        if not isinstance(vision, dict):
+            raise CheckpointError(f"{files['model']}: vision_config is no object")
         dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
         known = kind in (*CLIP_LIKE, *SIGLIP_LIKE)
         cut = known and self._crops(folder, kind in CLIP_LIKE)
@@ -159,7 +161,8 @@ def _of_another(name: str) -> bool:
 def refuse_fg_clip(settings: Mapping[str, Any], source: str) -> None:
     """Raise CheckpointError for the settings of an FG-CLIP: the library runs code from its folder, or takes it for a
     CLIP, whose dense features are others."""
-    names = [str(settings.get("model_type")), *map(str, settings.get("architectures") or ())]
+    listed = settings.get("architectures")
+    names = [str(settings.get("model_type")), *map(str, listed if isinstance(listed, list) else ())]
     if any("fgclip" in name.lower().replace("_", "") for name in names):
         raise CheckpointError(
             f"{source}: is an FG-CLIP; take encoder {{name: fg_clip, model: ...}}, which needs no code of it"

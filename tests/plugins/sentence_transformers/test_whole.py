@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from heritage_align_plugins.sentence_transformers.config import WholeConfig
+from heritage_align_plugins.sentence_transformers.config import WholeConfig, refuse_other_family
 from heritage_align_plugins.sentence_transformers.pictures import fitted, pack, unpack
 from heritage_align_plugins.sentence_transformers.whole import SentenceTransformersEncoder
 from heritage_align_plugins.transformers.strips import LONGEST
@@ -198,3 +198,15 @@ def test_a_picture_in_another_mode_is_read(models, picture):
     grey = picture(40, 60).convert("L")
     torch.testing.assert_close(encoded(encoder, [grey]), encoded(encoder, [grey.convert("RGB")]), **SAME)
     assert isinstance(grey, Image.Image)
+
+
+@pytest.mark.parametrize("kind", [["SentenceTransformer"], {"a": 1}, None, 3])
+def test_a_class_that_is_no_text_is_another_class(tmp_path, kind):
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(CheckpointError, match=r"config_sentence_transformers\.json says .*, not SentenceTransformer"):
+        refuse_other_family(tmp_path, "SentenceTransformer")
+    (tmp_path / "modules.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "architectures": kind}))
+    with pytest.raises(CheckpointError, match=r"there is no modules\.json, so it is no CrossEncoder"):
+        refuse_other_family(tmp_path, "CrossEncoder")

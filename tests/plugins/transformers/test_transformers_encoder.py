@@ -173,6 +173,20 @@ def test_an_fg_clip_is_sent_to_its_own_encoder(tmp_path, settings):
         TransformersConfig(model=str(tmp_path)).facts()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model_type": ["clip"], "architectures": 3, "vision_config": "x"},
+        {"model_type": "siglip", "vision_config": 3},
+        {"vision_config": [1]},
+    ],
+)
+def test_settings_of_other_types_are_named(tmp_path, settings):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=r"config\.json: vision_config is no object"):
+        TransformersConfig(model=str(tmp_path)).facts()
+
+
 def test_patches_of_a_cropping_processor_are_refused(build, folders):
     settings = {"model": str(folders["clip"])}
     assert TransformersConfig(**settings).facts().outputs == ("global", "texts")
