@@ -42,7 +42,8 @@ class _Array(np.ndarray[Any, Any]):
         data = data.encode("latin1") if isinstance(data, str) else data  # of Python 2
         if not isinstance(kind, _Type) or not isinstance(data, bytes):
             raise pickle.UnpicklingError("refuses an array that is not made of bytes")
-        super().__setstate__((1, shape, kind.type, bool(fortran), data))
+        plain: Any = (1, shape, kind.type, bool(fortran), data)  # numpy annotates its own bool, and takes none
+        super().__setstate__(plain)
 
 
 def _reconstruct(*_: Any) -> _Array:
