@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """
     refuse_foreign(path)
     try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        data = path.read_bytes()
+        _refuse_far_memo(data)
+        content = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # a damaged file makes the unpickler raise whatever there is
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as weights: {first_line}") from error
@@ -41,6 +44,13 @@ def require_fit(path: str, missing: Iterable[str], unexpected: Iterable[str], sh
     ]
     if parts:
         raise CheckpointError(f"{path}: does not fit the detector: {'; '.join(parts)}")
+
+
+def _refuse_far_memo(data: bytes) -> None:
+    """Raise UnpicklingError where a pickle numbers its values beyond its bytes: a list of that length is made of it."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"refuses to keep a value as number {argument}")
 
 
 class _ArraysOnly(pickle.Unpickler):
