@@ -30,7 +30,5 @@ def test_arrays_come_out(protocol: int, tmp_path: Path) -> None:
 )
 def test_a_number_of_what_is_kept_beyond_the_file_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "w.pkl").write_bytes(data)
-    with pytest.raises(
-        CheckpointError, match=r"w\.pkl: cannot be read as weights: refuses to keep a value as number 268"
-    ):
+    with pytest.raises(CheckpointError, match=r"w\.pkl: cannot be read as weights: refuses to keep a value as"):
         read_arrays(tmp_path / "w.pkl")
