@@ -33,6 +33,15 @@ def records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def near(expected: Any) -> Any:
+    """Return JSON whose numbers may be another in their last bits, as they are for other batches (seen on a Xeon)."""
+    if isinstance(expected, dict):
+        return {key: near(value) for key, value in expected.items()}
+    if isinstance(expected, list):
+        return [near(value) for value in expected]
+    return pytest.approx(expected, abs=1e-6) if isinstance(expected, float) else expected
+
+
 def test_every_query_gets_what_it_gets_alone(call: Call, scan_file: Path, scan_store: Path, file: Path) -> None:
     result = call("search", scan_file, "--store", scan_store, "--queries", file, "--top-k", "3")
     assert result.exit_code == 0, result.output
@@ -44,7 +53,7 @@ def test_every_query_gets_what_it_gets_alone(call: Call, scan_file: Path, scan_s
     ]
     for record in found:
         alone = call("search", scan_file, record["query"], "--store", scan_store, "--top-k", "3", "--json")
-        assert record["hits"] == json.loads(alone.stdout)["hits"]
+        assert record["hits"] == near(json.loads(alone.stdout)["hits"])
     assert found[0]["hits"][0]["regions"][0]["phrase"] == "蓝地"
 
 
@@ -65,10 +74,10 @@ def test_batches_change_nothing(
     call: Call, scan_file: Path, scan_store: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("search", scan_file, "--store", scan_store, "--queries", file)
-    together = call(*asked).stdout
+    together = records(call(*asked).stdout)
     monkeypatch.setattr(queries, "BATCH", 1)
     monkeypatch.setattr(queries, "READ_BYTES", 5)  # lines, and characters, are cut by the reads
-    assert call(*asked).stdout == together
+    assert records(call(*asked).stdout) == near(together)
 
 
 def test_a_program_gets_an_answer_before_it_asks_again(scan_file: Path, scan_store: Path) -> None:
