@@ -12,6 +12,7 @@ from heritage_align.errors import StoreError
 from heritage_align.front_end import FrontEnd
 from heritage_align.pipeline import Pipeline
 from heritage_align.protocols import KeptIndex
+from heritage_align.repeated import first_repeated
 from heritage_align.shards import ShardJob, encode_shards_here
 from heritage_align.store import Store
 from heritage_align.store.files import write_json, write_text
@@ -22,7 +23,6 @@ from heritage_align.store.layout import (
     CONFIG,
     MANIFEST,
     Build,
-    first_repeated,
     read_build,
     read_manifest,
     shard_name,

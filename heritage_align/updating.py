@@ -10,6 +10,7 @@ from heritage_align.encoding import ImageSource
 from heritage_align.errors import StoreError
 from heritage_align.indexing import keep_index
 from heritage_align.pipeline import Pipeline
+from heritage_align.repeated import first_repeated
 from heritage_align.shards import ShardJob
 from heritage_align.store.contents import Content, contents_of
 from heritage_align.store.files import file_digest, write_json
@@ -19,7 +20,6 @@ from heritage_align.store.layout import (
     MANIFEST,
     Manifest,
     ShardEntry,
-    first_repeated,
     read_build,
     read_manifest,
     refuse_identity,

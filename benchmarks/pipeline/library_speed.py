@@ -81,7 +81,7 @@ from transformers import (
     SiglipModel,
 )
 
-from heritage_align.bench.goals import verdict
+from heritage_align.bench.goals import judged_value
 from heritage_align.bench.machine import commit, machine_facts
 from heritage_align.bench.timing import spread
 from heritage_align.protocols import BuildContext, Encoder
@@ -306,16 +306,8 @@ def main() -> None:
             found = {"model": pair.model, "parity": same[name], **measure(pair, given.rounds)}
             results["components"][name] = found
             value = found["ratio"]["p50"]
-            goal = {
-                "goal": f"{name}: pictures a second over those of the library's own call",
-                "kind": "at least",
-                "accept": 1.0,
-                "stretch": 1.2,
-                "commit": commit(),
-                "value": value,
-                "ratio": found["ratio"],
-                "verdict": verdict(value, 1.0, 1.2, at_least=True),
-            }
+            text = f"{name}: pictures a second over those of the library's own call"
+            goal = judged_value(text, value, 1.0, 1.2, at_least=True, commit=commit(), ratio=found["ratio"])
             results["goals"].append(goal)
             print(f"{goal['verdict']:<8} {value:6.3f}  {goal['goal']}", flush=True)
     given.output.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

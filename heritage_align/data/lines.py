@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from heritage_align.data.encodings import decoded_lines
 from heritage_align.data.problems import Problems
+from heritage_align.repeated import first_repeated
 
 
 class Row(NamedTuple):
@@ -75,15 +76,5 @@ def parse_json(text: str, *, unique: bool = False) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError(f"{repeated(name for name, _ in pairs)!r} occurs twice in an object")
+        raise ValueError(f"{first_repeated(name for name, _ in pairs)!r} occurs twice in an object")
     return found
-
-
-def repeated(names: Iterable[str]) -> str | None:
-    """Return the first name that was there before, None where there is none."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

@@ -9,10 +9,11 @@ from itertools import chain, islice
 from pathlib import Path
 
 from heritage_align.data.encodings import decoded_lines
-from heritage_align.data.lines import Row, parse_json, repeated
+from heritage_align.data.lines import Row, parse_json
 from heritage_align.data.problems import Problems
 from heritage_align.errors import DataError
 from heritage_align.foreign_files import foreign
+from heritage_align.repeated import first_repeated
 
 SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 """Ending -> the separator that is taken where the file does not tell another. Excel saves "Unicode text" as .txt."""
@@ -173,7 +174,7 @@ def _header(place: str, record: list[str]) -> list[str]:
     header = [column.strip().lstrip("\ufeff") for column in record]
     while header and not header[-1]:
         del header[-1]
-    twice = repeated(column for column in header if column)
+    twice = first_repeated(column for column in header if column)
     if twice is not None:
         raise DataError(f"{place}: column {twice!r} occurs twice")
     return header

@@ -9,7 +9,7 @@ from PIL.Image import Image
 
 from heritage_align.errors import DataError
 from heritage_align.pipeline import Pipeline
-from heritage_align.store.layout import first_repeated
+from heritage_align.repeated import first_repeated
 from heritage_align.types import Run, TextItem
 
 

@@ -33,16 +33,6 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def first_repeated(ids: Sequence[str]) -> str | None:
-    """Return the first id that occurs a second time, or None."""
-    seen: set[str] = set()
-    for image_id in ids:
-        if image_id in seen:
-            return image_id
-        seen.add(image_id)
-    return None
-
-
 def sources_digest(ids: Sequence[str]) -> str:
     """Return a digest of a collection's image ids in their order."""
     digest = hashlib.sha256()

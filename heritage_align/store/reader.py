@@ -16,7 +16,8 @@ from torch import Tensor
 from heritage_align.errors import StoreError
 from heritage_align.features import concat_images, moved
 from heritage_align.memory import amount_in_bytes, checked_amount, physical_memory
-from heritage_align.store.layout import MANIFEST, Manifest, first_repeated, read_manifest, refuse_identity
+from heritage_align.repeated import first_repeated
+from heritage_align.store.layout import MANIFEST, Manifest, read_manifest, refuse_identity
 from heritage_align.store.pages import PageBudget
 from heritage_align.store.shard import Shard, factors_at, read_shard
 from heritage_align.types import ImageFeatures
