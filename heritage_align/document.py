@@ -14,13 +14,28 @@ _MOST_MERGED = 20_000
 """3,500 merges of 3,000 keys, in 80 KB, took 55 s."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice; plain YAML silently keeps the last."""
+class _BoundedLoader(yaml.SafeLoader):
+    """SafeLoader whose merges (<<) come to an end."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        own = len(node.value)
+        super().flatten_mapping(node)
+        self._merged += len(node.value) - own
+        if self._merged > _MOST_MERGED:
+            fault = f"more than {_MOST_MERGED} keys merged (<<)"
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
+
+
+class _UniqueKeyLoader(_BoundedLoader):
+    """Refuses a key given twice; plain YAML silently keeps the last."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._checked: dict[int, yaml.MappingNode] = {}  # by identity; holding a node keeps its id from another
-        self._merged = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         # Merging (<<) rewrites a node in place, with the merged keys in front of its own. So a node is looked
@@ -33,18 +48,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                     fault = f"key {key.value!r} twice"
                     raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
                 seen.add(key.value)
-        own = len(node.value)
         super().flatten_mapping(node)
-        self._merged += len(node.value) - own
-        if self._merged > _MOST_MERGED:
-            fault = f"more than {_MOST_MERGED} keys merged (<<)"
-            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse one YAML mapping, refusing duplicate keys and anything but plain data; raises ConfigError."""
     try:
-        document = _load(text)
+        document = load_plain(text)
     except ValueError as error:
         raise ConfigError([f"is not YAML: {error}"], source) from error
     if not isinstance(document, dict):
@@ -55,11 +65,17 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     return document
 
 
-def _load(text: str) -> Any:
+def load_plain(text: str, *, repeated_keys: bool = False) -> Any:
+    """Return what a YAML text says, whatever its type; raises ValueError.
+
+    Args:
+        text: the document.
+        repeated_keys: let the last of equal keys stand, as YAML's readers do, instead of refusing them.
+    """
     # Beside its own errors PyYAML's constructors raise ValueError (a date 2024-99-99), KeyError (!!bool maybe),
     # AttributeError, IndexError, OverflowError, RecursionError ...: at this border they all mean the same.
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)
+        return yaml.load(text, Loader=_BoundedLoader if repeated_keys else _UniqueKeyLoader)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except Exception as error:
@@ -122,7 +138,7 @@ def read_override(override: str) -> tuple[str, Any]:
     """Return the dotted path and the value of one override; an empty path for one that does not read."""
     path, separator, text = override.partition("=")
     try:
-        return (path, _load(text)) if separator and all(path.split(".")) else ("", None)
+        return (path, load_plain(text)) if separator and all(path.split(".")) else ("", None)
     except ValueError:
         return "", None
 
@@ -134,7 +150,7 @@ def _override(document: dict[str, Any], override: str) -> str:
     if not separator or not all(keys):
         return "is not of the form a.b=value"
     try:
-        value = _load(text)
+        value = load_plain(text)
     except ValueError:
         return "the value is not YAML"
     for fault in _not_json(value, path, (), set()):

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from heritage_align.component import LAST
 from heritage_align.config import Component, Config, with_nested
+from heritage_align.document import load_plain
 from heritage_align.errors import ConfigError, did_you_mean
 from heritage_align.foreign_files import foreign
 from heritage_align.hookspecs import Kind
@@ -193,14 +192,16 @@ def card_license(card: Path) -> str | None:
     if opening.strip() or len(rest) < 2:
         return None
     try:
-        fields: Any = yaml.safe_load(rest[0])
-    except Exception:  # PyYAML's constructors raise ValueError (a date 2024-99-99), RecursionError ...
+        fields: Any = load_plain(rest[0], repeated_keys=True)
+    except ValueError:
         return None
-    if not isinstance(fields, dict) or not fields.get("license"):
+    if not isinstance(fields, dict):
         return None
-    license_, name = fields["license"], fields.get("license_name")
-    said = ", ".join(map(str, license_)) if isinstance(license_, list) else str(license_)
-    return f"{said} ({name})" if name else said
+    licenses, name = fields.get("license"), fields.get("license_name")
+    # Text alone: a list of lists of aliases, 200 bytes, is gigabytes when written out.
+    listed = [one for one in (licenses if isinstance(licenses, list) else [licenses]) if isinstance(one, str) and one]
+    said = ", ".join(listed)
+    return f"{said} ({name})" if listed and isinstance(name, str) and name else said or None
 
 
 def _command(source: ModelSource, lacking: Sequence[ModelFile]) -> str | None:

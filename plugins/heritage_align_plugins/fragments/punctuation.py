@@ -34,11 +34,16 @@ _AT_CONNECTIVES = re.compile(
 _WORD = r"[^\W\d_][\w'’-]*"
 _LONGEST_PAIR = 80
 """Characters before a conjunction that are looked at for two words."""
+_LONGEST_WORD = max(map(len, ABBREVIATIONS)) + 1
+"""Characters before a full stop that are looked at: of a longer word enough to see that it is no abbreviation."""
 _BEFORE_A_PAIR = re.compile(rf"(?:({_WORD})\s+)?({_WORD})\s*$")
 _AFTER_A_PAIR = re.compile(rf"\s*({_WORD})\s+({_WORD})")
-_PAIRS = [(re.escape(a), re.escape(b)) for a, b in zip(BRACKETS[::2], BRACKETS[1::2])]
-_BRACKETED = re.compile("|".join(f"{a}[^{a}{b}]*{b}" for a, b in _PAIRS))
-_EDGES = re.compile(r"^[\s·–—~*#-]+|[\s·–—~*#-]+$")
+_OPENING = dict(zip(BRACKETS[1::2], BRACKETS[::2]))
+_A_BRACKET = re.compile(f"[{re.escape(BRACKETS)}]")
+# The look behind keeps the search to the first character of a run: without it a long run is tried from each of its
+# characters, in the square of its length.
+_EDGE = r"[\s·–—~*#-]"
+_EDGES = re.compile(rf"^{_EDGE}+|(?<!{_EDGE}){_EDGE}+$")
 _LAST_WORD = re.compile(r"[^\W\d_]+$")
 
 
@@ -73,11 +78,25 @@ def distinct(fragments: Iterable[str]) -> tuple[str, ...]:
 
 
 def _without_brackets(text: str) -> str:
-    """Take out every bracket that is closed, from the inside out; a cut remains."""
-    before = None
-    while text != before:
-        before, text = text, _BRACKETED.sub("；", text)
-    return text
+    """Take out every bracket that is closed, with what is in it; a cut remains."""
+    kept: list[str] = []  # text and brackets, in turn
+    opened: dict[str, list[int]] = {bracket: [] for bracket in _OPENING.values()}  # where in `kept`, the last one last
+    start = 0
+    for match in _A_BRACKET.finditer(text):
+        bracket = match[0]
+        kept.append(text[start : match.start()])
+        start = match.end()
+        if bracket in opened:
+            opened[bracket].append(len(kept))
+        elif opened[_OPENING[bracket]]:
+            begin = opened[_OPENING[bracket]].pop()
+            del kept[begin:]
+            for places in opened.values():  # of another kind, opened within
+                while places and places[-1] > begin:
+                    places.pop()
+            bracket = "；"
+        kept.append(bracket)
+    return "".join([*kept, text[start:]])
 
 
 def _cut(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
@@ -86,7 +105,7 @@ def _cut(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
         groups = match.groupdict()
         if groups.get("kept") or (groups.get("pair") and _joins_adjectives(text, start, *match.span())):
             continue
-        if groups["stop"] and _abbreviated(text[start : match.start()]):
+        if groups["stop"] and _abbreviated(text, start, match.start()):
             continue
         yield text[start : match.start()]
         start = match.end()
@@ -99,8 +118,8 @@ def _joins_adjectives(text: str, fragment: int, start: int, end: int) -> bool:
     return left is not None and right is not None and share_a_noun(left[1] or "", left[2], right[1], right[2])
 
 
-def _abbreviated(before: str) -> bool:
-    word = _LAST_WORD.search(before)
+def _abbreviated(text: str, fragment: int, end: int) -> bool:
+    word = _LAST_WORD.search(text[max(fragment, end - _LONGEST_WORD) : end])
     return word is not None and (len(word[0]) == 1 or word[0].lower() in ABBREVIATIONS)
 
 

@@ -111,6 +111,28 @@ def test_brackets_can_be_dropped() -> None:
     assert split("((a) b", brackets="drop") == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("(" * 100_000 + "x" + ")" * 100_000 + "y", ["y"]),
+        ("(" * 200_000 + "x", ["x"]),
+        ("[(" * 100_000 + "])" * 100_000 + "y", ["y"]),
+        ("x" + " " * 200_000 + "y, z", ["x" + " " * 200_000 + "y", "z"]),
+        ("v. " * 100_000 + "x, y", ["v. " * 100_000 + "x", "y"]),
+        ("x" * 200_000 + ". y", ["x" * 200_000, "y"]),
+    ],
+    ids=["nested", "open", "crossed", "blanks", "abbreviations", "a long word"],
+)
+def test_long_texts_are_cut_in_the_time_of_their_length(text: str, fragments: list[str]) -> None:
+    # In the square of it, as once, each takes minutes.
+    assert split(text, brackets="drop") == fragments
+
+
+def test_a_bracket_ends_at_the_next_closing_one_of_its_kind() -> None:
+    assert split("a [b (c] d) e", brackets="drop") == ["a", "d", "e"]
+    assert split("a）b（c", brackets="drop") == ["a", "b", "c"]
+
+
 def test_repetitions() -> None:
     assert split("云，龙，云") == ["云", "龙"]
     assert split("云，龙，云", unique=False) == ["云", "龙", "云"]

@@ -187,6 +187,12 @@ def test_files_of_settings_count_and_torch_has_a_cache(tmp_path: Path, monkeypat
     assert found[1]["get"] is None
 
 
+ALIASES = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 31))
+"""A list of 2^30 words."""
+MERGES = "k: &k {" + ", ".join(f"k{i}: 1" for i in range(3000)) + "}\n" + "m: {<<: *k}\n" * 3500
+"""80 KB that are 10,500,000 keys."""
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -202,6 +208,11 @@ def test_files_of_settings_count_and_torch_has_a_cache(tmp_path: Path, monkeypat
         ("# license: mit\n---\nlicense: mit\n---\n", None),
         ("---\nlicense: mit\n", None),
         ("", None),
+        ("---\nlicense: mit\nlicense: apache-2.0\n---\n", "apache-2.0"),  # as the hub's own reader
+        ("---\nlicense: mit\nlicense_name: [x]\n---\n", "mit"),
+        (f"---\n{ALIASES}license: *a30\n---\n", None),
+        (f"---\n{ALIASES}license: [mit, *a30]\n---\n", "mit"),
+        (f"---\n{MERGES}license: mit\n---\n", None),
     ],
 )
 def test_the_license_of_a_card(text: str, expected: str | None, tmp_path: Path) -> None:
