@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from heritage_align.data.lines import parse_json
+from heritage_align.data.lines import read_json
 from heritage_align.errors import DataError
 from heritage_align.store.files import write_atomically
 from heritage_align.text.scripts import has_han
@@ -139,18 +139,14 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
         DataError: it cannot be read, is no manifest of Presentation 3, or no JSON that can be written again: Python's
             parser takes NaN, numbers beyond a float and lone surrogates.
     """
-    try:
-        document = parse_json(path.read_text(encoding="utf-8-sig"))
+
+    def checked(document: Any) -> Mapping[str, Any]:
         check_manifest(document)
         _json(document)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON: {error}") from error
-    found: Mapping[str, Any] = document
-    return found
+        found: Mapping[str, Any] = document
+        return found
+
+    return read_json(path, "JSON", checked)
 
 
 def write_page(path: Path, page: Mapping[str, Any]) -> None:

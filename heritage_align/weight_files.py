@@ -1,4 +1,4 @@
-"""What a file of weights says of itself, read without torch and without its tensors."""
+"""What the files of a model say of themselves, read without torch and without a tensor."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def refuse_foreign(path: Path) -> None:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
     if instead is not None:
         raise CheckpointError(f"{path}: {instead}")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings that lie beside a model's weights, one JSON object.
+
+    Raises:
+        CheckpointError: the file cannot be read or holds something else.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot read the model's settings: {error}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
+    return settings
 
 
 _NOT_ONE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)

@@ -14,10 +14,9 @@ from typing import Any
 from heritage_align.data.captions import caption_lines, image_key, text_item
 from heritage_align.data.collection import Collection
 from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, optional, required
-from heritage_align.data.lines import parse_json
+from heritage_align.data.lines import read_json
 from heritage_align.data.pictures import FilePictures, path_below
 from heritage_align.data.problems import Problems
-from heritage_align.errors import DataError
 from heritage_align.types import TextItem
 
 
@@ -81,15 +80,10 @@ def read_karpathy(
 
 
 def _entries(path: Path, problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        document = parse_json(path.read_text(encoding="utf-8-sig"))
-        entries = required(document if isinstance(document, dict) else {}, "images", as_list)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start + 1}: {error.reason})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is not a Karpathy split file: {error}") from error
+    def images_of(document: Any) -> list[Any]:
+        return required(document if isinstance(document, dict) else {}, "images", as_list)
+
+    entries = read_json(path, "a Karpathy split file", images_of)
     for number, entry in enumerate(entries):
         if isinstance(entry, dict):
             yield f"{path}, images[{number}]", entry

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from heritage_align.data.encodings import decoded_lines
 from heritage_align.data.problems import Problems
+from heritage_align.errors import DataError
 from heritage_align.repeated import first_repeated
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -71,6 +74,29 @@ def parse_json(text: str, *, unique: bool = False) -> Any:
         raise ValueError(f"{error.msg} (column {error.colno})") from error
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+
+
+def read_json(path: Path, kind: str, parse: Callable[[Any], T]) -> T:
+    """Return what a file of one JSON document holds.
+
+    Args:
+        path: the file, of UTF-8 with or without a byte order mark.
+        kind: what it is expected to be, with its article, as errors call it: ``"a Karpathy split file"``.
+        parse: makes the result of the document; raises ValueError where it is of another form.
+
+    Raises:
+        DataError: the file cannot be read, is no JSON, or `parse` refuses what it says.
+    """
+    try:
+        return parse(parse_json(path.read_text(encoding="utf-8-sig")))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start + 1}: {error.reason})") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is not {kind}: {error}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from heritage_align.data.collection import Collection
 from heritage_align.data.fields import UniqueIds, as_list, as_text, as_texts, required
-from heritage_align.data.lines import parse_json
+from heritage_align.data.lines import read_json
 from heritage_align.data.pictures import FilePictures
 from heritage_align.data.problems import Problems
 from heritage_align.data.translated_captions import numbered_captions
-from heritage_align.errors import DataError
 from heritage_align.types import TextItem
 
 PARALLEL = slice(5, 10)
@@ -51,7 +50,7 @@ def read_vatex(
     machine = None if translations is None else numbered_captions(translations, problems, encoding)
     items: list[TextItem] = []
     videos: list[str] = []
-    for number, entry in enumerate(_entries(path)):
+    for number, entry in enumerate(read_json(path, "a VATEX caption file", as_list)):
         place = f"{path}, [{number}]"
         try:
             if not isinstance(entry, dict):
@@ -80,14 +79,3 @@ def _translated(machine: dict[tuple[str, str], str], video: str, number: int, so
     if text is None:
         raise ValueError(f"caption {number} of {video!r} has no translation in {source}")
     return text
-
-
-def _entries(path: Path) -> list[object]:
-    try:
-        return as_list(parse_json(path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start + 1}: {error.reason})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is not a VATEX caption file: {error}") from error

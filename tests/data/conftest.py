@@ -1,4 +1,4 @@
-"""Small pictures for the readers' tests."""
+"""Small pictures and broken files for the readers' tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
 
 Draw = Callable[[Path, tuple[int, int, int]], Path]
@@ -34,3 +35,29 @@ def draw(png: Callable[[tuple[int, int, int]], bytes]) -> Draw:
         return path
 
     return write
+
+
+@st.composite
+def _corrupted(draw: st.DrawFn, data: bytes, head: int) -> bytes:
+    broken = bytearray(data)
+    for _ in range(draw(st.integers(1, 8))):
+        end = len(broken) if draw(st.booleans()) else min(head, len(broken))
+        at = draw(st.integers(0, max(end - 1, 0)))
+        action = draw(st.sampled_from(["overwrite", "cut", "insert", "truncate"]))
+        if action == "overwrite":
+            patch = draw(st.binary(min_size=1, max_size=4))
+            broken[at : at + len(patch)] = patch
+        elif action == "cut":
+            del broken[at : at + draw(st.integers(1, 40))]
+        elif action == "insert":
+            broken[at:at] = draw(st.binary(min_size=1, max_size=16))
+        else:
+            del broken[at:]
+    return bytes(broken)
+
+
+@pytest.fixture(scope="session")
+def corrupted() -> Callable[[bytes, int], st.SearchStrategy[bytes]]:
+    """Return a strategy of files that are overwritten, cut out, added to and truncated; half of the hits fall into the
+    first bytes, the header, whose number is the second argument."""
+    return _corrupted

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from heritage_align.data.fields import UniqueIds, as_id, as_text, as_texts, optional, required
-from heritage_align.data.lines import jsonl_rows, numbered_lines
+from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, as_texts, optional, required
+from heritage_align.data.lines import jsonl_rows, numbered_lines, read_json
 from heritage_align.data.pictures import path_below, walk_pictures
 from heritage_align.data.problems import SHOWN, Problems
 from heritage_align.errors import DataError
@@ -59,6 +59,36 @@ def test_a_broken_json_line_is_named(tmp_path: Path, line: str, message: str) ->
         problems.raise_if_any()
     assert f"{path}:3: " in str(error.value)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]".encode("utf-16"), r"is not UTF-8 \(byte 1"),
+        (b"[", r"is not a list of songs: .* \(column 2\)"),
+        (b"[" * 100_000, "is not a list of songs: is nested too deeply"),
+        (b"{}", "is not a list of songs: must be a list, got dict"),
+    ],
+)
+def test_a_broken_json_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes("\ufeff[1]".encode())
+    assert read_json(path, "a list of songs", as_list) == [1]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{path}: {message}"):
+        read_json(path, "a list of songs", as_list)
+    with pytest.raises(DataError, match=f"{tmp_path}: cannot be read: Is a directory"):
+        read_json(tmp_path, "a list of songs", as_list)
+
+
+def test_what_a_reader_says_of_a_json_file_is_said_with_the_file(tmp_path: Path) -> None:
+    def refuse(document: object) -> None:
+        raise DataError(f"has {document}")
+
+    path = tmp_path / "a.json"
+    path.write_text("3")
+    with pytest.raises(DataError, match=f"^{path}: has 3$"):
+        read_json(path, "a list of songs", refuse)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(7, "7"), (-1, "-1"), ("a b", "a b"), (10**30, "1" + "0" * 30)])

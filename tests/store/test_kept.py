@@ -37,23 +37,9 @@ from heritage_align.store.kept import ABOUT, kept_folders
 from heritage_align.types import TextItem
 from heritage_align.updating import compact, update_index
 
+Draw = Callable[[Path, str, int], None]
 FAISS = {"name": "faiss", "kind": "ivf", "nlist": 2, "nprobe": 2}
 QUERIES = [TextItem("a", "蓝地，白鹤"), TextItem("b", "a pair of cranes, clouds")]
-
-
-def draw(folder: Path, name: str, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / name)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Nine pictures."""
-    folder = tmp_path / "collection"
-    folder.mkdir()
-    for number in range(9):
-        draw(folder, f"p{number}.png", number)
-    return folder
 
 
 def pipeline_of(like: Pipeline, folder: Path, **more: Any) -> Pipeline:
@@ -147,7 +133,9 @@ def test_a_search_that_is_under_way_when_the_searcher_is_closed_ends(
     searcher.close()
 
 
-def test_an_update_builds_it_again_and_open_searchers_go_on(scan: Pipeline, folder: Path, store: Path) -> None:
+def test_an_update_builds_it_again_and_open_searchers_go_on(
+    scan: Pipeline, folder: Path, store: Path, draw: Draw
+) -> None:
     pipeline = pipeline_of(scan, folder)
     before = kept_folders(store)
     with Searcher.open(pipeline, store) as opened:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -28,20 +27,7 @@ from heritage_align.store.lock import changing
 from heritage_align.types import TextItem
 from heritage_align.updating import compact, update_index
 
-
-def draw(folder: Path, name: str, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / name)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Nine pictures."""
-    folder = tmp_path / "collection"
-    folder.mkdir()
-    for number in range(9):
-        draw(folder, f"p{number}.png", number)
-    return folder
+Draw = Callable[[Path, str, int], None]
 
 
 @pytest.fixture
@@ -85,7 +71,7 @@ def same(found: dict[str, tuple[torch.Tensor, ...]], expected: dict[str, tuple[t
     )
 
 
-def test_only_what_changed_is_encoded(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_only_what_changed_is_encoded(pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw) -> None:
     store = tmp_path / "store"
     build_index(pipeline, sources(pipeline), store)
     (folder / "p2.png").unlink()
@@ -110,7 +96,7 @@ def test_only_what_changed_is_encoded(pipeline: Pipeline, folder: Path, tmp_path
     assert again.loaded == []
 
 
-def test_compacting_changes_no_feature(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_compacting_changes_no_feature(pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw) -> None:
     store = tmp_path / "store"
     build_index(pipeline, sources(pipeline), store)
     for seed in (1, 2, 3):
@@ -131,7 +117,7 @@ def test_compacting_changes_no_feature(pipeline: Pipeline, folder: Path, tmp_pat
 
 
 def test_a_searcher_goes_on_with_what_it_opened(
-    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: Draw
 ) -> None:
     monkeypatch.setattr("heritage_align.store.reader.CHECK_SECONDS", 0)
     store, query = tmp_path / "store", [TextItem("q", "缠枝莲，白鹤")]
@@ -149,7 +135,9 @@ def test_a_searcher_goes_on_with_what_it_opened(
         searcher.search(query)
 
 
-def test_bad_pictures_are_tried_again_only_when_they_changed(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_bad_pictures_are_tried_again_only_when_they_changed(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw
+) -> None:
     store = tmp_path / "store"
     (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     build_index(pipeline, sources(pipeline), store)
@@ -167,7 +155,7 @@ def test_bad_pictures_are_tried_again_only_when_they_changed(pipeline: Pipeline,
 
 @pytest.mark.parametrize("step", range(6))
 def test_an_update_that_dies_leaves_the_store_and_goes_on(
-    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, draw: Draw
 ) -> None:
     store = tmp_path / "store"
     build_index(pipeline, sources(pipeline), store)
@@ -208,7 +196,7 @@ def test_an_update_that_dies_leaves_the_store_and_goes_on(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_series_of_changes_is_a_fresh_build(
-    scan: Pipeline, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    scan: Pipeline, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, draw: Draw
 ) -> None:
     root = tmp_path_factory.mktemp("series")
     folder = root / "collection"
@@ -234,7 +222,7 @@ def test_any_series_of_changes_is_a_fresh_build(
     shutil.rmtree(root)
 
 
-def test_what_cannot_be_updated_is_named(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_updated_is_named(pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw) -> None:
     store = tmp_path / "store"
     with pytest.raises(StoreError, match="there is no store"):
         update_index(pipeline, sources(pipeline), store)
@@ -261,7 +249,7 @@ def test_what_cannot_be_updated_is_named(pipeline: Pipeline, folder: Path, tmp_p
 
 
 def test_a_store_without_contents_says_what_it_cannot_tell(
-    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: Draw
 ) -> None:
     store = tmp_path / "store"
     with monkeypatch.context() as older:
@@ -275,7 +263,7 @@ def test_a_store_without_contents_says_what_it_cannot_tell(
     assert len(report.changes.unknown) == 8
 
 
-def test_one_process_at_a_time_changes_a_store(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_one_process_at_a_time_changes_a_store(pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw) -> None:
     store = tmp_path / "store"
     build_index(pipeline, sources(pipeline), store)
     draw(folder, "new.png", 1)
@@ -287,11 +275,11 @@ def test_one_process_at_a_time_changes_a_store(pipeline: Pipeline, folder: Path,
 
 
 def test_a_picture_that_changes_while_it_is_encoded_is_encoded_again(
-    pipeline: Pipeline, folder: Path, tmp_path: Path
+    pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw
 ) -> None:
     store = tmp_path / "store"
     changed = [
-        ImageSource(source.id, lambda source=source: redrawn(folder, source), source.file)  # type: ignore[misc]
+        ImageSource(source.id, lambda source=source: redrawn(folder, source, draw), source.file)  # type: ignore[misc]
         for source in sources(pipeline)
     ]
     build_index(pipeline, changed, store)
@@ -300,7 +288,7 @@ def test_a_picture_that_changes_while_it_is_encoded_is_encoded_again(
     assert same(features_of(Store.open(store)), features_of(Store.open(tmp_path / "fresh")))
 
 
-def redrawn(folder: Path, source: ImageSource) -> Image.Image:
+def redrawn(folder: Path, source: ImageSource, draw: Draw) -> Image.Image:
     """Decode a picture; p1.png is replaced right after."""
     image = source.load()
     if source.id == "p1.png":
@@ -308,7 +296,9 @@ def redrawn(folder: Path, source: ImageSource) -> Image.Image:
     return image
 
 
-def test_factors_that_some_shards_lack_are_left_out(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_factors_that_some_shards_lack_are_left_out(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw
+) -> None:
     store, rows = tmp_path / "store", torch.arange(9)
     build_index(pipeline, sources(pipeline), store)
     draw(folder, "p0.png", 5)
@@ -390,7 +380,7 @@ def test_pictures_that_could_not_be_read(pipeline: Pipeline, folder: Path, tmp_p
     assert update_index(pipeline, sources(pipeline), store).skipped == ()
 
 
-def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw) -> None:
     def run(*arguments: object) -> str:
         result = CliRunner().invoke(cli, ["index", *map(str, arguments)])
         assert result.exit_code in (0, 2), result.output

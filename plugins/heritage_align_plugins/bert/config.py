@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from heritage_align.plugin import ComponentConfig, Facts, ModelSource
-from heritage_align_plugins.transformers.config import local_folder, read_json, type_of
+from heritage_align.weight_files import read_settings
+from heritage_align_plugins.transformers.config import local_folder, type_of
 from heritage_align_plugins.transformers.files import (
     SETTINGS,
     TOKENIZER,
@@ -59,5 +60,5 @@ class BertConfig(ComponentConfig):
         if folder is None:
             return Facts()
         file = folder / "config.json"
-        dim = read_json(file).get("hidden_size") if file.is_file() else None
+        dim = read_settings(file).get("hidden_size") if file.is_file() else None
         return Facts(dim=dim, files={"model": file})

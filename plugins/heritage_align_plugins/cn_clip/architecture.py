@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heritage_align.plugin import CheckpointError
+from heritage_align.weight_files import read_settings
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP
@@ -178,13 +179,7 @@ def find_architecture(model: str) -> Architecture:
         raise CheckpointError(f"unknown model {model!r}; known: {names}, or a .json or .safetensors file")
     if path.suffix == ".safetensors":
         return read_embedded(path)
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot read the architecture: {error}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
-    return architecture_from_dict({"name": path.stem, **settings}, str(path))
+    return architecture_from_dict({"name": path.stem, **read_settings(path)}, str(path))
 
 
 def model_file(model: str) -> Path | None:

@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import Field
 
 from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource
+from heritage_align.weight_files import read_settings
 from heritage_align_plugins.fg_clip.description import describe
-from heritage_align_plugins.transformers.config import local_folder, read_json, type_of
+from heritage_align_plugins.transformers.config import local_folder, type_of
 from heritage_align_plugins.transformers.files import (
     SAFETENSORS,
     SETTINGS,
@@ -86,5 +87,5 @@ class FgClipConfig(ComponentConfig):
         files = {} if folder is None else {"model": folder / "config.json"}
         if folder is None or not files["model"].is_file():
             return Facts(outputs=outputs, files=files, text_settings=TEXT_SETTINGS)
-        dim = describe(read_json(files["model"]), self.model).dim
+        dim = describe(read_settings(files["model"]), self.model).dim
         return Facts(dim=dim, outputs=outputs, files=files, text_settings=TEXT_SETTINGS)

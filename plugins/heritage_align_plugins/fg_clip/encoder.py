@@ -22,11 +22,11 @@ from heritage_align.plugin import (
     PixelRecipe,
     TextRead,
 )
+from heritage_align.weight_files import read_settings
 from heritage_align_plugins.fg_clip.config import FgClipConfig, TextMode
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.fg_clip.loading import Files, load_model
 from heritage_align_plugins.fg_clip.pictures import STEPS, grid_of, most_patches, pack
-from heritage_align_plugins.transformers.config import read_json
 from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer
 from heritage_align_plugins.transformers.tokens import TextTokens
 
@@ -48,7 +48,7 @@ class FgClipEncoder:
 
     def __init__(self, config: FgClipConfig, context: BuildContext) -> None:
         files = Files(str(config.folder() or config.model), config.revision)
-        settings = read_json(files.need("config.json", "the model's settings"))
+        settings = read_settings(files.need("config.json", "the model's settings"))
         self._description = description = describe(settings, files.name)
         # tokenizer_config.json names the class; the model's own config.json, which names code, is not asked.
         self._tokenizer = load_tokenizer(AutoTokenizer, files.name, files.revision, config=PreTrainedConfig())

@@ -10,9 +10,9 @@ import torch
 from transformers.utils import cached_file
 
 from heritage_align.plugin import CheckpointError, fitted, read_tensors, refuse_not_finite
+from heritage_align.weight_files import read_settings
 from heritage_align_plugins.fg_clip.description import Description
 from heritage_align_plugins.fg_clip.model import Model, build
-from heritage_align_plugins.transformers.config import read_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -59,7 +59,7 @@ class Files:
     def settings(self, file: str) -> dict[str, Any]:
         """Return a JSON file's content, {} where there is none."""
         found = self.find(file)
-        return {} if found is None else read_json(found)
+        return {} if found is None else read_settings(found)
 
     def weights(self) -> Iterator[Path]:
         """Yield the files of the weights: one, or those that an index names."""
@@ -70,7 +70,7 @@ class Files:
         index = self.find(_INDEX)
         if index is None:
             raise CheckpointError(f"{self.name}: there is neither {_WEIGHTS} nor {_INDEX}; only safetensors are read")
-        parts = read_json(index).get("weight_map")
+        parts = read_settings(index).get("weight_map")
         if not isinstance(parts, dict):
             raise CheckpointError(f"{index}: expected an object weight_map")
         for part in sorted(set(parts.values())):

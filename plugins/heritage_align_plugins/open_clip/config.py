@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelSource
+from heritage_align.weight_files import read_settings
 from heritage_align_plugins.open_clip.files import PARTS, SETTINGS_FILE, text_sources
 from heritage_align_plugins.transformers.config import local_folder
 from heritage_align_plugins.transformers.files import TOKENIZER, TOKENIZER_SETTINGS, is_name, library_model
@@ -67,7 +67,7 @@ class OpenClipConfig(ComponentConfig):
         here = own.here()
         if here is None or not (here / SETTINGS_FILE).is_file():
             return (own,)
-        settings, _ = read_settings(here / SETTINGS_FILE)
+        settings, _ = settings_of(here / SETTINGS_FILE)
         text = settings.get("text_cfg")
         named = isinstance(text, dict) and text.get("hf_tokenizer_name")
         parts = (*PARTS, TOKENIZER, TOKENIZER_SETTINGS) if named else PARTS
@@ -112,7 +112,7 @@ class OpenClipConfig(ComponentConfig):
         files["model"] = folder / SETTINGS_FILE
         if not files["model"].is_file():
             return Facts(files=files)
-        settings, ways = read_settings(files["model"])
+        settings, ways = settings_of(files["model"])
         dim = settings.get("embed_dim")
         whole = self.squeeze or ways.get("resize_mode") == "squash"
         patches = ("patches",) if whole and _has_patches(settings.get("vision_cfg")) else ()
@@ -128,13 +128,10 @@ def _has_patches(tower: Any) -> bool:
     return isinstance(tower.get("layers"), int) and not tower.get("attentional_pool")
 
 
-def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def settings_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a model's settings and its ways with pictures; raises CheckpointError that names a file without them."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot read the model's settings: {error}") from error
-    found = settings.get("model_cfg") if isinstance(settings, dict) else None
+    settings = read_settings(path)
+    found = settings.get("model_cfg")
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: has no model_cfg: it is no folder of open_clip")
     ways = settings.get("preprocess_cfg")

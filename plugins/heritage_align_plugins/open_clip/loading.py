@@ -16,7 +16,7 @@ from open_clip.tokenizer import HFTokenizer
 
 from heritage_align.plugin import CheckpointError, refuse_foreign, refuse_not_finite
 from heritage_align_plugins.open_clip import zoo
-from heritage_align_plugins.open_clip.config import OpenClipConfig, read_settings
+from heritage_align_plugins.open_clip.config import OpenClipConfig, settings_of
 from heritage_align_plugins.open_clip.files import SETTINGS_FILE, WEIGHTS
 from heritage_align_plugins.transformers.files import TOKENIZER
 from heritage_align_plugins.transformers.loading import LOADING_ERRORS, files_of, need_tokenizer, need_words
@@ -50,7 +50,7 @@ def load(config: OpenClipConfig) -> Loaded:
         files = [weights]
     else:
         folder = files_of(repository or config.model, config.folder(), config.revision)
-        read_settings(folder / SETTINGS_FILE)
+        settings_of(folder / SETTINGS_FILE)
         source, files = f"local-dir:{folder}", [folder / name for name in WEIGHTS if (folder / name).is_file()]
         if not files:
             raise CheckpointError(f"{folder}: there is neither {' nor '.join(WEIGHTS)}")

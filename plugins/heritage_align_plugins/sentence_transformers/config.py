@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource, RerankerConfig
+from heritage_align.weight_files import read_settings
 from heritage_align_plugins.sentence_transformers.modules import (
     LIBRARY_FILE,
     MODEL_FILE,
@@ -16,7 +17,7 @@ from heritage_align_plugins.sentence_transformers.modules import (
     backbone,
     saved_model,
 )
-from heritage_align_plugins.transformers.config import local_folder, read_json
+from heritage_align_plugins.transformers.config import local_folder
 from heritage_align_plugins.transformers.files import SETTINGS, TOKENIZER, WEIGHTS, is_name, library_model
 
 TEXT_SETTINGS = ("query_prompt",)
@@ -188,4 +189,4 @@ def class_of(folder: Path) -> str | None:
 
 def _read(path: Path) -> dict[str, Any]:
     """Return a JSON object, {} where there is no file; raises CheckpointError that names one which cannot be read."""
-    return read_json(path) if path.is_file() else {}
+    return read_settings(path) if path.is_file() else {}

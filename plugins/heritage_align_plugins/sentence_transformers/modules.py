@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from heritage_align.plugin import CheckpointError, ModelPart, ModelSource
-from heritage_align_plugins.transformers.config import has_template, read_json
+from heritage_align.weight_files import read_settings
+from heritage_align_plugins.transformers.config import has_template
 from heritage_align_plugins.transformers.files import (
     ADAPTER,
     CHAT,
@@ -72,7 +73,7 @@ def saved_model(folder: Path) -> Iterator[ModelPart | ModelSource]:
     file = folder / MODULES_FILE
     try:
         modules = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: cannot read the model's modules: {error}") from error
     if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
         raise CheckpointError(f"{file}: expected a list of modules, each with type and path")
@@ -94,19 +95,19 @@ def backbone(folder: Path, path: str = "", kind: str = "") -> Iterator[ModelPart
         CheckpointError: settings cannot be read.
     """
     place = folder / path
-    settings = read_json(place / MODEL_FILE) if (place / MODEL_FILE).is_file() else {}
+    settings = read_settings(place / MODEL_FILE) if (place / MODEL_FILE).is_file() else {}
     sees = any(key in settings for key in ("vision_config", "vlm_config"))
     # Without its settings the library takes a module for one of texts.
     own = _BACKBONE_SETTINGS if sees and kind == "Transformer" else _OLDER_SETTINGS
     told = own.found(place)
-    ways = read_json(place / told[0]).get("modality_config") if told else None
+    ways = read_settings(place / told[0]).get("modality_config") if told else None
     speaks = isinstance(ways, Mapping) and "message" in ways and not has_template(place)
     adapted = (place / ADAPTER_FILE).is_file()
     tokenizer = (TOKENIZER, TOKENIZER_SETTINGS, replace(PICTURES, needed=sees), replace(CHAT, needed=speaks))
     for part in (own, *(ADAPTER if adapted else (SETTINGS, WEIGHTS)), *tokenizer):
         yield _inside(part, path)
     if adapted:
-        base = read_json(place / ADAPTER_FILE).get("base_model_name_or_path")
+        base = read_settings(place / ADAPTER_FILE).get("base_model_name_or_path")
         if not isinstance(base, str) or not base:
             raise CheckpointError(f"{place / ADAPTER_FILE}: has no base_model_name_or_path")
         yield other_model(base, SETTINGS, WEIGHTS)
@@ -135,7 +136,7 @@ def _module(folder: Path, named_in: Path, kind: Any, path: Any, depth: int = 0) 
         yield _inside(_ROUTES, path)
         found = _inside(_ROUTES, path).found(folder)
         if found is not None:
-            types = read_json(folder / found[0]).get("types")
+            types = read_settings(folder / found[0]).get("types")
             if not isinstance(types, Mapping):
                 raise CheckpointError(f"{folder / found[0]}: has no types: it does not say what it chooses from")
             for below, of_class in types.items():

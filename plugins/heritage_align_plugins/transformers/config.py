@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource
+from heritage_align.weight_files import read_settings
 from heritage_align_plugins.transformers.files import (
     PICTURES,
     SETTINGS,
@@ -101,7 +101,7 @@ class TransformersConfig(ComponentConfig):
         files = {"model": folder / "config.json"}
         if not files["model"].is_file():
             return Facts(outputs=unread, files=files, text_settings=TEXT_SETTINGS)
-        settings = read_json(files["model"])
+        settings = read_settings(files["model"])
         refuse_fg_clip(settings, self.model)
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
         if not isinstance(vision, dict):
@@ -119,7 +119,7 @@ class TransformersConfig(ComponentConfig):
         file = folder / "preprocessor_config.json"
         if self.squeeze or self.image_size is not None or not file.is_file():
             return False
-        return bool(read_json(file).get("do_center_crop", by_default))
+        return bool(read_settings(file).get("do_center_crop", by_default))
 
 
 def local_folder(model: str) -> Path | None:
@@ -135,7 +135,7 @@ def type_of(name: str) -> str | None:
     if folder is None or not (folder / "config.json").is_file():
         return None
     try:
-        kind = read_json(folder / "config.json").get("model_type")
+        kind = read_settings(folder / "config.json").get("model_type")
     except CheckpointError:  # who loads it is told
         return None
     return str(kind) if kind is not None else None
@@ -145,7 +145,7 @@ def has_template(folder: Path) -> bool:
     """Tell whether settings in a folder have the template of conversations in them, in place of a file of its own."""
     for name in ("processor_config.json", "tokenizer_config.json"):
         try:
-            if (folder / name).is_file() and read_json(folder / name).get("chat_template"):
+            if (folder / name).is_file() and read_settings(folder / name).get("chat_template"):
                 return True
         except CheckpointError:  # who loads it is told
             continue
@@ -173,14 +173,3 @@ def no_boxes(name: str, kind: str | None, *, cut: bool) -> str:
     """Return why a model cannot pool boxes: its processor cuts the borders away, or it is of an unknown kind."""
     why = "its processor cuts the borders away; set squeeze: true" if cut else f"a {kind!r} model has none"
     return f"regions: roi pools patch features of whole pictures, and of {name} there are none: {why}"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; raises CheckpointError that names the file if it is none."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot read the model's settings: {error}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
-    return settings

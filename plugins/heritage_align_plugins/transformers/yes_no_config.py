@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from heritage_align.plugin import Facts, ModelSource, RerankerConfig
-from heritage_align_plugins.transformers.config import has_template, local_folder, read_json
+from heritage_align.weight_files import read_settings
+from heritage_align_plugins.transformers.config import has_template, local_folder
 from heritage_align_plugins.transformers.files import (
     CHAT,
     PICTURES,
@@ -65,7 +66,7 @@ class YesNoConfig(RerankerConfig):
         here = library_model(name, local_folder(name), None, SETTINGS).here() if is_name(name) else None
         if here is None or not (here / "config.json").is_file() or (here / "modules.json").is_file():
             return None
-        settings = read_json(here / "config.json")
+        settings = read_settings(here / "config.json")
         architectures = settings.get("architectures")
         writes = isinstance(architectures, list) and any(str(one).endswith(_WRITES) for one in architectures)
         return cls(model=name) if writes and "vision_config" in settings else None

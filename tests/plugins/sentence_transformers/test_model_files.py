@@ -228,6 +228,7 @@ OWN = "sentence_transformers.base.modules"
     ("modules", "says"),
     [
         ("{", "cannot read the model's modules"),
+        ("[" * 100_000, "cannot read the model's modules"),
         ("{}", "expected a list of modules"),
         ("[]", "expected a list of modules"),
         ("[3]", "expected a list of modules"),
