@@ -22,6 +22,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 CPU_KERNELS = ("csrc/*.h", "csrc/cpu", "csrc/epilogue", "heritage_align/ops")
 CUDA_KERNELS = ("csrc/*.h", "csrc/cuda", "csrc/epilogue", "heritage_align/ops")
+SHIPPED = "plugins/heritage_align_plugins/cn_clip/weights"
+"""The weights of motif-small, on which recalls rest."""
 ENCODERS = ("heritage_align/encoding", "plugins/heritage_align_plugins/cn_clip")
 SCORES = (
     *CPU_KERNELS,
@@ -86,6 +88,7 @@ RESULTS_OF = {
             "plugins/heritage_align_plugins/faiss_index",
             "plugins/heritage_align_plugins/qdrant_index",
             "plugins/heritage_align_plugins/exact_index",
+            SHIPPED,
         ),
         10,
         one_thread=True,
@@ -167,7 +170,7 @@ RESULTS_OF = {
         one_thread=True,
     ),
     "demo-motifs.json": Result("", SCORES, missing="metrics.json of `make demo`, copied"),
-    "motif-table4.json": Result("benchmarks/alignment/motif_table.py", ALIGNMENT, 60),
+    "motif-table4.json": Result("benchmarks/alignment/motif_table.py", (*ALIGNMENT, SHIPPED), 60),
     "motif-variants.json": Result(
         "benchmarks/alignment/motif_variants.py",
         (
@@ -175,13 +178,16 @@ RESULTS_OF = {
             "plugins/heritage_align_plugins/fragments",
             "plugins/heritage_align_plugins/augmented",
             "plugins/heritage_align_plugins/encoded",
+            SHIPPED,
         ),
         25,
         one_thread=True,
     ),
     "claims.json": Result("benchmarks/training/claims.py", CONTRASTIVE, 90),
     "cl2cm-noise.json": Result(
-        "benchmarks/training/cl2cm_noise.py", ("plugins/heritage_align_plugins/cl2cm", "heritage_align/training"), 60
+        "benchmarks/training/cl2cm_noise.py",
+        ("plugins/heritage_align_plugins/cl2cm", "heritage_align/training", SHIPPED),
+        60,
     ),
     "howtocook-dishes.json": Result("", ALIGNMENT, missing="a data set with region features (docs/training.md)"),
     "small-collection.json": SMALL,
@@ -195,14 +201,16 @@ RESULTS_OF = {
         "--systems cca scan=scan:train.model.text=[bag] bfan=bfan:train.model.text=[bag] "
         "scan-gb=scan-gb:train.model.text=[bag] bfan-sf-gb=bfan-sf-gb:train.model.text=[bag] scan-gb-small "
         "--level scan bfan scan-gb bfan-sf-gb scan-gb-small",
-        ALIGNMENT,
+        (*ALIGNMENT, SHIPPED),
         3,
         one_thread=True,
     ),
     "kernels-h100-25310bc.json": Result("benchmarks/kernels/run.py --device cuda", CUDA_KERNELS, missing="an H100"),
     "kernels-focal-variants.json": Result("", ("csrc/cuda/hopper_focal.cu",), missing="an H100 and an H200"),
     "region-contrast-h100.json": Result("", CONTRASTIVE, missing="an H100"),
-    "longer-training.json": Result("", CONTRASTIVE, missing="a run of examples/train_motif_encoder/crops.yaml"),
+    "longer-training.json": Result(
+        "benchmarks/training/trained_on.py", CONTRASTIVE, missing="runs of examples/train_motif_encoder/crops.yaml"
+    ),
     "query-h100.json": Result(
         "benchmarks/pipeline/query.py --device cuda",
         ("heritage_align/search", "plugins/heritage_align_plugins/exact_index"),
