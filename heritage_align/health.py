@@ -22,17 +22,21 @@ State = Literal["ok", "missing", "broken"]
 
 LIBRARIES = ("torch", "torchvision", "cn_clip", "opencv-contrib-python", "numpy", "pillow", "safetensors", "pluggy")
 OPTIONAL = {  # library: the extra that brings it, what it is for
-    "transformers": ("transformers", "encoders transformers and bert, a reranker"),
+    "transformers": ("transformers", "encoders transformers, fg_clip and bert, a reranker"),
     "sentence-transformers": ("sentence-transformers", "encoders and a reranker of that library"),
     "open_clip_torch": ("open-clip", "the encoder of that library's zoo"),
     "jieba": ("chinese", "noun phrases and words of Chinese texts"),
+    "opencc": ("chinese", "traditional characters read as simplified ones"),
     "nltk": ("english", "noun phrases of English texts"),
     "spacy": ("english", "noun phrases of English texts"),
+    "pillow-heif": ("heif", "HEIC pictures"),
     "sacrebleu": ("evaluation", "BLEU"),
     "scipy": ("evaluation", "the test of variances"),
     "mteb": ("mteb", "systems as models of mteb's tasks"),
     "fastapi": ("serve", "heritage-align serve"),
     "uvicorn": ("serve", "heritage-align serve"),
+    "httptools": ("serve", "heritage-align serve"),
+    "prometheus_client": ("serve", "heritage-align serve"),
     "matplotlib": ("plots", "plots of training and of the benchmark"),
     "faiss-cpu": ("faiss", "index faiss"),
     "qdrant-client": ("qdrant", "index qdrant"),
@@ -72,8 +76,13 @@ def _bounds() -> dict[str, str]:
         lines = requires("heritage-align") or []
     except PackageNotFoundError:  # a source tree that is not installed
         lines = []
-    asked = [Requirement(line) for line in lines]
-    return {canonicalize_name(one.name): f"{one.name}{one.specifier}" for one in asked if one.specifier}
+    # The core's before those of the extras, which may ask for more: heif needs a newer Pillow than the core.
+    asked = sorted(map(Requirement, lines), key=lambda one: "extra" in str(one.marker))
+    bounds: dict[str, str] = {}
+    for one in asked:
+        if one.specifier:
+            bounds.setdefault(canonicalize_name(one.name), f"{one.name}{one.specifier}")
+    return bounds
 
 
 def _library(name: str, wanted: str, without: State, how: str) -> Finding:

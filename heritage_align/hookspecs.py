@@ -124,4 +124,4 @@ def heritage_align_health_checks() -> list[HealthCheck]:  # type: ignore[empty-b
 
 @hookspec
 def heritage_align_stage_finished(stage: str, items: int, seconds: float) -> None:
-    """Observe a finished stage (``encode``, ``search``, ``rerank``, ``evaluate``): for logs and run trackers."""
+    """Observe a finished stage (``encode``, ``search``, ``rerank``): for logs and run trackers."""

@@ -107,6 +107,7 @@ __all__ = [
     "needs",
     "numpy_stand_in",
     "read_metadata",
+    "read_settings",
     "read_tensors",
     "refusal",
     "refuse_foreign",
@@ -190,7 +191,7 @@ if TYPE_CHECKING:
     from heritage_align.store.files import file_digest, write_atomically
     from heritage_align.store.shard import wait_for_copies
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
-    from heritage_align.weight_files import read_metadata, refuse_foreign
+    from heritage_align.weight_files import read_metadata, read_settings, refuse_foreign
 
 _PLACES = {
     "heritage_align.answers": ("settled_answers",),
@@ -263,7 +264,7 @@ _PLACES = {
     "heritage_align.store.files": ("file_digest", "write_atomically"),
     "heritage_align.store.shard": ("wait_for_copies",),
     "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
-    "heritage_align.weight_files": ("read_metadata", "refuse_foreign"),
+    "heritage_align.weight_files": ("read_metadata", "read_settings", "refuse_foreign"),
 }
 
 

@@ -53,7 +53,7 @@ def test_checks_of_plugins_are_run_each_on_its_own() -> None:
 
 
 def test_doctor_says_the_way_to_a_right_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"torch": "2.9.1", "scipy": None, "matplotlib": "3.7.0"}
+    versions = {"torch": "2.9.1", "scipy": None, "matplotlib": "3.7.0", "pillow": "10.4.0"}
 
     def version(name: str) -> str:
         found = versions.get(name, "999")
@@ -62,10 +62,12 @@ def test_doctor_says_the_way_to_a_right_version(monkeypatch: pytest.MonkeyPatch)
         return found
 
     monkeypatch.setattr(health, "version", version)
-    monkeypatch.setattr(health, "requires", lambda _: ["torch<3,>=2.10", 'matplotlib>=3.8; extra == "plots"'])
+    lines = ["torch<3,>=2.10", "pillow>=10.1", 'matplotlib>=3.8; extra == "plots"', 'pillow>=11.3; extra == "heif"']
+    monkeypatch.setattr(health, "requires", lambda _: lines)
     found = {finding.name: finding for finding in examine(Registry())}
     assert found["torch"] == Finding("torch", "broken", "2.9.1 is installed: pip install 'torch<3,>=2.10'")
     assert found["matplotlib"] == Finding("matplotlib", "broken", "3.7.0 is installed: pip install 'matplotlib>=3.8'")
+    assert found["pillow"] == Finding("pillow", "ok", "10.4.0")  # new enough for all but an extra
     assert found["scipy"].state == "missing"
     assert found["scipy"].detail.startswith("optional: pip install 'heritage-align[evaluation]'")
 

@@ -62,7 +62,8 @@ features_option = click.option(
     "--features",
     metavar="FILE",
     callback=not_blank,
-    help="Precomputed region features (.safetensors, .npz, bottom-up .tsv, a store) of the pictures of --data.",
+    help="Precomputed region features (.safetensors, .npz, bottom-up .tsv, SCAN's .npy, a store) of the pictures of "
+    "--data.",
 )
 ks_option = click.option("--ks", default="1,5,10", show_default=True, help="Cut-offs of the recalls.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")

@@ -300,10 +300,13 @@ def _find(
     searcher = Searcher.open(pipeline, store, resident=False)
     item = TextItem("query", text, phrases=phrases)
     _check_calibration(searcher, top_k, candidates, min_relevance)
-    [hits] = searcher.hits([item], top_k=top_k, candidates=candidates)
-    found = hits if min_relevance is None else fitting(hits, min_relevance)
-    if hits and not found:
-        best = max(hits, key=lambda hit: hit.score)  # after a last look it need not be the first
+    [found] = searcher.hits([item], top_k=top_k, candidates=candidates, last_look=min_relevance is None)
+    best = found[0]
+    if min_relevance is not None:
+        found = fitting(found, min_relevance)
+        if found and config.last is not None:  # what does not fit is not looked at
+            [found] = searcher.hits([item], top_k=top_k, candidates=candidates, min_relevance=min_relevance)
+    if not found:
         _show_nothing({"query": text}, best, len(searcher.store), min_relevance, as_json=as_json)
     else:
         _show({"query": text}, found, as_json=as_json, boxes=False)

@@ -21,6 +21,7 @@ __all__ = [
     "EvaluationResult",
     "FragmentEvaluation",
     "GoldenSet",
+    "ModelComparison",
     "MtebModel",
     "PairedTest",
     "PaperTable",
@@ -31,6 +32,7 @@ __all__ = [
     "bleu_paper_table",
     "chance_recall",
     "compare_folds",
+    "compare_models",
     "compare_systems",
     "encode_dataset",
     "encode_golden",
@@ -39,6 +41,7 @@ __all__ = [
     "evaluate_scores",
     "evaluate_system",
     "mteb_task",
+    "p_value_paper_table",
     "paired_randomisation",
     "pool_folds",
     "pool_golden",
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from heritage_align.evaluation.golden import GoldenSet, pool_golden
     from heritage_align.evaluation.golden_encoding import EncodedGolden, encode_golden, evaluate_golden
     from heritage_align.evaluation.metrics import EvaluationResult, RetrievalResult, evaluate_scores
+    from heritage_align.evaluation.model_comparison import ModelComparison, compare_models, p_value_paper_table
     from heritage_align.evaluation.model_of_mteb import MtebModel
     from heritage_align.evaluation.paper_tables import PaperTable, bleu_paper_table, recall_paper_table
     from heritage_align.evaluation.significance import PairedTest, paired_randomisation
@@ -77,6 +81,7 @@ _PLACES = {
     "heritage_align.evaluation.golden": ("GoldenSet", "pool_golden"),
     "heritage_align.evaluation.golden_encoding": ("EncodedGolden", "encode_golden", "evaluate_golden"),
     "heritage_align.evaluation.metrics": ("EvaluationResult", "RetrievalResult", "evaluate_scores"),
+    "heritage_align.evaluation.model_comparison": ("ModelComparison", "compare_models", "p_value_paper_table"),
     "heritage_align.evaluation.model_of_mteb": ("MtebModel",),
     "heritage_align.evaluation.task_of_mteb": ("mteb_task",),
     "heritage_align.evaluation.paper_tables": ("PaperTable", "bleu_paper_table", "recall_paper_table"),

@@ -197,7 +197,7 @@ class Searcher:
                 it has no calibration for this recipe and this many candidates, or one that is out of date.
         """
         if last_look and self._last is not None:
-            lines = self._answers(items, top_k, candidates, min_relevance, regions=False)
+            lines = self._answers(items, top_k, candidates, min_relevance, self._last, regions=False)
             ids, scores_of = [[hit.id for hit in hits] for hits in lines], [in_one_column(hits) for hits in lines]
             return Run(tuple(item.id for item in items), ids, scores_of, tag=self.pipeline.config.name)
         texts, rows, scores = self._search(items, top_k, candidates)
@@ -218,6 +218,7 @@ class Searcher:
         top_k: int | None = None,
         candidates: int | None = None,
         min_relevance: float | None = None,
+        last_look: bool = True,
     ) -> list[list[Hit]]:
         """Answer text queries as `search` does, each hit with the best region of every phrase where there are regions.
 
@@ -226,7 +227,8 @@ class Searcher:
         Raises:
             DataError, StoreError: as `search`.
         """
-        return self._answers(items, top_k, candidates, min_relevance, regions=self._responds)
+        last = self._last if last_look else None
+        return self._answers(items, top_k, candidates, min_relevance, last, regions=self._responds)
 
     def _answers(
         self,
@@ -234,11 +236,13 @@ class Searcher:
         top_k: int | None,
         candidates: int | None,
         min_relevance: float | None,
+        last: LastLook | None,
         *,
         regions: bool,
     ) -> list[list[Hit]]:
         wanted = self.pipeline.config.search.top_k if top_k is None else top_k
-        texts, rows, scores = self._search(items, self._reach(wanted, candidates), candidates)
+        reach = wanted if last is None else self._reach(wanted, candidates, last)
+        texts, rows, scores = self._search(items, reach, candidates)
         calibration = self._bound(top_k, candidates, min_relevance)
         ids = [str(number) for number in range(len(items))]  # of the places: two queries may have one id
         run = self._run(tuple(ids), rows, scores)
@@ -252,17 +256,15 @@ class Searcher:
             answers = [judged(hits, calibration.of(item.text)) for item, hits in zip(items, answers)]
         if min_relevance is not None:
             answers = [fitting(hits, min_relevance) for hits in answers]
-        return answers if self._last is None else [hits[:wanted] for hits in self._last.ranked(items, answers)]
+        return answers if last is None else [hits[:wanted] for hits in last.ranked(items, answers)]
 
-    def _reach(self, top_k: int, candidates: int | None) -> int:
+    def _reach(self, top_k: int, candidates: int | None, last: LastLook) -> int:
         """Return how many answers of the similarity are wanted, so that the last look has its own."""
-        if self._last is None:
-            return top_k
-        self._last.pictures()  # a data set that is missing is said before anything is encoded
+        last.pictures()  # a data set that is missing is said before anything is encoded
         settings = self.pipeline.config.search
         self._check(top_k, settings.candidates if candidates is None else candidates)
         scored = settings.candidates if candidates is None else candidates
-        return max(top_k, self._last.count if self.store.exact_first_stage else min(self._last.count, scored))
+        return max(top_k, last.count if self.store.exact_first_stage else min(last.count, scored))
 
     def calibration(self, top_k: int | None = None, candidates: int | None = None) -> Calibration:
         """Return what the scores of a search mean; it is read once.

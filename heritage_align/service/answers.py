@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,13 +89,23 @@ def _search_texts(served: Served, opened: Opened, questions: Sequence[TextQuesti
     first, searcher = questions[0], opened.searcher
     _refuse_empty(served, searcher)
     items = [TextItem(str(n), question.text, phrases=question.phrases) for n, question in enumerate(questions)]
+    hits_of = partial(searcher.hits, top_k=first.top_k, candidates=first.candidates)
+    bound = first.min_relevance if served.looks_last else None  # of all questions: they are of one kind
     with collected() as read:
-        answers = searcher.hits(items, top_k=first.top_k, candidates=first.candidates)
-    told = bool(read.messages())  # of some: then each is looked at alone
-    return [
-        _judged(served, opened, question, hits, _notes(served, question.text) if told else ())
-        for question, hits in zip(questions, answers)
-    ]
+        answers = hits_of(items, last_look=bound is None)
+        told = bool(read.messages())  # of some: then each is looked at alone
+        found = [
+            _judged(served, opened, question, hits, _notes(served, question.text) if told else ())
+            for question, hits in zip(questions, answers)
+        ]
+        if bound is None:
+            return found
+        # What does not fit is not looked at: the others are asked again.
+        fits = {n: one for n, one in enumerate(found) if isinstance(one, Found) and one.hits}
+        looked = hits_of([items[n] for n in fits], min_relevance=bound) if fits else []
+    for (number, one), hits in zip(fits.items(), looked, strict=True):
+        found[number] = replace(one, hits=hits)
+    return found
 
 
 def _judged(

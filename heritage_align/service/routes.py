@@ -69,7 +69,8 @@ async def search(request: Request, body: SearchRequest) -> Response:
     if not body.pictures:
         assert body.text is not None
         question = answers.TextQuestion(body.text, tuple(body.phrases), top_k, candidates, body.min_relevance)
-        kind = ("search", served.name, top_k, candidates)
+        # A last look leaves out what does not fit, so there the bound is one for all that are asked together.
+        kind = ("search", served.name, top_k, candidates, body.min_relevance if served.looks_last else None)
         found = await _asked(service, kind, question, lambda asked: answers.search_texts(served, asked))
     else:
         found = await _search_pictures(service, served, body, top_k, candidates)

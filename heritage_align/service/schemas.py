@@ -195,6 +195,9 @@ class HitModel(BaseModel):
     rank: int
     score: float | None = Field(description="null for a picture without regions")
     relevance: float | None = Field(None, description="share of unrelated queries whose best answer scores lower")
+    last: float | None = Field(
+        None, description="rating of the last look, by which what was looked at is ranked, before the rest"
+    )
     regions: list[Answered] = []
 
 

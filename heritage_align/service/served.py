@@ -77,6 +77,7 @@ class Served:
         fault: why a newer store is not served; None where there is none.
         fingerprints: of the encoder of images and that of texts.
         explains: whether regions answer phrases.
+        looks_last: whether a reranker looks at the best answers (`search.last`).
     """
 
     def __init__(self, source: Source, models: tuple[Encoder, Encoder] | None = None) -> None:
@@ -93,6 +94,7 @@ class Served:
         self.pipeline = Pipeline(source.config, models=models)
         self.fingerprints = (self.pipeline.encoder.fingerprint(), self.pipeline.text_encoder.fingerprint())
         self.explains = compares_regions(source.config)
+        self.looks_last = source.config.last is not None
         self.fault: str | None = None
         self._lock = threading.Lock()
         self._opened = self._open()

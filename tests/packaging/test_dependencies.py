@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
 }
 ELSEWHERE = {"detectron2", "pytest"}  # from its own repository; and what loads heritage_align.testing brings itself
 LOADED_BY_OTHERS = {"httptools", "uvloop"}  # by uvicorn, which we import
+COME_WITH_OTHERS = {"datasets", "huggingface-hub", "pyarrow", "starlette", "uvloop"}  # which doctor names
 OWN = {"heritage_align", "heritage_align_plugins"}
 
 
@@ -78,6 +79,8 @@ def test_doctor_calls_optional_what_is_optional(project: dict[str, Any]) -> None
     assert not names(list(OPTIONAL)) & needed
     for library, (extra, _) in OPTIONAL.items():
         assert canonicalize_name(library) in names(extras[extra])
+    of_users = [line for name, lines in extras.items() if name not in ("test", "lint", "release") for line in lines]
+    assert names(of_users) - needed - COME_WITH_OTHERS == names(list(OPTIONAL))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig, Facts, ModelSource
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import ComponentConfig, Facts, ModelSource, read_settings
 from heritage_align_plugins.transformers.config import local_folder, type_of
 from heritage_align_plugins.transformers.files import (
     SETTINGS,

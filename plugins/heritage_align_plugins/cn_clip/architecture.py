@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heritage_align.plugin import CheckpointError
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import CheckpointError, read_settings
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP

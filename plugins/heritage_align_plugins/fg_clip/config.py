@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource, read_settings
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.transformers.config import local_folder, type_of
 from heritage_align_plugins.transformers.files import (

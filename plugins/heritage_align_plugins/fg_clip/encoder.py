@@ -21,8 +21,8 @@ from heritage_align.plugin import (
     FragmentedTexts,
     PixelRecipe,
     TextRead,
+    read_settings,
 )
-from heritage_align.weight_files import read_settings
 from heritage_align_plugins.fg_clip.config import FgClipConfig, TextMode
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.fg_clip.loading import Files, load_model

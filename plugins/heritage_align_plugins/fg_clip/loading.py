@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from transformers.utils import cached_file
 
-from heritage_align.plugin import CheckpointError, fitted, read_tensors, refuse_not_finite
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import CheckpointError, fitted, read_settings, read_tensors, refuse_not_finite
 from heritage_align_plugins.fg_clip.description import Description
 from heritage_align_plugins.fg_clip.model import Model, build
 

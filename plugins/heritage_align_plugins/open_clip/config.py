@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelSource
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelSource, read_settings
 from heritage_align_plugins.open_clip.files import PARTS, SETTINGS_FILE, text_sources
 from heritage_align_plugins.transformers.config import local_folder
 from heritage_align_plugins.transformers.files import TOKENIZER, TOKENIZER_SETTINGS, is_name, library_model

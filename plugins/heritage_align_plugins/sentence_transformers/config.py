@@ -7,8 +7,15 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource, RerankerConfig
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import (
+    CheckpointError,
+    ComponentConfig,
+    Facts,
+    ModelPart,
+    ModelSource,
+    RerankerConfig,
+    read_settings,
+)
 from heritage_align_plugins.sentence_transformers.modules import (
     LIBRARY_FILE,
     MODEL_FILE,

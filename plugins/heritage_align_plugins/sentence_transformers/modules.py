@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from heritage_align.plugin import CheckpointError, ModelPart, ModelSource
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import CheckpointError, ModelPart, ModelSource, read_settings
 from heritage_align_plugins.transformers.config import has_template
 from heritage_align_plugins.transformers.files import (
     ADAPTER,

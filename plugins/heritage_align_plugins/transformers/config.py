@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource, read_settings
 from heritage_align_plugins.transformers.files import (
     PICTURES,
     SETTINGS,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from heritage_align.plugin import Facts, ModelSource, RerankerConfig
-from heritage_align.weight_files import read_settings
+from heritage_align.plugin import Facts, ModelSource, RerankerConfig, read_settings
 from heritage_align_plugins.transformers.config import has_template, local_folder
 from heritage_align_plugins.transformers.files import (
     CHAT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,8 @@ from heritage_align.evaluation import encode_dataset, evaluate_system
 from heritage_align.plugins import default_registry
 from heritage_align.runs import from_trec, to_trec
 from heritage_align.schema import config_schema
-from heritage_align.search import Searcher
+from heritage_align.search import Calibration, Searcher, write_calibration
+from heritage_align.search.relevance import ScoreLaw
 from heritage_align.types import Run, TextItem
 
 QUERY = TextItem("q", "红地团窠牡丹纹锦")
@@ -151,6 +153,81 @@ def test_commands_honour_it(models, store, tmp_path):
     first, second = (json.loads(result.stdout)["systems"][0] for result in (found, other))
     assert first["i2t"] == second["i2t"]
     assert first["t2i"] != second["t2i"]
+
+
+@pytest.fixture(scope="module")
+def first_alone(pipeline, plain, store, tmp_path_factory):
+    """A store, and a text of which the best picture alone has a relevance of 0.95, and is not what the reranker
+    prefers."""
+    folder = tmp_path_factory.mktemp("calibrated") / "store"
+    shutil.copytree(store, folder)
+    searcher = Searcher.open(plain, folder)
+    for item in pipeline.dataset().texts:
+        query = TextItem("q", item.text)
+        [hits] = searcher.hits([query], top_k=8)
+        ratings = rated(pipeline, [hit.id for hit in hits[:4]], query.text)
+        if ratings.index(max(ratings)) and hits[0].score > hits[1].score:
+            break
+    else:
+        pytest.fail("the reranker prefers the best picture of every text")
+    between = [hits[1].score + (hits[0].score - hits[1].score) * n / 61 for n in range(1, 61)]
+    for each in (pipeline, plain):
+        write_calibration(each, searcher.store, Calibration({"any": ScoreLaw(tuple(between))}, "made", depth=8))
+    return folder, query, hits
+
+
+def test_what_does_not_fit_is_not_looked_at(pipeline, first_alone):
+    folder, query, before = first_alone
+    searcher = Searcher.open(pipeline, folder)
+    [[hit]] = searcher.hits([query], top_k=1, min_relevance=0.95)
+    assert (hit.id, hit.last) == (before[0].id, pytest.approx(rated(pipeline, [before[0].id], query.text)[0], abs=1e-5))
+    assert searcher.hits([query], top_k=1)[0][0].id != before[0].id
+    [unlooked] = searcher.hits([query], top_k=8, last_look=False)
+    assert [(hit.id, hit.last) for hit in unlooked] == [(hit.id, None) for hit in before]
+    assert searcher.search([query], top_k=1, min_relevance=0.95).ids == [[before[0].id]]
+
+
+@pytest.mark.parametrize("bound", ["0.95", "0.9999999"])
+def test_a_single_search_and_one_of_many_leave_out_the_same(models, first_alone, tmp_path, bound):
+    folder, query, before = first_alone
+    config, queries = tmp_path / "look.yaml", tmp_path / "queries.txt"
+    config.write_text(json.dumps(document(models)))
+    queries.write_text(f"q\t{query.text}\n", encoding="utf-8")
+    asked = ["search", str(config), "--store", str(folder), "--top-k", "1", "--min-relevance", bound]
+    single = CliRunner().invoke(cli, [*asked, query.text, "--json"])
+    many = CliRunner().invoke(cli, [*asked, "--queries", str(queries)])
+    assert (single.exit_code, many.exit_code) == (0, 0), single.output + many.output
+    one = json.loads(single.stdout)
+    assert one["hits"] == json.loads(many.stdout)["hits"]
+    if bound == "0.95":
+        assert [hit["id"] for hit in one["hits"]] == [before[0].id]
+    else:
+        assert one["nothing_fits"]["best"]["id"] == before[0].id
+
+
+def test_the_service_looks_last_and_says_so(models, first_alone):
+    pytest.importorskip("fastapi", reason="the optional extra 'serve' is not installed")
+    from starlette.testclient import TestClient
+
+    from heritage_align.service.app import create_app
+    from heritage_align.service.served import Catalogue, Source
+
+    folder, query, before = first_alone
+    catalogue = Catalogue([Source(load_config(document(models)), folder)])
+    with TestClient(create_app(catalogue)) as client:
+
+        def asked(**more):
+            return client.post("/search", json={"text": query.text, "k": 1, **more}).json()
+
+        hit = asked()["hits"][0]
+        assert hit["id"] != before[0].id
+        assert "last" in client.get("/openapi.json").json()["components"]["schemas"]["HitModel"]["properties"]
+        [kept] = asked(min_relevance=0.95)["hits"]
+        assert kept["id"] == before[0].id
+        assert kept["last"] < hit["last"]
+        nothing = asked(min_relevance=0.9999999)
+        assert nothing["hits"] == []
+        assert nothing["nothing_fits"]["best"]["id"] == before[0].id
 
 
 def test_many_threads_get_the_same_answers(pipeline, store):
