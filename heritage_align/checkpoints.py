@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ _WRAPPERS = frozenset({"module", "model", "state_dict", "model_state_dict", "mod
 """Words of a beginning that says nothing of which model it is. Of two models the one behind these alone is meant."""
 
 _DEEPEST = 16
+_MOST_NAMES = 1_000_000
+"""Names that a file's dictionaries may have together. Few bytes can hold one dictionary under 10^16 of them."""
 _PLAIN: list[Any] = [
     argparse.Namespace,
     pathlib.PosixPath,
@@ -57,10 +60,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: the file is missing, damaged, something else (a Git LFS pointer, a web page), holds objects
-            that could run code, no tensor, or one that is sparse, quantised or without numbers (of device meta).
+            that could run code, no tensor, or one that is sparse, quantised or without numbers (of device meta), or
+            more names than any model has.
     """
     content = read_content(path)
-    tensors = dict(_flat(content))
+    named = list(islice(_flat(content), _MOST_NAMES + 1))
+    if len(named) > _MOST_NAMES:
+        raise CheckpointError(f"{path}: holds more than {_MOST_NAMES} names: it is no model's")
+    tensors = {name: tensor for name, tensor in named if tensor is not None}
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             kind = "quantised" if tensor.is_quantized else "without numbers" if tensor.is_meta else "sparse"
@@ -175,13 +182,15 @@ def _beginnings(name: str, wanted: frozenset[str]) -> Iterator[str]:
         start = dot + 1 if dot >= 0 else -1
 
 
-def _flat(content: Any, before: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def _flat(content: Any, before: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor | None]]:
+    """Yield every name in nested dictionaries with its tensor, None for whatever else is there."""
     if not isinstance(content, Mapping) or depth > _DEEPEST:
         return
     for key, value in content.items():
         if isinstance(value, Tensor):
             yield f"{before}{key}", value
         else:
+            yield "", None
             yield from _flat(value, f"{before}{key}/", depth + 1)
 
 

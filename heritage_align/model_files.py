@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from heritage_align.component import LAST
 from heritage_align.config import Component, Config, with_nested
 from heritage_align.document import load_plain
-from heritage_align.errors import ConfigError, did_you_mean
+from heritage_align.errors import CheckpointError, ConfigError, did_you_mean
 from heritage_align.foreign_files import foreign
 from heritage_align.hookspecs import Kind
 from heritage_align.model_source import CARD, ModelPart, ModelSource
 from heritage_align.plugins import Registry, missing_requirements
 from heritage_align.recipes import recipe_names
+from heritage_align.weight_files import indexed_files, leads_outside
 
 _WITHOUT_MODELS = ("dataset", "index", "executor", "trainer")
 _NAMED: dict[Kind, str] = {"encoder": "encoder", "reranker": LAST}
@@ -153,7 +153,7 @@ def _files(part: ModelPart, folder: Path | None) -> Iterator[ModelFile]:
 
 def _file(what: str, folder: Path, name: str) -> ModelFile:
     path = folder / name
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+    if leads_outside(name):
         return ModelFile(what, name, "broken", detail="is outside of the model's folder")
     try:
         there = path.is_file()
@@ -173,9 +173,8 @@ def _file(what: str, folder: Path, name: str) -> ModelFile:
 def _indexed(what: str, folder: Path, name: str) -> Iterator[ModelFile]:
     """Yield the files of weights that an index names, which lie beside it."""
     try:
-        index = json.loads((folder / name).read_text(encoding="utf-8"))
-        names = sorted({str(file) for file in index["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = indexed_files(folder / name)
+    except CheckpointError:
         yield ModelFile(what, name, "broken", detail="has no weight_map: it does not say which files hold the weights")
         return
     beside = PurePosixPath(name).parent

@@ -15,6 +15,18 @@ from pathlib import Path
 CARD = "README.md"
 
 
+def user_path(name: str) -> Path:
+    """Return the path that a setting names, with the home that a ``~`` before it stands for.
+
+    >>> user_path("~no such user/model").parts[0]  # as it is written: then there is no such file
+    '~no such user'
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 @dataclass(frozen=True)
 class ModelPart:
     """One thing that a model is read from.

@@ -102,6 +102,8 @@ __all__ = [
     "fitted",
     "gives",
     "hookimpl",
+    "indexed_files",
+    "leads_outside",
     "mean_of_groups",
     "moved",
     "needs",
@@ -115,6 +117,7 @@ __all__ = [
     "resolve_component",
     "settled_answers",
     "takes_features",
+    "user_path",
     "wait_for_copies",
     "write_atomically",
     "write_parts",
@@ -139,7 +142,7 @@ if TYPE_CHECKING:
     from heritage_align.features import candidate_images, dot, moved
     from heritage_align.fragment_groups import Groups, mean_of_groups
     from heritage_align.hookspecs import ComponentSpec, HealthCheck, Kind, hookimpl
-    from heritage_align.model_source import ModelPart, ModelSource
+    from heritage_align.model_source import ModelPart, ModelSource, user_path
     from heritage_align.pipeline import build_component, build_dataset
     from heritage_align.plain_numpy import numpy_stand_in
     from heritage_align.planning import gives, needs, takes_features
@@ -191,7 +194,13 @@ if TYPE_CHECKING:
     from heritage_align.store.files import file_digest, write_atomically
     from heritage_align.store.shard import wait_for_copies
     from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
-    from heritage_align.weight_files import read_metadata, read_settings, refuse_foreign
+    from heritage_align.weight_files import (
+        indexed_files,
+        leads_outside,
+        read_metadata,
+        read_settings,
+        refuse_foreign,
+    )
 
 _PLACES = {
     "heritage_align.answers": ("settled_answers",),
@@ -212,7 +221,7 @@ _PLACES = {
     "heritage_align.features": ("candidate_images", "dot", "moved"),
     "heritage_align.fragment_groups": ("Groups", "mean_of_groups"),
     "heritage_align.hookspecs": ("ComponentSpec", "HealthCheck", "Kind", "hookimpl"),
-    "heritage_align.model_source": ("ModelPart", "ModelSource"),
+    "heritage_align.model_source": ("ModelPart", "ModelSource", "user_path"),
     "heritage_align.pipeline": ("build_component", "build_dataset"),
     "heritage_align.plain_numpy": ("numpy_stand_in",),
     "heritage_align.planning": ("gives", "needs", "takes_features"),
@@ -264,7 +273,13 @@ _PLACES = {
     "heritage_align.store.files": ("file_digest", "write_atomically"),
     "heritage_align.store.shard": ("wait_for_copies",),
     "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
-    "heritage_align.weight_files": ("read_metadata", "read_settings", "refuse_foreign"),
+    "heritage_align.weight_files": (
+        "indexed_files",
+        "leads_outside",
+        "read_metadata",
+        "read_settings",
+        "refuse_foreign",
+    ),
 }
 
 

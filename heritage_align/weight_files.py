@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
@@ -43,6 +43,24 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(settings).__name__}")
     return settings
+
+
+def indexed_files(index: Path) -> list[str]:
+    """Return the files of weights that an index names in its ``weight_map``, which lie beside it.
+
+    Raises:
+        CheckpointError: it cannot be read, or has no object ``weight_map`` from weights to names of files.
+    """
+    parts = read_settings(index).get("weight_map")
+    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
+        raise CheckpointError(f"{index}: has no weight_map: it does not say which files hold the weights")
+    return sorted(set(parts.values()))
+
+
+def leads_outside(name: str) -> bool:
+    """Tell whether a path in a model's folder leads out of it, or names no file in it."""
+    path = PureWindowsPath(name)
+    return not path.parts or bool(path.anchor) or PurePosixPath(name).is_absolute() or ".." in path.parts
 
 
 _NOT_ONE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)

@@ -230,3 +230,15 @@ def test_tensors_that_are_no_plain_numbers_are_refused(tensor: torch.Tensor, kin
     torch.save({"a": torch.ones(2), "b": {"c": tensor}}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=rf"w\.pt: tensor 'b/c' is {kind}, expected plain numbers"):
         read_tensors(tmp_path / "w.pt")
+
+
+def test_one_dictionary_under_more_names_than_can_be_told(tmp_path: Path) -> None:
+    """3 KB that are 10^15 names; a run's own dictionaries, few of them shared, are read."""
+    nested: dict[str, Any] = {"w": torch.ones(1)}
+    for _ in range(15):
+        nested = {str(i): nested for i in range(10)}
+    torch.save(nested, tmp_path / "bomb.pt")
+    with pytest.raises(CheckpointError, match=r"bomb\.pt: holds more than 1000000 names"):
+        read_tensors(tmp_path / "bomb.pt")
+    torch.save({"model": STATE, "ema": STATE, "history": {"loss": list(range(1000))}}, tmp_path / "run.pt")
+    assert len(read_tensors(tmp_path / "run.pt")) == 2 * len(STATE)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from heritage_align.errors import CheckpointError
-from heritage_align.weight_files import read_metadata
+from heritage_align.weight_files import indexed_files, leads_outside, read_metadata
 
 KEY = "heritage_align/loom/1"
 
@@ -58,3 +58,32 @@ def test_no_file_a_pointer_and_a_cut_file_are_named(tmp_path: Path) -> None:
     cut.write_bytes(whole[:-5])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors: cannot be read as a loom"):
         read_metadata(cut, KEY, "a loom", loom)
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("model-1-of-2.safetensors", False),
+        ("parts/1.safetensors", False),
+        ("..hidden", False),
+        ("", True),
+        (".", True),
+        ("../model.safetensors", True),
+        ("parts/../../model.safetensors", True),
+        ("/model.safetensors", True),
+        ("C:\\model.safetensors", True),
+        ("..\\model.safetensors", True),
+    ],
+)
+def test_a_name_that_leads_out_of_a_folder(name: str, out: bool) -> None:
+    assert leads_outside(name) is out
+
+
+def test_an_index_names_each_file_once(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "2.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}))
+    assert indexed_files(index) == ["1.safetensors", "2.safetensors"]
+    for nonsense in ("[1]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": ["x"]}}'):
+        index.write_text(nonsense)
+        with pytest.raises(CheckpointError, match=r"index\.json: "):
+            indexed_files(index)
