@@ -60,4 +60,4 @@ class BertConfig(ComponentConfig):
             return Facts()
         file = folder / "config.json"
         dim = read_settings(file).get("hidden_size") if file.is_file() else None
-        return Facts(dim=dim, files={"model": file})
+        return Facts(dim=dim if isinstance(dim, int) else None, files={"model": file})

@@ -13,7 +13,14 @@ from transformers import AutoModel, AutoTokenizer
 
 from heritage_align.plugin import BuildContext, CheckpointError, TextRead
 from heritage_align_plugins.bert.config import BertConfig
-from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer, load_weights
+from heritage_align_plugins.transformers.loading import (
+    DTYPES,
+    fingerprint,
+    first_use,
+    load_tokenizer,
+    load_weights,
+    refuse_vectors_not_finite,
+)
 from heritage_align_plugins.transformers.tokens import TextTokens
 
 _NO_IMAGES = "the bert encoder encodes texts only; name it as text_encoder beside an image encoder"
@@ -42,22 +49,27 @@ class BertEncoder:
         model: Any = load_weights(AutoModel, name, config.revision, unused=("pooler.",))
         settings = model.config
         layers = getattr(settings, "num_hidden_layers", None)
-        if layers is None or hasattr(model, "get_image_features"):
+        positions = _positions(model)
+        if layers is None or positions is None or hasattr(model, "get_image_features"):
             raise CheckpointError(f"{name}: a {settings.model_type!r} model is no BERT-like text encoder")
         if not -layers - 1 <= config.layer <= layers:
             raise ValueError(f"layer: {name} has hidden layers {-layers - 1} to {layers}, got {config.layer}")
-        if config.context_length > settings.max_position_embeddings:
+        if config.context_length > positions:
             raise ValueError(
-                f"context_length: {name} has positions for {settings.max_position_embeddings} tokens, "
-                f"got {config.context_length}"
+                f"context_length: {name} has positions for {positions} tokens, got {config.context_length}"
             )
         self._config = config
         self._name = f"bert/{settings.model_type}/{fingerprint(model)}"
         self._device = torch.device(context.device)
         self._model = model.to(self._device, DTYPES[context.precision])
-        self.context_length, self.longest_context = config.context_length, int(settings.max_position_embeddings)
-        self._tokens = TextTokens(tokenizer, config.context_length, config.characters)
-        self.dim: int = settings.hidden_size
+        self.context_length, self.longest_context = config.context_length, positions
+        self._tokens = TextTokens(
+            tokenizer, config.context_length, config.characters, vocabulary=settings.vocab_size, name=name
+        )
+        with first_use(name):
+            word = self.encode_texts(["x"])
+        refuse_vectors_not_finite(word, "a text", name)
+        self.dim: int = word.shape[1]
 
     def fingerprint(self) -> str:
         """Return ``bert/<model type>/sha256:<of the weights>/layer<i>/<pooling>``."""
@@ -91,3 +103,14 @@ class BertEncoder:
     def read_texts(self, texts: Sequence[str]) -> list[TextRead]:
         """Count the tokens of texts; raises as `encode_texts`."""
         return self._tokens.read(texts)
+
+
+def _positions(model: Any) -> int | None:
+    """Return the tokens of a text that a model has positions for, None where its settings say nothing of positions.
+
+    RoBERTa and its like count them from behind the number of their padding.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    before = getattr(table, "padding_idx", None)
+    return positions if positions is None or before is None else positions - before - 1

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heritage_align.plugin import CheckpointError, read_settings
+from heritage_align.plugin import CheckpointError, read_settings, user_path
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP
@@ -25,6 +25,11 @@ MOTIF_SMALL_FILE = Path(__file__).parent / "weights" / "motif_small.safetensors"
 
 ACTIVATIONS = ("gelu", "relu", "swish", "gelu_new")
 """The activations that cn_clip's BERT knows."""
+
+_LEAST_CONTEXT = 3
+"""Tokens: [CLS], a word, [SEP]."""
+_MOST_LAYERS = 1024
+"""Of no model; more would take hours to build before its weights are read."""
 
 # A safetensors file starts with the length of its JSON header; the format itself allows 100 MB.
 _MAX_HEADER = 100_000_000
@@ -140,12 +145,22 @@ def architecture_from_dict(settings: Mapping[str, Any], source: str) -> Architec
     for key, value in values.items():
         kind = str(known[key].type)
         if "int" in kind and not _whole(key, value):
-            raise CheckpointError(f"{source}: {key}: expected a positive whole number, got {reprlib.repr(value)}")
+            most = f" of at most {_MOST_LAYERS}" if key.endswith("_layers") else ""
+            raise CheckpointError(f"{source}: {key}: expected a positive whole number{most}, got {reprlib.repr(value)}")
         if kind == "str" and not isinstance(value, str):
             raise CheckpointError(f"{source}: {key}: expected a text, got {reprlib.repr(value)}")
         if kind == "float" and not _fraction(value):
             raise CheckpointError(f"{source}: {key}: expected a number between 0 and 1, got {reprlib.repr(value)}")
     architecture = Architecture(**values)
+    if architecture.vocab_size < Architecture.vocab_size:
+        raise CheckpointError(
+            f"{source}: vocab_size: expected {Architecture.vocab_size} or more, which cn_clip's tokenizer has, got "
+            f"{architecture.vocab_size}"
+        )
+    if architecture.context_length < _LEAST_CONTEXT:
+        raise CheckpointError(
+            f"{source}: context_length: expected {_LEAST_CONTEXT} or more, for [CLS], a word and [SEP]"
+        )
     if architecture.text_hidden_act not in ACTIVATIONS:
         acts, act = ", ".join(ACTIVATIONS), architecture.text_hidden_act
         raise CheckpointError(f"{source}: text_hidden_act: expected one of {acts}, got {act!r}")
@@ -185,7 +200,7 @@ def model_file(model: str) -> Path | None:
     """Return the file that `model` names, None for a published size or a name that is no file's."""
     if model == MOTIF_SMALL:
         return MOTIF_SMALL_FILE
-    return Path(model) if model.endswith((".json", ".safetensors")) else None
+    return user_path(model) if model.endswith((".json", ".safetensors")) else None
 
 
 def read_embedded(path: Path) -> Architecture:
@@ -228,10 +243,11 @@ def build_model(architecture: Architecture, device: str = "cpu") -> CLIP:
 
 def _whole(key: str, value: object) -> bool:
     if key == "vision_layers" and isinstance(value, tuple):
-        return len(value) == 4 and all(_whole("", v) for v in value)
+        return len(value) == 4 and all(_whole("vision_layers", v) for v in value)
     if key == "vision_patch_size" and value is None:
         return True
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+    most = _MOST_LAYERS if key.endswith("_layers") else 2**31 - 1
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _fraction(value: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource, did_you_mean
+from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource, did_you_mean, user_path
 from heritage_align_plugins.cn_clip.architecture import (
     MOTIF_SMALL,
     OFFICIAL,
@@ -86,7 +86,7 @@ class CnClipConfig(ComponentConfig):
         """Return the checkpoint, None for random weights."""
         if self.checkpoint == RANDOM:
             return None
-        return Path(self.checkpoint) if self.checkpoint is not None else model_file(self.model)
+        return user_path(self.checkpoint) if self.checkpoint is not None else model_file(self.model)
 
     def models(self) -> tuple[ModelSource, ...]:
         """Return the file of the weights, and that of the architecture where it is another."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import ComponentConfig, Facts, ModelPart, ModelSource, read_settings
+from heritage_align.plugin import ComponentConfig, Facts, ModelSource, read_settings
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.transformers.config import local_folder, type_of
 from heritage_align_plugins.transformers.files import (
+    PICTURES,
     SAFETENSORS,
     SETTINGS,
     TOKENIZER,
@@ -26,7 +28,7 @@ PARTS = (
     SAFETENSORS,
     TOKENIZER,
     TOKENIZER_SETTINGS,
-    ModelPart("pictures", (("preprocessor_config.json",),), needed=False),
+    replace(PICTURES, needed=False),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,6 +46,10 @@ _DEFAULTS: dict[int, dict[str, dict[str, Any]]] = {
     },
 }
 """Generation -> tower -> what the published code takes where config.json says nothing: only differences are in it."""
+_ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+_MOST = 2**20
+_MOST_OF = {"num_hidden_layers": 1024, "patch_size": 1024, "image_size": 2**14}
+"""Sizes beyond these are of no model, and building one would take hours or all memory before its weights are read."""
 
 
 @dataclass(frozen=True)
@@ -109,32 +114,36 @@ def describe(settings: Mapping[str, Any], source: str) -> Description:
         source: what errors call it.
 
     Raises:
-        CheckpointError: it is of another family of models, or a size is missing or no number.
+        CheckpointError: it is of another family of models, or a size is missing, no whole number, or of no model.
     """
     generation = _generation(settings, source)
     defaults = _DEFAULTS[generation]
     text, vision = ({**defaults[name], **_section(settings, name, source)} for name in ("text", "vision"))
     try:
         text_tower, vision_tower = _tower_of(text), _tower_of(vision)
-        patch = int(vision["patch_size"])
+        patch = _size(vision, "patch_size")
         if generation == 1:
-            side, dim = int(vision["image_size"]) // patch, int(settings.get("projection_dim", 512))
+            side, left = divmod(_size(vision, "image_size"), patch)
+            dim = _size({"projection_dim": 512, **settings}, "projection_dim")
         else:
-            side, dim = round(int(vision["num_patches"]) ** 0.5), vision_tower.width
+            side, dim = math.isqrt(_size(vision, "num_patches")), vision_tower.width
+            left = vision["num_patches"] - side**2
+        if left or not side:
+            raise ValueError("image_size is no multiple of patch_size, or num_patches no square")
         found = Description(
             generation,
             dim,
             text_tower,
             vision_tower,
-            vocabulary=int(text["vocab_size"]),
-            short=int(text["max_position_embeddings"]),
-            long=int(text["longtext_len"]),
-            kept=int(text["keep_len"]),
+            vocabulary=_size(text, "vocab_size"),
+            short=_size(text, "max_position_embeddings"),
+            long=_size(text, "longtext_len"),
+            kept=_size(text, "keep_len", most=text["longtext_len"]),
             patch=patch,
             side=side,
         )
-    except (TypeError, ValueError, ArithmeticError) as error:  # infinity, a patch of 0 pixels
-        raise CheckpointError(f"{source}: config.json has a size that is no number: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{source}: config.json has a size that no model has: {error}") from error
     if generation == 2 and found.text.width != dim:
         raise CheckpointError(f"{source}: texts have {found.text.width} dimensions, pictures {dim}")
     return found
@@ -166,7 +175,20 @@ def _section(settings: Mapping[str, Any], name: str, source: str) -> dict[str, A
 
 def _tower_of(sizes: Mapping[str, Any]) -> Tower:
     keys = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-    width, inner, heads, layers = (int(sizes[key]) for key in keys)
-    if heads < 1 or width % heads:
+    width, inner, heads, layers = (_size(sizes, key) for key in keys)
+    if width % heads:
         raise ValueError(f"{heads} heads do not divide a width of {width}")
-    return Tower(width, inner, heads, layers, str(sizes["hidden_act"]), float(sizes["layer_norm_eps"]))
+    activation, epsilon = sizes["hidden_act"], sizes["layer_norm_eps"]
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"hidden_act is {activation!r:.50}, expected one of {', '.join(_ACTIVATIONS)}")
+    if not isinstance(epsilon, (int, float)) or not 0 <= epsilon < 1:  # NaN is not
+        raise ValueError(f"layer_norm_eps is {epsilon!r:.50}, expected a number from 0 to 1")
+    return Tower(width, inner, heads, layers, activation, float(epsilon))
+
+
+def _size(sizes: Mapping[str, Any], key: str, most: int | None = None) -> int:
+    """Return a size; raises ValueError where it is no whole number from 1 to `most`, or what any model has."""
+    value, most = sizes[key], most or _MOST_OF.get(key, _MOST)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ValueError(f"{key} is {value!r:.50}, expected a whole number from 1 to {most}")
+    return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from heritage_align.encoding import pool_boxes
 from heritage_align.ops import Ragged
 from heritage_align.plugin import (
     BuildContext,
+    CheckpointError,
     EncodedImages,
     EncodedRegions,
     FragmentedTexts,
@@ -27,7 +29,7 @@ from heritage_align_plugins.fg_clip.config import FgClipConfig, TextMode
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.fg_clip.loading import Files, load_model
 from heritage_align_plugins.fg_clip.pictures import STEPS, grid_of, most_patches, pack
-from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer
+from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer, tried
 from heritage_align_plugins.transformers.tokens import TextTokens
 
 # OpenAI's, which FG-CLIP's files repeat; FG-CLIP 2 maps levels to [-1, 1].
@@ -43,13 +45,14 @@ class FgClipEncoder:
         context: device and precision.
 
     Raises:
-        CheckpointError: the model cannot be loaded, or is of another family.
+        CheckpointError: the model cannot be loaded, is of another family, or has settings that do not fit it.
     """
 
     def __init__(self, config: FgClipConfig, context: BuildContext) -> None:
         files = Files(str(config.folder() or config.model), config.revision)
         settings = read_settings(files.need("config.json", "the model's settings"))
         self._description = description = describe(settings, files.name)
+        self._model_name = files.name
         # tokenizer_config.json names the class; the model's own config.json, which names code, is not asked.
         self._tokenizer = load_tokenizer(AutoTokenizer, files.name, files.revision, config=PreTrainedConfig())
         model = load_model(files, description)
@@ -62,21 +65,25 @@ class FgClipEncoder:
                 self._tokenizer,
                 description.length(mode),
                 config.characters,
+                vocabulary=description.vocabulary,
+                name=files.name,
                 lower_case=description.generation == 2,
                 pad_to=description.length(mode),
             )
             for mode in self._modes.values()
         }
         self.context_length = self.longest_context = description.length(config.texts)
-        self.dim = description.dim
         self.pools_regions = config.regions == "roi"
-        pixels = files.settings("preprocessor_config.json")
+        # The library saves the second in the place of the first, and reads it before that.
+        nested = files.settings("processor_config.json").get("image_processor")
+        pixels = nested if isinstance(nested, dict) else files.settings("preprocessor_config.json")
         first = description.generation == 1
-        self._mean = _triple(pixels.get("image_mean"), _FIRST_MEAN if first else _SECOND_MEAN)
-        self._std = _triple(pixels.get("image_std"), _FIRST_STD if first else _SECOND_STD)
+        self._mean = _triple(pixels, "image_mean", _FIRST_MEAN if first else _SECOND_MEAN, files.name)
+        self._std = _triple(pixels, "image_std", _FIRST_STD if first else _SECOND_STD, files.name)
         self._most = None if config.patches == "auto" else config.patches
         self._side = description.side * description.patch
         self.patch_grid = (description.side, description.side) if first else None
+        self.dim = tried(self, files.name)
 
     def fingerprint(self) -> str:
         """Return ``fg_clip/<generation>/sha256:<of the weights>``."""
@@ -155,9 +162,11 @@ class FgClipEncoder:
             return self._nothing()
         mode = self._modes[setting]
         tokens: Any = self._tokens[mode](texts).to(self._device)
-        return _unit(
-            self._model.texts(tokens["input_ids"], tokens.get("attention_mask"), mode, self._tokenizer.eos_token_id)
-        )
+        end = self._tokenizer.eos_token_id
+        # FG-CLIP reads a text at its end: without one it would read the first token, which is the same for all.
+        if self._description.generation == 1 and (end is None or not bool((tokens["input_ids"] == end).any(1).all())):
+            raise CheckpointError(f"{self._model_name}: its tokenizer does not end texts, where the model reads them")
+        return _unit(self._model.texts(tokens["input_ids"], tokens.get("attention_mask"), mode, end))
 
     def _checked(self, pixels: Tensor) -> Tensor:
         packed = self._description.patch**2, (self._most or STEPS[-1]) + 1
@@ -170,11 +179,20 @@ class FgClipEncoder:
         return torch.empty(0, self.dim, device=self._device)
 
 
-def _triple(given: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
-    if isinstance(given, list) and len(given) == 3:
-        first, second, third = map(float, given)
-        return first, second, third
-    return default
+def _triple(
+    pixels: Mapping[str, Any], key: str, default: tuple[float, float, float], name: str
+) -> tuple[float, float, float]:
+    """Return one number a channel, as the library reads them: one of all three, or a list."""
+    given = pixels.get(key)
+    if given is None:
+        return default
+    numbers = given if isinstance(given, list) else [given] * 3
+    if len(numbers) != 3 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+        raise CheckpointError(f"{name}: {key} of its image processor is {given!r:.50}, expected three numbers")
+    if key == "image_std" and not all(numbers):
+        raise CheckpointError(f"{name}: image_std of its image processor is {given!r:.50}: nothing is divided by 0")
+    first, second, third = map(float, numbers)
+    return first, second, third
 
 
 def _unit(x: Tensor) -> Tensor:

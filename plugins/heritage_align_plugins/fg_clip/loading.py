@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from transformers.utils import cached_file
 
-from heritage_align.plugin import CheckpointError, fitted, read_settings, read_tensors, refuse_not_finite
+from heritage_align.plugin import (
+    CheckpointError,
+    fitted,
+    indexed_files,
+    leads_outside,
+    read_settings,
+    read_tensors,
+    refuse_not_finite,
+)
 from heritage_align_plugins.fg_clip.description import Description
 from heritage_align_plugins.fg_clip.model import Model, build
 
@@ -69,10 +77,9 @@ class Files:
         index = self.find(_INDEX)
         if index is None:
             raise CheckpointError(f"{self.name}: there is neither {_WEIGHTS} nor {_INDEX}; only safetensors are read")
-        parts = read_settings(index).get("weight_map")
-        if not isinstance(parts, dict):
-            raise CheckpointError(f"{index}: expected an object weight_map")
-        for part in sorted(set(parts.values())):
+        for part in indexed_files(index):
+            if leads_outside(part):
+                raise CheckpointError(f"{index}: names {part!r}, which is outside of the model's folder")
             yield self.need(part, f"which {_INDEX} names")
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, ConfigError, Facts, ModelSource, read_settings
+from heritage_align.plugin import (
+    CheckpointError,
+    ComponentConfig,
+    ConfigError,
+    Facts,
+    ModelSource,
+    read_settings,
+    user_path,
+)
 from heritage_align_plugins.open_clip.files import PARTS, SETTINGS_FILE, text_sources
 from heritage_align_plugins.transformers.config import local_folder
 from heritage_align_plugins.transformers.files import TOKENIZER, TOKENIZER_SETTINGS, is_name, library_model
@@ -40,7 +48,7 @@ class OpenClipConfig(ComponentConfig):
     def folder(self) -> Path | None:
         """Return the local folder, None for a name."""
         if self.model.startswith(_FOLDER):
-            return Path(self.model.removeprefix(_FOLDER)).expanduser()
+            return user_path(self.model.removeprefix(_FOLDER))
         return None if self.model.startswith(_HUB) else local_folder(self.model)
 
     def repository(self) -> str | None:
@@ -96,14 +104,24 @@ class OpenClipConfig(ComponentConfig):
             raise ConfigError([f"of open_clip's zoo it {zoo.needs_weights(model)}; name both as {model}:TAG"], name)
         return cls(model=model, pretrained=pretrained)
 
+    def refuse_two_weights(self) -> None:
+        """Raise ValueError where weights are named beside a folder or repository, which is read with its own."""
+        if self.pretrained is not None and (self.folder() is not None or self.repository() is not None):
+            raise ValueError(
+                f"pretrained: {self.model} is read with its own weights; name a model of the zoo beside "
+                f"{self.pretrained!r}, or leave it out"
+            )
+
     def facts(self) -> Facts:
         """Return what the folder says; of a name nothing is known before the library is asked.
 
         Raises:
+            ValueError: weights are named beside a model that has its own.
             CheckpointError: the folder's settings cannot be read.
         """
         folder = self.folder()
-        weights = Path(self.pretrained).expanduser() if self.pretrained else None
+        self.refuse_two_weights()
+        weights = user_path(self.pretrained) if self.pretrained else None
         named = weights is not None and self.pretrained is not None and self.pretrained.startswith((".", "/", "~"))
         files = {"pretrained": weights} if named and weights is not None else {}
         if folder is None:

@@ -11,10 +11,13 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.plugin import BuildContext, EncodedImages, PixelRecipe
+from heritage_align.plugin import BuildContext, CheckpointError, EncodedImages, PixelRecipe
 from heritage_align_plugins.open_clip.config import OpenClipConfig
 from heritage_align_plugins.open_clip.loading import load, patch_features, patch_grid
-from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint
+from heritage_align_plugins.transformers.loading import DTYPES, check_texts, fingerprint, first_use, tried
+from heritage_align_plugins.transformers.tokens import refuse_unknown
+
+_LEAST_CONTEXT = 3  # tokens: a word between two marks
 
 
 class OpenClipEncoder:
@@ -31,15 +34,21 @@ class OpenClipEncoder:
     def __init__(self, config: OpenClipConfig, context: BuildContext) -> None:
         loaded = load(config)
         model = loaded.model
-        self._ways = PreprocessCfg(**model.visual.preprocess_cfg)
-        self._transform = image_transform_v2(self._ways, is_train=False)
+        with first_use(config.model):
+            self._ways = PreprocessCfg(**model.visual.preprocess_cfg)
+            self._transform = image_transform_v2(self._ways, is_train=False)
         self._name = f"open_clip/{loaded.name}/{fingerprint(model)}"
+        # Of some text towers (CoCa's) the library does not say them, of others it says 0.
+        self._source, self._vocabulary = config.model, getattr(model, "vocab_size", 0)
+        length = getattr(model, "context_length", 0)
+        if 0 < length < _LEAST_CONTEXT:
+            raise CheckpointError(f"{config.model}: context_length is {length}: texts hold no word")
         self._device, self._dtype = torch.device(context.device), DTYPES[context.precision]
         self._model, self._tokenizer = model.to(self._device, self._dtype), loaded.tokenizer
         # Pictures that lose their borders, or get some, have patches that do not lie where the grid says.
         self._whole = self._ways.resize_mode == "squash"
         self.patch_grid = patch_grid(model.visual) if self._whole else None
-        self.dim: int = self.encode_texts(["x"]).shape[1]
+        self.dim: int = tried(self, config.model)
 
     def fingerprint(self) -> str:
         """Return ``open_clip/<name in the zoo>/sha256:<of the weights>``."""
@@ -54,9 +63,10 @@ class OpenClipEncoder:
         """Return what `prepare` does where pictures are squeezed to a square, None where they are cropped or padded."""
         _, height, width = self._ways.input_size
         interpolation: Any = self._ways.interpolation
-        if not self._whole or height != width or interpolation not in ("bilinear", "bicubic"):
+        mean, std = (tuple(map(float, values)) for values in (self._ways.mean, self._ways.std))
+        square = self._whole and height == width and len(mean) == len(std) == 3
+        if not square or interpolation not in ("bilinear", "bicubic"):
             return None
-        mean, std = (tuple(float(value) for value in values) for values in (self._ways.mean, self._ways.std))
         return PixelRecipe(width, interpolation, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     @torch.inference_mode()
@@ -94,5 +104,7 @@ class OpenClipEncoder:
         texts = check_texts(texts)
         if not texts:
             return torch.empty(0, self.dim, device=self._device)
-        tokens = self._tokenizer(texts).to(self._device)
-        return normalize(self._model.encode_text(tokens).float(), dim=-1)
+        tokens = self._tokenizer(texts)
+        if self._vocabulary:
+            refuse_unknown(tokens, self._vocabulary, self._source)
+        return normalize(self._model.encode_text(tokens.to(self._device)).float(), dim=-1)

@@ -19,7 +19,7 @@ from heritage_align_plugins.open_clip import zoo
 from heritage_align_plugins.open_clip.config import OpenClipConfig, settings_of
 from heritage_align_plugins.open_clip.files import SETTINGS_FILE, WEIGHTS
 from heritage_align_plugins.transformers.files import TOKENIZER
-from heritage_align_plugins.transformers.loading import LOADING_ERRORS, files_of, need_tokenizer, need_words
+from heritage_align_plugins.transformers.loading import files_of, need_tokenizer, need_words, reason_of
 
 
 class Loaded(NamedTuple):
@@ -35,7 +35,9 @@ def load(config: OpenClipConfig) -> Loaded:
 
     Raises:
         CheckpointError: there is no such model, its weights are not there (says how to get them), or damaged.
+        ValueError: weights are named beside a model that has its own.
     """
+    config.refuse_two_weights()
     options: dict[str, Any] = {"force_preprocess_cfg": {"resize_mode": "squash"} if config.squeeze else {}}
     named, repository = config.folder() is None and config.repository() is None, config.repository()
     if named:
@@ -70,9 +72,8 @@ def load(config: OpenClipConfig) -> Loaded:
             warnings.simplefilter("ignore")  # of QuickGELU, which is seen to
             model = open_clip.create_model(source, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(source)
-    except (*LOADING_ERRORS, AssertionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{config.model}: open_clip cannot load it: {reason}") from error
+    except Exception as error:  # settings of other types than it expects make the library raise whatever there is
+        raise CheckpointError(f"{config.model}: open_clip cannot load it: {reason_of(error)}") from error
     if isinstance(tokenizer, HFTokenizer):
         need_words(tokenizer.tokenizer, config.model)
     refuse_not_finite(model.state_dict(), config.model)

@@ -8,7 +8,7 @@ from typing import Any
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from heritage_align.plugin import CheckpointError, ModelPart, ModelSource, did_you_mean
+from heritage_align.plugin import CheckpointError, ModelPart, ModelSource, did_you_mean, user_path
 from heritage_align_plugins.open_clip.files import SAFETENSORS, WEIGHTS, text_sources
 
 
@@ -56,7 +56,7 @@ def tag(name: str, pretrained: str) -> dict[str, Any]:
 def _weights(name: str, pretrained: str, revision: str | None) -> ModelSource:
     found, called = tag(name, pretrained), f"{name}:{pretrained}"
     if not found:
-        file = Path(pretrained).expanduser()
+        file = user_path(pretrained)
         if not file.is_file():
             reason = needs_weights(name).partition("; ")[2]
             raise CheckpointError(f"{name}: pretrained {pretrained!r} is neither a tag nor a file; {reason}")

@@ -17,11 +17,11 @@ from heritage_align.plugin import BuildContext, CheckpointError, refuse_foreign,
 from heritage_align_plugins.sentence_transformers.config import refuse_other_family
 from heritage_align_plugins.transformers.loading import (
     DTYPES,
-    LOADING_ERRORS,
     files_of,
     fingerprint,
     need_tokenizer,
     need_words,
+    reason_of,
 )
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,9 +61,8 @@ def load_model(factory: type[Model], config: Any, context: BuildContext) -> tupl
                 local_files_only=True,
                 model_kwargs={"dtype": "auto"},
             )
-    except (*LOADING_ERRORS, TypeError, AttributeError) as error:  # settings of a module that do not fit its class
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{config.model}: {factory.__name__} cannot load it: {reason}") from error
+    except Exception as error:  # settings of a module that do not fit its class, of other types than it expects
+        raise CheckpointError(f"{config.model}: {factory.__name__} cannot load it: {reason_of(error)}") from error
     tokenizer = model.tokenizer
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         need_words(tokenizer, config.model)

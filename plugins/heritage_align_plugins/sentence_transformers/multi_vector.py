@@ -16,7 +16,7 @@ from heritage_align.plugin import BuildContext, DataError, EncodedImages, Fragme
 from heritage_align_plugins.sentence_transformers.config import MultiVectorConfig
 from heritage_align_plugins.sentence_transformers.grids import cell_boxes
 from heritage_align_plugins.sentence_transformers.loading import load_model, refuse_without_pictures
-from heritage_align_plugins.transformers.loading import check_texts
+from heritage_align_plugins.transformers.loading import check_texts, first_use, noise, refuse_vectors_not_finite
 from heritage_align_plugins.transformers.strips import no_strip
 
 
@@ -51,7 +51,11 @@ class MultiVector:
         self._name = f"multi_vector/{weights}"
         self._device = torch.device(context.device)
         self._masks = [module for module in self._model if isinstance(module, MultiVectorMask)]
-        self.dim = int(self._queries(["x"])[0].shape[1])
+        with first_use(config.model):
+            word, picture = self._queries(["x"])[0], self.encode_pictures([noise()])[0].vectors
+        for what, vectors in (("a picture", picture), ("a text", word)):
+            refuse_vectors_not_finite(vectors, what, config.model)
+        self.dim = int(word.shape[1])
 
     def fingerprint(self) -> str:
         """Return ``multi_vector/sha256:<of the weights>``."""

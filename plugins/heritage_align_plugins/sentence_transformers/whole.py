@@ -15,7 +15,7 @@ from heritage_align.plugin import BuildContext, EncodedImages
 from heritage_align_plugins.sentence_transformers.config import WholeConfig
 from heritage_align_plugins.sentence_transformers.loading import load_model, refuse_without_pictures
 from heritage_align_plugins.sentence_transformers.pictures import pack, packed_shape, unpack
-from heritage_align_plugins.transformers.loading import check_texts
+from heritage_align_plugins.transformers.loading import check_texts, first_use, tried
 
 
 class SentenceTransformersEncoder:
@@ -30,7 +30,7 @@ class SentenceTransformersEncoder:
         ValueError: `dim` is more than the model has.
     """
 
-    patch_grid = None
+    patch_grid: tuple[int, int] | None = None
 
     def __init__(self, config: WholeConfig, context: BuildContext) -> None:
         self._model, weights = load_model(SentenceTransformer, config, context)
@@ -38,12 +38,14 @@ class SentenceTransformersEncoder:
         self._config = config
         width = self._model.get_embedding_dimension()
         if width is None:  # a module of the model does not say
-            width = int(self._model.encode(["x"], convert_to_tensor=True).shape[-1])
+            with first_use(config.model):
+                width = int(self._model.encode(["x"], convert_to_tensor=True).shape[-1])
         if config.dim is not None and config.dim > width:
             raise ValueError(f"dim: {config.model} has vectors of {width} dimensions, got {config.dim}")
         self.dim: int = config.dim or width
         self._name = f"sentence_transformers/{weights}"
         self._device = torch.device(context.device)
+        tried(self, config.model)
 
     def fingerprint(self) -> str:
         """Return ``sentence_transformers/sha256:<of the weights>``."""

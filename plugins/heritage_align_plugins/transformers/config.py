@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from heritage_align.plugin import CheckpointError, ComponentConfig, Facts, ModelPart, ModelSource, read_settings
+from heritage_align.plugin import (
+    CheckpointError,
+    ComponentConfig,
+    Facts,
+    ModelPart,
+    ModelSource,
+    read_settings,
+    user_path,
+)
 from heritage_align_plugins.transformers.files import (
     PICTURES,
     SETTINGS,
@@ -105,8 +113,9 @@ class TransformersConfig(ComponentConfig):
         kind, vision = settings.get("model_type"), settings.get("vision_config") or {}
         if not isinstance(vision, dict):
             raise CheckpointError(f"{files['model']}: vision_config is no object")
-        dim = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
         known = kind in (*CLIP_LIKE, *SIGLIP_LIKE)
+        said = settings.get("projection_dim") if kind in CLIP_LIKE else vision.get("hidden_size")
+        dim = said if known and isinstance(said, int) else None  # other families say it elsewhere
         cut = known and self._crops(folder, kind in CLIP_LIKE)
         if boxes and (cut or not known):
             raise ValueError(no_boxes(self.model, kind, cut=cut))
@@ -115,15 +124,15 @@ class TransformersConfig(ComponentConfig):
 
     def _crops(self, folder: Path, by_default: bool) -> bool:
         """Tell whether the processor cuts borders away, so that patches would not cover the picture."""
-        file = folder / "preprocessor_config.json"
-        if self.squeeze or self.image_size is not None or not file.is_file():
+        if self.squeeze or self.image_size is not None:
             return False
-        return bool(read_settings(file).get("do_center_crop", by_default))
+        ways = picture_settings(folder)
+        return bool(ways and ways.get("do_center_crop", by_default))
 
 
 def local_folder(model: str) -> Path | None:
     """Return the folder that a setting names, None for a name on the hub."""
-    path = Path(model).expanduser()
+    path = user_path(model)
     return path if path.is_dir() or model.startswith((".", "/", "~")) else None
 
 
@@ -149,6 +158,18 @@ def has_template(folder: Path) -> bool:
         except CheckpointError:  # who loads it is told
             continue
     return False
+
+
+def picture_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a folder's image processor, {} where there are none: in a file of their own, or in that of
+    a processor of pictures and texts together, which the library reads first."""
+    for name, key in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
+        if (folder / name).is_file():
+            settings = read_settings(folder / name)
+            found = settings if key is None else settings.get(key)
+            if isinstance(found, dict):
+                return found
+    return {}
 
 
 def _of_another(name: str) -> bool:

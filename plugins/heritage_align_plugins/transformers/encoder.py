@@ -22,9 +22,17 @@ from heritage_align.plugin import (
     TextRead,
 )
 from heritage_align_plugins.transformers.config import CLIP_LIKE, SIGLIP_LIKE, TransformersConfig, no_boxes
-from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load, load_tokenizer, load_weights
+from heritage_align_plugins.transformers.loading import (
+    DTYPES,
+    fingerprint,
+    first_use,
+    load,
+    load_tokenizer,
+    load_weights,
+    tried,
+)
 from heritage_align_plugins.transformers.pixels import Preparer, split_patches
-from heritage_align_plugins.transformers.tokens import TextTokens
+from heritage_align_plugins.transformers.tokens import TextTokens, most_tokens
 from heritage_align_plugins.transformers.towers import clip_patches, siglip_patches
 
 
@@ -54,20 +62,25 @@ class TransformersEncoder:
         self._name = f"transformers/{self._kind}/{fingerprint(model)}"
         self._device, self._dtype = torch.device(context.device), DTYPES[context.precision]
         self._model = model.to(self._device, self._dtype)
-        self.longest_context = int(min(settings.text_config.max_position_embeddings, tokenizer.model_max_length))
+        with first_use(name):  # families that are not known here may have none of these
+            texts, vision = settings.text_config, settings.vision_config
+            positions, vocabulary, patch = texts.max_position_embeddings, texts.vocab_size, vision.patch_size
+            native = vision.image_size if self._kind != "siglip2" else round(vision.num_patches**0.5) * patch
+            if not all(isinstance(size, int) and size > 0 for size in (positions, vocabulary, patch, native)):
+                raise TypeError(f"expected whole numbers, got patches of {patch!r} pixels in pictures of {native!r}")
+        self.longest_context = most_tokens(tokenizer, positions, name)
         self.context_length = _context_length(config, self.longest_context)
         siglip = self._kind in SIGLIP_LIKE
         self._tokens = TextTokens(
             tokenizer,
             self.context_length,
             config.characters,
+            vocabulary=vocabulary,
+            name=name,
             lower_case=siglip,
             pad_to=self.longest_context if siglip else None,
         )
 
-        vision = settings.vision_config
-        patch = vision.patch_size
-        native = vision.image_size if self._kind != "siglip2" else round(vision.num_patches**0.5) * patch
         self._side = config.image_size or native
         if self._side % patch:
             raise ValueError(f"image_size: {name} needs a multiple of {patch}, got {self._side}")
@@ -87,7 +100,7 @@ class TransformersEncoder:
         self.pools_regions = config.regions == "roi"
         if self.pools_regions and (self.patch_grid is None or self._prepare.crops):
             raise ValueError(no_boxes(name, self._kind, cut=self._prepare.crops))
-        self.dim: int = settings.projection_dim if self._kind in CLIP_LIKE else vision.hidden_size
+        self.dim: int = tried(self, name)
 
     def fingerprint(self) -> str:
         """Return ``transformers/<model type>/sha256:<of the weights>``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from heritage_align.plugin import ModelPart, ModelSource
+from heritage_align.plugin import ModelPart, ModelSource, user_path
 
 SETTINGS = ModelPart("settings", (("config.json",),))
 SAFETENSORS = ModelPart("weights", (("model.safetensors",), ("model.safetensors.index.json",)))
@@ -43,7 +43,11 @@ def library_model(name: str, folder: Path | None, revision: str | None, *parts: 
 
 
 def other_model(name: str, *parts: ModelPart) -> ModelSource:
-    """Return what is read of another model that a model's files name: no setting says at what revision."""
+    """Return what is read of another model that a model's files name: a folder, as whoever trained it wrote it, or one
+    of the hub. No setting says at what revision."""
+    folder = Path(name)
+    if folder.is_absolute() or folder.is_dir():
+        return library_model(name, folder, None, *parts)
     return ModelSource(name, parts, repository=name)
 
 
@@ -51,4 +55,4 @@ def is_name(name: str) -> bool:
     """Tell whether a model's name can be one of the hub, as OWNER/NAME, or is a folder that is there."""
     if not name.strip():
         return False
-    return Path(name).expanduser().is_dir() or re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII) is not None
+    return user_path(name).is_dir() or re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII) is not None

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from PIL import Image
 
-from heritage_align.plugin import CheckpointError, refusal, refuse_foreign, refuse_not_finite
+from heritage_align.plugin import (
+    CheckpointError,
+    Encoder,
+    HeritageAlignError,
+    refusal,
+    refuse_foreign,
+    refuse_not_finite,
+)
 from heritage_align_plugins.transformers.files import TOKENIZER, library_model
 
-LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    UnpicklingError,
-)
-"""What the library lets through when a folder is missing, incomplete or damaged, or needs another library."""
-
+_TRIED_SIDE = 64  # pixels
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -100,6 +99,71 @@ def load_tokenizer(factory: Any, name: str, revision: str | None, **options: Any
     return made
 
 
+def reason_of(error: Exception) -> str:
+    """Return why a library could not do something, in one line: its first, and the next where that only announces it.
+
+    An error that says little without the name of its class has it in front: a KeyError is the key alone.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    announced = bool(lines) and lines[0].endswith(":")
+    said = " ".join(lines[: 2 if announced else 1])
+    plain = announced or isinstance(error, (OSError, ValueError, RuntimeError, ImportError))
+    return said if said and plain else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+@contextmanager
+def first_use(name: str) -> Iterator[None]:
+    """Raise CheckpointError, that names a model, for whatever its library raises when it is used for the first time.
+
+    Of settings of other types than the library expects (a text for a number, a template of conversations that does not
+    parse) many are read only then, and anything may come of them.
+    """
+    try:
+        yield
+    except HeritageAlignError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{name}: its files were read, and it cannot be used: {reason_of(error)}") from error
+
+
+def noise(side: int = _TRIED_SIDE) -> Image.Image:
+    """Return a square picture of noise, on which a model is tried."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def tried(encoder: Encoder, name: str) -> int:
+    """Encode a picture of noise and a word, and return the dimensions of both.
+
+    Raises:
+        CheckpointError: that fails, gives NaN or infinite numbers, or vectors of different dimensions.
+    """
+    with first_use(name):
+        picture = encoder.encode_pixels(encoder.prepare(noise())[None]).global_features
+        word = encoder.encode_texts(["x"])
+    for what, vectors in (("a picture", picture), ("a text", word)):
+        refuse_vectors_not_finite(vectors, what, name)
+    if picture.shape[1] != word.shape[1]:
+        raise CheckpointError(
+            f"{name}: pictures have {picture.shape[1]} dimensions and texts {word.shape[1]}: they cannot be compared"
+        )
+    return int(picture.shape[1])
+
+
+def refuse_vectors_not_finite(vectors: torch.Tensor, what: str, name: str) -> None:
+    """Raise CheckpointError for a result with NaN or infinite numbers.
+
+    Args:
+        vectors: of a model that was tried.
+        what: it was tried on.
+        name: what the error calls the model.
+    """
+    if not bool(vectors.isfinite().all()):
+        raise CheckpointError(
+            f"{name}: makes NaN or infinite numbers of {what}: a setting of its files is wrong (image_std, "
+            "layer_norm_eps), or its numbers are too large for this runtime.precision"
+        )
+
+
 def load(factory: Any, name: str, **options: Any) -> Any:
     """Call ``factory.from_pretrained(name, **options)``; only code of the library itself is run.
 
@@ -114,8 +178,8 @@ def load(factory: Any, name: str, **options: Any) -> Any:
                 refuse_foreign(file)
     try:
         return factory.from_pretrained(name, trust_remote_code=False, **options)
-    except LOADING_ERRORS as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:  # settings of other types than it expects make the library raise whatever there is
+        reason = reason_of(error)
         if "pickle" in str(error) or "weights_only" in str(error):  # the library's advice would run what a file says
             reason = refusal(error)
         raise CheckpointError(f"{name}: {factory.__name__} cannot load it: {reason}") from error
@@ -135,13 +199,20 @@ def load_weights(
 
     Raises:
         CheckpointError: see `load`; or weights are missing, which the library would fill with random numbers,
-            or are NaN or infinite.
+            have other shapes than the settings say, or are NaN or infinite.
     """
-    model, report = load(factory, name, revision=revision, dtype=dtype, output_loading_info=True)
+    # Sizes that do not match are let through, and refused below: the library's own error does not name one.
+    options = {"revision": revision, "dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = load(factory, name, **options)
     missing = sorted(k for k in report["missing_keys"] if not k.startswith(unused))
     if missing:
         more = "; ..." if len(missing) > 3 else ""
         raise CheckpointError(f"{name}: {len(missing)} weights are missing ({'; '.join(missing[:3])}{more})")
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        if not key.startswith(unused):
+            raise CheckpointError(
+                f"{name}: {key} has shape {tuple(found)}, and by the model's settings {tuple(expected)}"
+            )
     refuse_not_finite(model.state_dict(), name)
     evaluated: torch.nn.Module = model.eval()
     return evaluated

@@ -17,8 +17,11 @@ from heritage_align_plugins.transformers.loading import (
     check_texts,
     files_of,
     fingerprint,
+    first_use,
     load_tokenizer,
     load_weights,
+    noise,
+    refuse_vectors_not_finite,
 )
 from heritage_align_plugins.transformers.strips import no_strip
 from heritage_align_plugins.transformers.yes_no_config import YesNoConfig
@@ -42,6 +45,8 @@ class YesNo:
         name = str(files_of(config.model, config.folder(), config.revision))
         self._processor = load_tokenizer(AutoProcessor, name, None)
         model: Any = load_weights(AutoModelForImageTextToText, name, None, dtype="auto")
+        if getattr(self._processor, "tokenizer", None) is None:
+            raise CheckpointError(f"{config.model}: its files make a tokenizer alone, and nothing that takes pictures")
         if getattr(self._processor, "chat_template", None) is None:
             raise CheckpointError(f"{config.model}: has no chat template, so it cannot be asked about a picture")
         self._processor.tokenizer.padding_side = "left"  # the last place is then a word of each conversation
@@ -52,6 +57,9 @@ class YesNo:
         # Of thousands of places the last is looked at: the scores of all would be gigabytes.
         takes = inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        with first_use(config.model):
+            rated = self.rate([(noise(), "x")])
+        refuse_vectors_not_finite(rated, "a picture and a text", config.model)
 
     def fingerprint(self) -> str:
         """Return ``yes_no/<model type>/sha256:<of the weights>``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from heritage_align.plugin import Facts, ModelSource, RerankerConfig, read_settings
 from heritage_align_plugins.transformers.config import has_template, local_folder
@@ -44,6 +44,12 @@ class YesNoConfig(RerankerConfig):
         if "{text}" not in question:
             raise ValueError("has no {text}, which stands for the query")
         return question
+
+    @model_validator(mode="after")
+    def _answers_differ(self) -> YesNoConfig:
+        if self.yes == self.no:
+            raise ValueError(f"no: is {self.no!r}, as yes is: every picture would be rated 0.5")
+        return self
 
     def folder(self) -> Path | None:
         """Return the local folder, None for a name on the hub."""

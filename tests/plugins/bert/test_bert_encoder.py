@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -188,3 +189,42 @@ def test_a_model_without_its_tokenizer_is_refused(folder: Path, tmp_path: Path, 
         build(copy)
     (copy / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     assert torch.equal(build(copy).encode_texts(PHRASES), build(folder).encode_texts(PHRASES))
+
+
+@pytest.mark.parametrize(("kind", "before"), [("Roberta", 1), ("MPNet", 1), ("Bert", None)])
+def test_positions_that_begin_behind_the_padding_s_number(tmp_path: Path, kind: str, before: int | None) -> None:
+    """Of 20 rows RoBERTa and its like use those from number 2 on."""
+    numbers = {"vocab_size": len(WORDS), "max_position_embeddings": 20, "pad_token_id": before or 0}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
+    getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**sizes, **numbers)).save_pretrained(
+        tmp_path
+    )
+    transformers.BertTokenizer(vocab={w: i for i, w in enumerate(WORDS)}).save_pretrained(tmp_path)
+    most = 20 if before is None else 18
+    assert build(tmp_path, context_length=most).encode_texts(["crane " * 40]).isfinite().all()
+    with pytest.raises(ValueError, match=f"has positions for {most} tokens, got {most + 1}"):
+        build(tmp_path, context_length=most + 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"hidden_size": "24"}, "cannot load it: Validation error for field 'hidden_size': TypeError"),
+        ({"layer_norm_eps": float("nan")}, "makes NaN or infinite numbers of a text"),
+        ({"vocab_size": 5}, r"word_embeddings.weight has shape \(13, 24\), and by the model's settings \(5, 24\)"),
+    ],
+)
+def test_odd_settings_are_one_line(folder: Path, tmp_path: Path, settings: dict[str, object], says: str) -> None:
+    odd = Path(shutil.copytree(folder, tmp_path / "odd"))
+    whole = json.loads((odd / "config.json").read_text(encoding="utf-8"))
+    (odd / "config.json").write_text(json.dumps({**whole, **settings}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=says):
+        build(odd)
+
+
+def test_a_model_without_positions_is_no_bert(tmp_path: Path) -> None:
+    sizes = {"d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 3}
+    transformers.T5Model(transformers.T5Config(vocab_size=len(WORDS), **sizes)).save_pretrained(tmp_path)
+    transformers.BertTokenizer(vocab={w: i for i, w in enumerate(WORDS)}).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="a 't5' model is no BERT-like text encoder"):
+        build(tmp_path)

@@ -82,6 +82,11 @@ def test_a_missing_model_file_is_left_to_the_plan(tmp_path):
         ({"image_resolution": 40}, "image_resolution: expected a multiple of 16"),
         ({"vision_width": 72}, "vision_head_width does not divide vision_width"),
         ({"text_num_attention_heads": 7}, "text_num_attention_heads does not divide text_hidden_size"),
+        ({"vision_layers": 10**6}, "vision_layers: expected a positive whole number of at most 1024, got 1000000"),
+        ({"vision_layers": [1, 1, 1, 10**6], "vision_patch_size": None}, "vision_layers"),
+        ({"text_num_hidden_layers": 10**6}, "text_num_hidden_layers"),
+        ({"vocab_size": 21127}, "vocab_size: expected 21128 or more, which cn_clip's tokenizer has, got 21127"),
+        ({"context_length": 2}, "context_length: expected 3 or more"),
         ({"text_hidden_act": "tanh"}, r"text_hidden_act: expected one of gelu, .*, got 'tanh'"),
     ],
 )
@@ -120,3 +125,11 @@ def test_boxes_are_pooled_out_of_patches_alone():
     assert CnClipConfig(regions="roi").facts().outputs == ("global", "texts", "patches", "boxes")
     with pytest.raises(ValueError, match="regions: roi pools patch features, and RN50, a ResNet, has none"):
         CnClipConfig(model="RN50", checkpoint="random", regions="roi").facts()
+
+
+def test_files_in_the_home_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    config = CnClipConfig(model="~/tiny.json", checkpoint="~/tiny.pt")
+    assert config.facts().files == {"model": tmp_path / "tiny.json", "checkpoint": tmp_path / "tiny.pt"}
+    assert config.architecture().name == "tiny"

@@ -224,9 +224,20 @@ class TestBadInput:
             ({"model_type": "llava"}, "a 'llava' model, which is neither FG-CLIP nor FG-CLIP 2$"),
             ({}, "a 'None' model"),
             ({"model_type": "fgclip2", "text_config": "x"}, "text_config of config.json is str, expected an object"),
-            ({"model_type": "fgclip2", "text_config": {"hidden_size": "x"}}, "a size that is no number"),
-            ({"model_type": "fgclip2", "text_config": {"hidden_size": float("inf")}}, "a size that is no number"),
-            ({"model_type": "fgclip", "vision_config": {"patch_size": 0}}, "a size that is no number"),
+            ({"model_type": "fgclip2", "text_config": {"hidden_size": "x"}}, "a size that no model has"),
+            ({"model_type": "fgclip2", "text_config": {"hidden_size": float("inf")}}, "a size that no model has"),
+            ({"model_type": "fgclip", "vision_config": {"patch_size": 0}}, "a size that no model has"),
+            ({"model_type": "fgclip", "text_config": {"num_hidden_layers": 10**6}}, "num_hidden_layers is 1000000"),
+            ({"model_type": "fgclip", "text_config": {"num_hidden_layers": -1}}, "num_hidden_layers is -1"),
+            ({"model_type": "fgclip", "text_config": {"hidden_size": 10**30}}, "hidden_size is 1000"),
+            ({"model_type": "fgclip", "text_config": {"hidden_size": True}}, "hidden_size is True"),
+            ({"model_type": "fgclip", "text_config": {"keep_len": 249}}, "a whole number from 1 to 248"),
+            ({"model_type": "fgclip", "vision_config": {"image_size": 230}}, "no multiple of patch_size"),
+            ({"model_type": "fgclip2", "vision_config": {"num_patches": 255}}, "num_patches no square"),
+            ({"model_type": "fgclip", "projection_dim": None}, "projection_dim is None"),
+            ({"model_type": "fgclip2", "text_config": {"hidden_act": "none"}}, "hidden_act is 'none', expected one of"),
+            ({"model_type": "fgclip2", "text_config": {"hidden_act": [1]}}, r"hidden_act is \[1\]"),
+            ({"model_type": "fgclip", "text_config": {"layer_norm_eps": float("nan")}}, "layer_norm_eps is nan"),
             ({"model_type": [], "architectures": 3}, "which is neither FG-CLIP nor FG-CLIP 2$"),
             ({"model_type": "fgclip2", "text_config": {"hidden_size": 30}}, "12 heads do not divide a width of 30"),
             ({"model_type": "fgclip2", "text_config": {"hidden_size": 24}}, "texts have 24 dimensions, pictures 768"),
@@ -292,6 +303,74 @@ class TestBadInput:
         with pytest.raises(CheckpointError, match="is a Git LFS pointer"):
             opened(folder)
 
+    @pytest.mark.parametrize(
+        ("weight_map", "message"),
+        [
+            ({"a": 3, "b": "part.safetensors"}, "has no weight_map"),
+            ({"a": ["part.safetensors"]}, "has no weight_map"),
+            ([3], "has no weight_map"),
+            ({"a": "../second/model.safetensors"}, "which is outside of the model's folder"),
+            ({"a": "/model.safetensors"}, "which is outside of the model's folder"),
+            ({"a": ""}, "which is outside of the model's folder"),
+            ({"a": "gone.safetensors"}, "there is no gone.safetensors, which"),
+        ],
+    )
+    def test_an_index_that_names_no_files_beside_it(self, copied, weight_map, message):
+        folder = copied("second")
+        (folder / "model.safetensors").rename(folder / "part.safetensors")
+        index = folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=message):
+            opened(folder)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"image_mean": ["a", "b", "c"]}, "image_mean of its image processor is"),
+            ({"image_mean": [0.5, 0.5]}, "expected three numbers"),
+            ({"image_std": [float("nan")] * 3}, "expected three numbers"),
+            ({"image_std": [0, 1, 1]}, "nothing is divided by 0"),
+        ],
+    )
+    def test_pictures_that_cannot_be_prepared(self, copied, settings, message):
+        folder = copied("first")
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=message):
+            opened(folder)
+
+    @pytest.mark.parametrize("generation", ["first", "second"])
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"pad_token": None}, "its tokenizer has no pad_token"),
+            ({"tokenizer_class": 3}, "AutoTokenizer cannot load it: AttributeError: 'int' object"),
+            ({"extra_special_tokens": 3}, "AutoTokenizer cannot load it: TypeError: extra_special_tokens"),
+        ],
+    )
+    def test_a_tokenizer_of_other_settings(self, copied, generation, settings, message):
+        folder = copied(generation)
+        whole = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({**whole, **settings}), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=message):
+            opened(folder)
+
+    def test_another_model_s_tokenizer(self, copied):
+        """Its numbers are beyond this model's; or it ends no text, and all would be read at the same first token."""
+        folder = copied("first")
+        shutil.copy(copied("published") / "tokenizer.json", folder / "tokenizer.json")
+        with pytest.raises(CheckpointError, match="makes token 494.. of a text, and the model has 514"):
+            opened(folder)
+        shutil.rmtree(folder)
+        folder = copied("first")
+        tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer["post_processor"] = None
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "!"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+        with pytest.raises(CheckpointError, match="its tokenizer does not end texts"):
+            opened(folder)
+
     def test_code_in_a_folder_is_not_run(self, copied, build):
         folder = copied("second")
         (folder / "modeling_fgclip2.py").write_text("raise SystemExit('ran')", encoding="utf-8")
@@ -328,3 +407,18 @@ def test_a_product_with_its_activation_is_the_two_of_them(monkeypatch):
     learned.sum().backward()
     assert torch.equal(learned.detach(), plain)
     assert mlp.fc1.weight.grad is not None
+
+
+@pytest.mark.parametrize("mean", [0.25, [0.25, 0.25, 0.25]])
+@pytest.mark.parametrize("nested", [True, False])
+def test_mean_and_deviation_are_read_where_the_library_saves_them(copied, build, mean, nested):
+    """A processor of pictures and texts together has them inside, and the library reads it before the other."""
+    folder = copied("first")
+    settings = {"image_mean": mean, "image_std": [0.5, 0.5, 0.5]}
+    if nested:
+        (folder / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
+    else:
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    recipe, published = opened(folder).pixel_recipe(), build("first").pixel_recipe()
+    assert (recipe.mean, recipe.std) == ((0.25,) * 3, (0.5,) * 3)
+    assert published.mean != recipe.mean

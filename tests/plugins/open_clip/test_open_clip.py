@@ -397,3 +397,58 @@ def test_every_name_of_the_zoo_is_known_or_says_what_it_needs():
         if tags:
             said = refused(name, pretrained=tags[0])
             assert "hf download" in said or "fetch http" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model_cfg": {"embed_dim": "24"}}, "open_clip cannot load it: TypeError"),
+        ({"model_cfg": {"vision_cfg": []}}, "open_clip cannot load it: AttributeError"),
+        ({"model_cfg": {"vision_cfg": {**VIT, "patch_size": 0}}}, "open_clip cannot load it: ZeroDivisionError"),
+        ({"model_cfg": {"vision_cfg": {**VIT, "layers": [1, 2]}}}, "open_clip cannot load it: IndexError"),
+        ({"model_cfg": {"text_cfg": None}}, "open_clip cannot load it: TypeError"),
+        ({"preprocess_cfg": {"resize_mode": "nonsense"}}, "cannot be used: AssertionError"),
+        ({"preprocess_cfg": {"mean": ["a"] * 3}}, "cannot be used: too many dimensions 'str'"),
+        ({"preprocess_cfg": {"std": [0, 0, 0]}}, "cannot be used: std evaluated to zero"),
+    ],
+)
+def test_settings_of_other_types_are_one_line(folders, tmp_path, settings, says):
+    folder = shutil.copytree(folders["vit-squash"], tmp_path / "odd")
+    whole = json.loads((folder / "open_clip_config.json").read_text())
+    for section, part in settings.items():
+        whole[section] |= part
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
+    assert says in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [({"vocab_size": 100}, "it is another model's tokenizer"), ({"context_length": 2}, "context_length is 2")],
+)
+def test_texts_that_do_not_go_into_the_model(tmp_path, sizes, says):
+    settings = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": {**TEXT, **sizes}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": {}}))
+    torch.save(open_clip.model.CLIP(**settings).state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    assert says in refused(tmp_path)
+
+
+def test_weights_beside_a_folder_s_own_are_not_passed_over(folders, tmp_path):
+    """They were: a model that someone had trained on was searched with the weights before that."""
+    file = folders["vit"] / "open_clip_pytorch_model.bin"
+    for model in (f"local-dir:{folders['vit']}", "hf-hub:org/name", "org/name"):
+        with pytest.raises(ConfigError, match="is read with its own weights"):
+            Case("encoder", "open_clip", {"model": model, "pretrained": str(file)}).build()
+    config = {"version": 1, "name": "x", "similarity": {"name": "global"}}
+    config["encoder"] = {"name": "open_clip", "model": str(folders["vit"]), "pretrained": str(file)}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(cli, ["config", "check", str(tmp_path / "c.yaml")])
+    assert (result.exit_code, "name a model of the zoo beside" in result.stderr) == (2, True)
+
+
+def test_a_mean_for_all_channels_has_no_recipe_of_three(folders, tmp_path):
+    folder = shutil.copytree(folders["vit-squash"], tmp_path / "grey")
+    whole = json.loads((folder / "open_clip_config.json").read_text())
+    whole["preprocess_cfg"]["mean"] = [0.5]
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
+    assert build(folder).pixel_recipe() is None
+    assert build(folders["vit-squash"]).pixel_recipe() is not None

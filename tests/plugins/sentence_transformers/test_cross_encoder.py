@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from heritage_align_plugins.sentence_transformers.config import CrossEncoderConfig
@@ -65,3 +67,11 @@ def test_a_model_of_texts_alone_is_refused(tmp_path):
     CrossEncoder(modules=[module], device="cpu").save(str(tmp_path / "texts"))
     with pytest.raises(CheckpointError, match="rates no text with a picture"):
         build(tmp_path / "texts")
+
+
+def test_a_template_that_does_not_parse_is_said_in_a_line(models, tmp_path):
+    folder = shutil.copytree(models / "reranker", tmp_path / "reranker")
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    with pytest.raises(CheckpointError, match=r"reranker: .*cannot be used: .*TemplateSyntaxError") as caught:
+        Case("reranker", "cross_encoder", {"model": str(folder)}).build()
+    assert "\n" not in str(caught.value)

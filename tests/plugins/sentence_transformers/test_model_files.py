@@ -274,6 +274,11 @@ def test_an_adapter_needs_the_model_that_it_was_trained_on(models, hub_cache, tm
     assert (base["model"], base["get"]) == (NAME, f"hf download {NAME}")
     hub_cache(NAME, models / "qwen3", COMMIT)
     assert [one["whole"] for one in reports(folder)] == [True, True]
+    for place, whole in ((models / "qwen3", True), (tmp_path / "gone", False)):  # as whoever trained it named it
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(place)}))
+        own, base = reports(folder)
+        assert (own["whole"], base["model"], base["whole"]) == (True, str(place), whole)
+    assert base["get"].endswith(f"--local-dir {tmp_path / 'gone'}")
     (folder / "adapter_config.json").write_text("{}")
     assert "has no base_model_name_or_path" in refused(folder)
 

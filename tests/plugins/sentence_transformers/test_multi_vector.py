@@ -229,3 +229,11 @@ def test_a_store_of_another_width_is_refused(models, picture, tmp_path):
     narrow = replace(features, regions=None).global_features[:, :64]
     with pytest.raises(DataError, match="have 64 dimensions"):
         pipeline.encoder.encode_features(narrow)
+
+
+def test_a_template_that_does_not_parse_is_said_in_a_line(models, tmp_path):
+    folder = shutil.copytree(models / "late", tmp_path / "late")
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    with pytest.raises(CheckpointError, match=r"late: .*cannot be used: TemplateSyntaxError") as caught:
+        build(folder)
+    assert "\n" not in str(caught.value)

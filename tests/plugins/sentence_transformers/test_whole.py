@@ -210,3 +210,29 @@ def test_a_class_that_is_no_text_is_another_class(tmp_path, kind):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "architectures": kind}))
     with pytest.raises(CheckpointError, match=r"there is no modules\.json, so it is no CrossEncoder"):
         refuse_other_family(tmp_path, "CrossEncoder")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("chat_template.jinja", "{% if %}", "cannot be used: TemplateSyntaxError"),
+        ("chat_template.jinja", "{{ raise_exception('no pictures') }}", "cannot be used: TemplateError: no pictures"),
+        ("chat_template.jinja", "no place for a picture", "cannot be used: The total number of <|image_pad|> tokens"),
+        ("config.json", {"text_config": {"hidden_size": "x"}}, "for field 'hidden_size': TypeError"),
+        ("config.json", {"text_config": {"vocab_size": 200}}, "cannot load it: AssertionError: Padding_idx"),
+        ("sentence_bert_config.json", {"max_seq_length": "a"}, "cannot be used: TypeError"),
+        ("processor_config.json", {"image_processor": {"merge_size": 0}}, "cannot be used: ZeroDivisionError"),
+        ("processor_config.json", {"image_processor": {"image_std": [0] * 3}}, "NaN or infinite numbers of a picture"),
+    ],
+)
+def test_odd_settings_are_said_in_a_line(models, tmp_path, file, content, says):
+    def odd(folder):
+        if isinstance(content, str):
+            (folder / file).write_text(content)
+            return
+        settings = json.loads((folder / file).read_text())
+        for key, value in content.items():
+            settings[key] = {**settings[key], **value} if isinstance(value, dict) else value
+        (folder / file).write_text(json.dumps(settings))
+
+    assert says in damaged(models, tmp_path, odd)

@@ -73,3 +73,16 @@ def test_a_model_without_a_conversation_is_refused(models, tmp_path):
     assert "has no chat template" in refused(CheckpointError, model=str(folder))
     (folder / "tokenizer.json").unlink()
     assert "there is no tokenizer (tokenizer.json)" in refused(CheckpointError, model=str(folder))
+
+
+def test_a_template_that_does_not_parse_is_said_in_a_line(models, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(models / "qwen3", tmp_path / "qwen3")
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    assert "cannot be used: TemplateSyntaxError" in refused(CheckpointError, model=str(folder))
+
+
+def test_one_answer_for_both_is_refused():
+    with pytest.raises(ValueError, match=r"no: is 'no', as yes is: every picture would be rated 0\.5"):
+        YesNoConfig(model="x", yes="no")

@@ -83,6 +83,23 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
 }
 
 
+@pytest.fixture
+def other_family(tmp_path: Path) -> Callable[..., Path]:
+    """Save a tiny model of a family that is not in `FAMILIES`, whose space has 24 dimensions."""
+
+    def save(kind: str, **sizes: Any) -> Path:
+        special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+        text = {**TOWER, "vocab_size": 260, "max_position_embeddings": 16, **special, **sizes}
+        towers = {"text_config": text, ("image_config" if kind == "Flava" else "vision_config"): VISION}
+        config = getattr(transformers, f"{kind}Config")(**towers, projection_dim=24)
+        processor = transformers.CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
+        for part in (getattr(transformers, f"{kind}Model")(config), byte_tokenizer("<eos>"), processor):
+            part.save_pretrained(tmp_path)
+        return tmp_path
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")

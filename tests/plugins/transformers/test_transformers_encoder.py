@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from heritage_align_plugins.transformers.pixels import join_patches, split_patch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from heritage_align.errors import CheckpointError
+from heritage_align.errors import CheckpointError, ConfigError
 from heritage_align.ops import Ragged
 from heritage_align.protocols import BuildContext, Encoder
 from heritage_align.testing import Case, check_component
@@ -402,3 +403,85 @@ def test_what_is_read_of_texts_is_counted(build, family):
     assert counted[1].known <= encoder.context_length
     if family == "chinese_clip":
         assert encoder.read_texts(["quartz"])[0].known == 0
+
+
+def changed(folder, file, **settings):
+    """Change settings in a file of a folder; those of a section are named section__setting."""
+    whole = json.loads((folder / file).read_text(encoding="utf-8"))
+    for key, value in settings.items():
+        *sections, last = key.split("__")
+        part = whole
+        for section in sections:
+            part = part[section]
+        part[last] = value
+    (folder / file).write_text(json.dumps(whole), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "says"),
+    [
+        ("config.json", {"text_config__hidden_size": "32"}, "for field 'hidden_size': TypeError: .* got str"),
+        ("config.json", {"text_config__num_attention_heads": 5}, "is not a multiple of the number of attention heads"),
+        ("config.json", {"text_config__num_attention_heads": 0}, "AutoConfig cannot load it: ZeroDivisionError"),
+        ("config.json", {"text_config__hidden_act": "none"}, "AutoModel cannot load it: KeyError: 'none'"),
+        ("config.json", {"vision_config__image_size": [32, 32]}, "AutoModel cannot load it: TypeError"),
+        ("config.json", {"text_config__vocab_size": 10**30}, "AutoModel cannot load it: TypeError: .*Overflow"),
+        ("config.json", {"model_type": ["clip"]}, "AutoConfig cannot load it: TypeError: unhashable type"),
+        ("config.json", {"quantization_config": [3]}, "AutoConfig cannot load it: AttributeError"),
+        ("config.json", {"text_config__layer_norm_eps": float("nan")}, "makes NaN or infinite numbers of a text"),
+        ("config.json", {"projection_dim": 20}, r"has shape \(24, 32\), and by the model's settings \(20, 32\)"),
+        ("tokenizer_config.json", {"model_max_length": "77"}, r"texts of '77' tokens \(model_max_length\)"),
+        ("tokenizer_config.json", {"model_max_length": 2}, "hold no word"),
+        ("tokenizer_config.json", {"model_max_length": float("nan")}, "hold no word"),
+        ("tokenizer_config.json", {"pad_token": None}, "its tokenizer has no pad_token"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer"}, "it is another model's tokenizer"),
+        ("preprocessor_config.json", {"image_mean": ["a"] * 3}, "cannot be used: too many dimensions 'str'"),
+        ("preprocessor_config.json", {"rescale_factor": "x"}, "cannot be used: TypeError: unsupported operand"),
+        ("preprocessor_config.json", {"resample": 77}, "cannot be used: KeyError: 77"),
+        ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "makes NaN or infinite numbers of a picture"),
+    ],
+)
+def test_what_the_library_makes_of_odd_settings_is_one_line(folders, tmp_path, file, settings, says):
+    folder = shutil.copytree(folders["clip"], tmp_path / "odd")
+    changed(folder, file, **settings)
+    assert re.search(says, refused(folder)), refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("MetaClip2", {}), ("AltCLIP", {"project_dim": 24}), ("CLIPSeg", {}), ("OwlViT", {})]
+)
+def test_a_family_that_says_its_dimensions_elsewhere(other_family, kind, sizes):
+    """Its towers are 32 wide, its space has 24 dimensions."""
+    config = TransformersConfig(model=str(other_family(kind, **sizes)))
+    assert config.facts().dim is None
+    encoder = TransformersEncoder(config, BuildContext())
+    assert encoder.dim == encoder.encode_texts(["silk"]).shape[1] == 24
+    assert encoder.encode_pixels(torch.zeros(2, 3, 32, 32)).global_features.shape == (2, 24)
+    assert encoder.encode_texts([]).shape == (0, 24)
+
+
+def test_a_family_without_such_towers_is_one_line(other_family):
+    assert "'FlavaConfig' object has no attribute 'vision_config'" in refused(other_family("Flava"))
+
+
+def test_a_processor_of_pictures_and_texts_together_crops_as_well(folders, tmp_path):
+    """The library saves it in one file, and reads what is in that before the file of pictures alone."""
+    folder = shutil.copytree(folders["clip"], tmp_path / "together")
+    pictures = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": pictures}), encoding="utf-8")
+    changed(folder, "preprocessor_config.json", do_center_crop=False)
+    assert TransformersConfig(model=str(folder)).facts().outputs == ("global", "texts")
+    with pytest.raises(ValueError, match="its processor cuts the borders away; set squeeze: true"):
+        TransformersConfig(model=str(folder), regions="roi").facts()
+    (folder / "preprocessor_config.json").unlink()
+    assert TransformersConfig(model=str(folder)).facts().outputs == ("global", "texts")
+    changed(folder, "processor_config.json", image_processor__do_center_crop=False)
+    assert "patches" in TransformersConfig(model=str(folder)).facts().outputs
+
+
+@pytest.mark.parametrize("name", ["transformers", "fg_clip", "open_clip", "sentence_transformers", "cross_encoder"])
+def test_the_home_of_nobody_is_no_folder(name):
+    kind = "reranker" if name == "cross_encoder" else "encoder"
+    with pytest.raises((CheckpointError, ConfigError)) as caught:
+        Case(kind, name, {"model": "~no-such-user-here/model"}).build()
+    assert "~no-such-user-here/model" in str(caught.value)
