@@ -98,7 +98,7 @@ def command(
         record = {"file": str(path), "source": source, "texts": len(found.laws["any"].best), "images": images}
         print_json({**record, "everyday_passed": passed, "kept": kept})
         return
-    click.echo(f"asked {len(found.laws['any'].best)} of {source} of {images} pictures; their best answers score")
+    click.echo(f"asked {images} pictures for {len(found.laws['any'].best)} of {source}; the best answers score")
     for script, law in laws.items():
         middle, high = (law.best[int(len(law.best) * share)] for share in (0.5, 0.95))
         click.echo(

@@ -27,6 +27,7 @@ Candidates = Annotated[
     Field(ge=1, description="pictures handed to the full similarity; search.candidates of the recipe by default"),
 ]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Bound = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class _Request(BaseModel):
@@ -83,8 +84,8 @@ class SearchRequest(_Request):
     weight: Share = Field(0.5, description="of the text beside pictures")
     k: K = None
     candidates: Candidates = None
-    min_relevance: Share | None = Field(
-        None, description="leave out answers of less relevance; the store must be calibrated"
+    min_relevance: Bound | None = Field(
+        None, description="leave out answers of less relevance, under 1; the store must be calibrated"
     )
     recipe: RecipeName = None
 

@@ -53,7 +53,7 @@ def test_everyday_sentences_calibrate_where_the_data_has_no_text_of_a_stored_pic
     # the config's data is a folder of pictures: no texts
     result = call("calibrate", laclip_file, "--store", store, "--count", "60")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("asked 60 of the everyday sentences of 10 pictures; their best answers score")
+    assert result.stdout.startswith("asked 10 pictures for 60 of the everyday sentences; the best answers score")
     assert "wrote" in result.stdout
     assert "with their own pictures" not in result.stdout
     assert len(kept(store)["any"]["best"]) == 60
@@ -64,7 +64,7 @@ def test_everyday_sentences_calibrate_where_the_data_has_no_text_of_a_stored_pic
 def test_texts_of_the_pictures_calibrate_without_these(call: Call, laclip_file: Path, store: Path, table: Path) -> None:
     result = call("calibrate", laclip_file, "--store", store, "--data", table)
     assert result.exit_code == 0, result.output
-    assert "asked 60 of the texts of" in result.stdout
+    assert "asked 10 pictures for 60 of the texts of" in result.stdout
     assert "with their own pictures an answer is left by search --min-relevance to" in result.stdout
     found = kept(store)
     assert len(found["any"]["known"]) == 60
@@ -81,7 +81,7 @@ def test_own_texts_calibrate(call: Call, laclip_file: Path, store: Path, tmp_pat
     file = tmp_path / "unrelated.txt"
     file.write_text("\n".join(f"q{n}\t第{n}号会议" for n in range(55)), encoding="utf-8")
     result = call("calibrate", laclip_file, "--store", store, "--texts", file)
-    assert f"asked 55 of the texts of {file}" in result.stdout
+    assert f"asked 10 pictures for 55 of the texts of {file}" in result.stdout
     assert kept(store)["any"]["known"] == []
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from heritage_align.errors import Note
 from heritage_align.plugin import BuildContext, EncodedImages
 from heritage_align_plugins.sentence_transformers.config import WholeConfig
 from heritage_align_plugins.sentence_transformers.loading import load_model, refuse_without_pictures
@@ -28,6 +31,9 @@ class SentenceTransformersEncoder:
     Raises:
         CheckpointError: the model cannot be loaded, or takes no pictures.
         ValueError: `dim` is more than the model has.
+
+    Warns:
+        Note: the model was made for another similarity than the cosine.
     """
 
     patch_grid: tuple[int, int] | None = None
@@ -43,6 +49,10 @@ class SentenceTransformersEncoder:
         if config.dim is not None and config.dim > width:
             raise ValueError(f"dim: {config.model} has vectors of {width} dimensions, got {config.dim}")
         self.dim: int = config.dim or width
+        asked = self._model.similarity_fn_name
+        if asked != "cosine" and not isinstance(self._model[-1], Normalize):
+            said = f"{config.model}: its files ask for similarity {asked!r}; its vectors are compared by their cosine"
+            warnings.warn(said, Note, stacklevel=2)
         self._name = f"sentence_transformers/{weights}"
         self._device = torch.device(context.device)
         tried(self, config.model)

@@ -14,7 +14,7 @@ from heritage_align_plugins.transformers.strips import LONGEST
 from PIL import Image, ImageChops
 from sentence_transformers import SentenceTransformer
 
-from heritage_align.errors import CheckpointError, ConfigError
+from heritage_align.errors import CheckpointError, ConfigError, Note
 from heritage_align.protocols import BuildContext, Encoder
 from heritage_align.testing import Case, check_component
 
@@ -56,6 +56,19 @@ def test_prompts_and_dimensions_are_the_library_s_too(models, own, picture):
     plain = build(models / "embedding", dim=12)
     assert not torch.allclose(plain.encode_texts(TEXTS), encoder.encode_texts(TEXTS), atol=1e-3)
     assert not torch.allclose(encoded(plain, images), encoded(encoder, images), atol=1e-3)
+
+
+def test_another_similarity_than_the_cosine_is_said(models, tmp_path, recwarn):
+    folder = shutil.copytree(models / "embedding", tmp_path / "dot")
+    file = folder / "config_sentence_transformers.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "similarity_fn_name": "dot"}))
+    build(folder)  # it ends in a normalisation, after which they are the same
+    assert not [w for w in recwarn if issubclass(w.category, Note)]
+    modules = json.loads((folder / "modules.json").read_text())
+    assert modules.pop()["type"].endswith("Normalize")
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.warns(Note, match="dot: its files ask for similarity 'dot'; its vectors are compared by their cosine"):
+        build(folder)
 
 
 @pytest.mark.slow
