@@ -54,7 +54,8 @@ class ComponentSpec:
         outputs: features that it gives, for example ``("global", "patches", "texts")``; of an encoder ``"boxes"`` where
             its settings let it pool them (`RegionEncoder`); of a similarity ``"folds"``
             (`Similarity.fold` gives vectors) and ``"in_place"`` (given candidates it reads their regions alone, so that
-            it may be handed a whole shard or store; `features.candidate_images` helps).
+            it may be handed a whole shard or store; `features.candidate_images` helps); of a reranker what it looks for
+            in pictures, ``"texts"`` (`Reranker`) and ``"details"`` (`DetailReranker`), texts where it says nothing.
         requires: top-level modules that must be importable before the target is.
         install: how to get them, shown when one is missing.
         role: what the core takes this component for where a user names none; of two plugins with the same role the

@@ -27,6 +27,7 @@ from heritage_align.plugins import Registry, default_registry
 from heritage_align.protocols import (
     BuildContext,
     Dataset,
+    DetailReranker,
     Encoder,
     Executor,
     Index,
@@ -135,12 +136,12 @@ class Pipeline:
         return digest_of(text_settings(self))
 
     @cached_property
-    def reranker(self) -> Reranker | None:
+    def reranker(self) -> Reranker | DetailReranker | None:
         """What looks at the best answers of a search, None where not configured. Built when first used: an index needs
         none."""
         if self.config.last is None:
             return None
-        reranker: Reranker = build_component(self.config.last, self._front.context, self._registry)
+        reranker: Reranker | DetailReranker = build_component(self.config.last, self._front.context, self._registry)
         return reranker
 
     def dataset(self) -> Dataset:

@@ -52,6 +52,21 @@ def scores_in_place(similarity: Component) -> bool:
     return "in_place" in gives(similarity) and all(map(scores_in_place, similarity.nested.values()))
 
 
+def looks_for(reranker: Component) -> set[str]:
+    """Return what a reranker looks for in pictures, ``texts``, ``details`` or both; one that says nothing, texts."""
+    return gives(reranker) or {"texts"}
+
+
+def refuse_texts(config: Config) -> None:
+    """Raise ConfigError where texts are asked, and the last look (`search.last`) takes none."""
+    if config.last is not None and "texts" not in looks_for(config.last):
+        fault = (
+            f"search.last.name: {config.last.spec.name!r} looks for details, and takes no texts; for queries by text "
+            "leave it out (--set search.last=null)"
+        )
+        raise ConfigError([fault], config.source)
+
+
 def missing_pieces(components: Sequence[Component]) -> Iterator[str]:
     """Yield what components need and lack here: libraries that are not installed, files that are not there."""
     for component in with_nested(components):

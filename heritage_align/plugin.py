@@ -33,6 +33,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Dataset",
+    "DetailReranker",
     "EncodedImages",
     "EncodedRegions",
     "Encoder",
@@ -59,6 +60,7 @@ __all__ = [
     "KeptIndex",
     "KeptSearch",
     "Kind",
+    "Match",
     "MissingDependency",
     "ModelPart",
     "ModelSource",
@@ -154,6 +156,7 @@ if TYPE_CHECKING:
         BuildContext,
         CanvasDataset,
         Dataset,
+        DetailReranker,
         EncodedImages,
         EncodedRegions,
         Encoder,
@@ -193,7 +196,7 @@ if TYPE_CHECKING:
     from heritage_align.store.contents import contents_of
     from heritage_align.store.files import file_digest, write_atomically
     from heritage_align.store.shard import wait_for_copies
-    from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+    from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Match, Regions, TextFeatures, TextItem
     from heritage_align.weight_files import (
         indexed_files,
         leads_outside,
@@ -233,6 +236,7 @@ _PLACES = {
         "BuildContext",
         "CanvasDataset",
         "Dataset",
+        "DetailReranker",
         "EncodedImages",
         "EncodedRegions",
         "Encoder",
@@ -272,7 +276,15 @@ _PLACES = {
     "heritage_align.store.contents": ("contents_of",),
     "heritage_align.store.files": ("file_digest", "write_atomically"),
     "heritage_align.store.shard": ("wait_for_copies",),
-    "heritage_align.types": ("FloatArray", "GoldenPair", "ImageFeatures", "Regions", "TextFeatures", "TextItem"),
+    "heritage_align.types": (
+        "FloatArray",
+        "GoldenPair",
+        "ImageFeatures",
+        "Match",
+        "Regions",
+        "TextFeatures",
+        "TextItem",
+    ),
     "heritage_align.weight_files": (
         "indexed_files",
         "leads_outside",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from heritage_align.search import Searcher
     from heritage_align.shards import ShardJob
     from heritage_align.training.job import TrainingJob, TrainingOutcome
-    from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+    from heritage_align.types import FloatArray, GoldenPair, ImageFeatures, Match, Regions, TextFeatures, TextItem
 
 API_VERSION = 1
 """Raised when a method below changes; additions with a default do not raise it."""
@@ -354,6 +354,21 @@ class Reranker(Protocol):
     def rate(self, pairs: Sequence[tuple[Image, str]]) -> Tensor:
         """Return fp32 ``(n,)``, how well each text describes its picture: higher is better, comparable among the
         pictures of one text. Pictures are upright RGB. Raises ValueError that names the place of a blank text."""
+
+
+@runtime_checkable
+class DetailReranker(Protocol):
+    """Looks for a detail in a picture; a component of kind ``reranker`` is this, a `Reranker`, or both.
+
+    Its spec's outputs say which: ``"details"``, ``"texts"``.
+    """
+
+    def fingerprint(self) -> str:
+        """Name what compares, and whatever its scores depend on, as an encoder does."""
+
+    def compare(self, detail: Image, images: Sequence[Image]) -> list[Match]:
+        """Return one match a picture, whatever the others are: how much of the detail it shows, and where. Pictures and
+        detail are upright RGB of any size from a pixel on, and are left as they are."""
 
 
 @runtime_checkable

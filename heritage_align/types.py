@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,18 @@ class GoldenPair:
     image_id: str
     box: tuple[float, float, float, float]
     phrases: tuple[str, ...]
+
+
+class Match(NamedTuple):
+    """How much of a detail a picture shows, and where (`DetailReranker.compare`).
+
+    Attributes:
+        score: higher is better, 0 where nothing was found; comparable among the pictures of one detail.
+        box: ``(x0, y0, x1, y1)`` in pixels of the picture, cut at its edges; None where nothing was found.
+    """
+
+    score: float
+    box: tuple[float, float, float, float] | None
 
 
 @dataclass
@@ -132,7 +144,8 @@ class Hit:
         score: fp32 score, higher is better.
         rank: from 1.
         regions: per phrase the best region as ``(phrase, (x0, y0, x1, y1), score)``, boxes as fractions of width
-            and height; empty where the similarity has no regions or they were not asked for.
+            and height; empty where the similarity has no regions or they were not asked for. Of a detail that a last
+            look found, the box is where it was found, and the score still the cosine of the nearest region.
         last: score of the last look (`search.last`), by which what was looked at is ranked, before the rest; `score` is
             then still the similarity's. None where nothing looked.
         relevance: share of unrelated queries whose best answer scores lower, 0..1 (`search.Calibration`);

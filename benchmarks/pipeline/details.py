@@ -6,8 +6,12 @@ A query is a golden box cut out of a test picture. A right answer is a picture o
 motif, in any colour, or (``same colour``, over the details that have such an answer) in the same one; pictures of the
 query's own artwork are left out. Systems differ in the regions of the store; ``whole pictures`` compares the cut-out
 with whole pictures, the others with regions. ``as cut`` encodes the cut-out once, the others as
-`Searcher.search_details` does. Each system is tested against ``whole pictures`` on the same details, whole artworks
-flipped together.
+`Searcher.search_details` does. ``then keypoints`` ranks the best 50 of the windows by a last look
+(``search.last: {name: keypoints, candidates: 50}``). Each system is tested against ``whole pictures`` on the same
+details, whole artworks flipped together.
+
+``seconds a query`` are medians, of windows alone and with the last look: at pictures most of which were looked at
+before, and (ten details) at new ones.
 
 ``with a text`` looks for pictures that show a detail's motif and, besides, the motif that a phrase names; both are
 asked of the same pictures, and details without an answer are left out. ``first stage`` is the share of the ten best
@@ -19,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +47,16 @@ from heritage_align.search.regions import RegionQuery, RegionSearch
 from heritage_align.types import GoldenPair
 
 RESULT = Path(__file__).parents[1] / "results" / "details.json"
-SYSTEMS = {
-    "windows of 1, 2, 3": ("late-interaction", ()),
+WHOLE, CUT = "whole pictures", "windows of 1, 2, 3, as cut"
+WINDOWS, LOOKED = "windows of 1, 2, 3", "windows of 1, 2, 3, then keypoints"
+LAST = "search.last={name: keypoints, candidates: 50}"
+NEW = "windows of 1, 2, 3, then keypoints of 50 new pictures"
+SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    WINDOWS: ("late-interaction", ()),
     "windows of 1 to 5": ("late-interaction", ("proposer.scales=[1,2,3,4,5]",)),
     "random crops": ("laclip", ()),
     "patches": ("late-interaction", ("proposer={name: patch_grid, mode: tokens}",)),
 }
-WHOLE, CUT = "whole pictures", "windows of 1, 2, 3, as cut"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DEPTHS = (10, 20, 50, 100)
 
@@ -180,9 +188,19 @@ def first_stage(collection: Collection, searcher: Searcher, details: Sequence[De
     return table
 
 
+def answered(searcher: Searcher, details: Sequence[Detail], top_k: int) -> tuple[list[list[str]], float]:
+    """Return the answers to every detail, and the median of the seconds that one takes."""
+    answers, seconds = [], []
+    for detail in details:
+        start = time.perf_counter()
+        answers.append([hit.id for hit in searcher.search_details([detail], top_k=top_k)])
+        seconds.append(time.perf_counter() - start)
+    return answers, float(np.median(seconds))
+
+
 def goals(results: dict[str, Any], state: str) -> list[dict[str, Any]]:
     """Judge whether regions beat whole pictures, and the first stage at its default depth."""
-    windows = results["same motif"]["systems"]["windows of 1, 2, 3"]
+    windows = results["same motif"]["systems"][WINDOWS]
     recall = min(row["100"] for row in results["first stage"].values() if isinstance(row, dict))
     return [
         judged_value(goal, value, accept, stretch, at_least=kind == "at least", commit=state)
@@ -230,13 +248,24 @@ def main() -> None:
                     answers[CUT] = [[searcher.store.ids[row] for row in line.tolist()] for line in rows]
                     results["with a text"] = with_text(collection, searcher, details, top_k)
                     results["first stage"] = first_stage(collection, searcher, details, len(details) // 2)
-                answers[name] = [[hit.id for hit in searcher.search_details([d], top_k=top_k)] for d in details]
+                answers[name], seconds = answered(searcher, details, top_k)
+            if name == WINDOWS:
+                artworks, variants = arguments.artworks, arguments.variants
+                data = f"data={{name: motifs, split: test, artworks: {artworks}, variants: {variants}}}"
+                results["seconds a query"] = {WINDOWS: seconds}
+                for label, asked, more in ((NEW, details[:10], ["search.last.kept=0"]), (LOOKED, details, [])):
+                    looking = Pipeline(load_recipe(recipe, ["runtime.device=cpu", data, LAST, *more]))
+                    with Searcher.open(looking, folder, resident=False) as searcher:
+                        searcher.search_details(details[:1])  # the data set is opened, and the reranker built
+                        found, results["seconds a query"][label] = answered(searcher, asked, top_k)
+                answers[LOOKED] = found
         print(f"{name}: asked", flush=True)
     results = {**measured(collection, answers), **results}
     for kind in ("same motif", "same colour"):
         print(f"{kind}, {results[kind]['details']} details, by chance {results[kind]['chance']:.1f}")
         for name, row in results[kind]["systems"].items():
             print(f"  {name:<30}{row['R@1']:>6.1f}{row['difference']:>+7.1f}  p {row['p']:.4f}")
+    print("seconds a query", json.dumps(results["seconds a query"]))
     print("with a text", json.dumps(results["with a text"]))
     print("first stage", json.dumps(results["first stage"]))
     state = commit()

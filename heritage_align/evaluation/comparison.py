@@ -22,7 +22,7 @@ from heritage_align.evaluation.systems import (
     read_dataset,
 )
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import plan
+from heritage_align.planning import plan, refuse_texts
 from heritage_align.protocols import Dataset
 from heritage_align.search import Searcher
 from heritage_align.types import TextFeatures
@@ -95,6 +95,7 @@ def compare_systems(
     refuse_equal_names(configs)
     for config in configs:
         plan(config)
+        refuse_texts(config)
     outcomes: list[SystemOutcome] = []
     groups = caption_groups(dataset)
     for pipeline, encoded, evaluation, seconds in evaluate_each(

@@ -23,7 +23,7 @@ from heritage_align.errors import DataError
 from heritage_align.evaluation.comparison import Started, refuse_equal_names
 from heritage_align.evaluation.systems import encode_dataset, look_last, score_all
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import plan
+from heritage_align.planning import plan, refuse_texts
 from heritage_align.protocols import Dataset, SplitSettings
 
 ANSWERS = 10
@@ -94,6 +94,7 @@ def predict_systems(
     refuse_equal_names(configs)
     for config in configs:
         plan(config)
+        refuse_texts(config)
     skipped: dict[tuple[str, str], None] = {}
     for config in configs:
         pipeline = Pipeline(config)

@@ -22,7 +22,7 @@ from heritage_align.evaluation.results import paired_record, tested
 from heritage_align.evaluation.significance import PairedTest, compare_means
 from heritage_align.evaluation.table import RecallTable, recall_table
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import plan
+from heritage_align.planning import plan, refuse_texts
 from heritage_align.protocols import Dataset
 from heritage_align.types import TextFeatures
 
@@ -80,6 +80,7 @@ def repeat_systems(
     refuse_equal_names(configs)
     for config in configs:
         plan(config)
+        refuse_texts(config)
     pipelines = [Pipeline(config) for config in configs]
     texts: dict[tuple[str, str], TextFeatures] = {}
     results: list[list[EvaluationResult]] = [[] for _ in configs]

@@ -22,6 +22,7 @@ OUTPUTS = {
     "filter": '("keep",)',
     "fragmenter": '("fragments",)',
     "similarity": '("folds",)',
+    "reranker": '("texts",)',
 }
 INPUTS = {"similarity": '("image.global", "text.global")'}
 

@@ -1,4 +1,5 @@
-"""The last stage of a search: a slow model looks at the best pictures and the text together, and ranks them anew."""
+"""The last stage of a search: what is too slow for a collection looks at the best pictures together with the text, or
+the details, and ranks them anew."""
 
 from __future__ import annotations
 
@@ -17,8 +18,10 @@ from torch import Tensor
 from heritage_align.component import RerankerConfig
 from heritage_align.errors import ConfigError, DataError, ImageError
 from heritage_align.pipeline import Pipeline
-from heritage_align.protocols import Dataset
-from heritage_align.types import Hit, TextItem
+from heritage_align.planning import looks_for, refuse_texts
+from heritage_align.protocols import Dataset, DetailReranker, Reranker
+from heritage_align.search.details import Detail
+from heritage_align.types import Hit, Match, TextItem
 
 
 class LastLook:
@@ -29,7 +32,8 @@ class LastLook:
         dataset: has the pictures; by default that of the pipeline's configuration, opened when first needed.
 
     Attributes:
-        count: pictures of a text that are looked at.
+        count: pictures of a query that are looked at.
+        takes_details: whether it looks for details.
     """
 
     def __init__(self, pipeline: Pipeline, dataset: Dataset | None = None) -> None:
@@ -37,6 +41,7 @@ class LastLook:
         settings = pipeline.config.last.settings
         assert isinstance(settings, RerankerConfig)
         self.count = settings.candidates
+        self.takes_details = "details" in looks_for(pipeline.config.last)
         self._pipeline, self._dataset, self._known = pipeline, dataset, frozenset[str]()
         self._lock = Lock()  # tokenizers keep settings of a call on themselves; and models are loaded once
 
@@ -55,6 +60,15 @@ class LastLook:
             self._known = self._known or frozenset(self._dataset.image_ids)
             return self._dataset
 
+    def ready_for_texts(self) -> None:
+        """Make sure that there is something to look with and at, before anything is encoded.
+
+        Raises:
+            ConfigError: the reranker takes no texts; or as `pictures`.
+        """
+        refuse_texts(self._pipeline.config)
+        self.pictures()
+
     def ranked(self, items: Sequence[TextItem], answers: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
         """Rank the first answers of each text anew.
 
@@ -68,19 +82,42 @@ class LastLook:
             All answers, with `Hit.last` where they were looked at; equal ones keep their order.
 
         Raises:
+            ConfigError: the reranker takes no texts; or as `pictures`.
             DataError: not one of a text's pictures can be opened, or the reranker gives no number.
         """
-        return [self._ranked(item, hits) for item, hits in zip(items, answers, strict=True)]
+        refuse_texts(self._pipeline.config)
+        return [self._ranked(hits, partial(self._rated, item.text)) for item, hits in zip(items, answers, strict=True)]
 
-    def _ranked(self, item: TextItem, hits: Sequence[Hit]) -> list[Hit]:
+    def ranked_by_details(self, details: Sequence[Detail], hits: Sequence[Hit]) -> list[Hit]:
+        """Rank the first answers to details anew, by the mean of what the details score in each picture.
+
+        Args:
+            details: one query together.
+            hits: best first; their regions begin with the details' own, in their order.
+
+        Returns:
+            As `ranked`; a detail's region is where it was found, if it was.
+
+        Raises:
+            ConfigError: as `pictures`.
+            DataError: as `ranked`.
+        """
+        return self._ranked(hits, partial(self._compared, [(detail.name, detail.crop()) for detail in details]))
+
+    def _ranked(self, hits: Sequence[Hit], look: Callable[[Sequence[Image], Sequence[Hit]], list[Hit]]) -> list[Hit]:
         first, rest = hits[: self.count], hits[self.count :]
-        rated = self._rated(item.text, [hit.id for hit in first])
-        looked = [replace(hit, last=rating) for hit, rating in zip(first, rated) if rating is not None]
+        opened = self._all_opened([hit.id for hit in first])
+        seen = [(image, hit) for image, hit in zip(opened, first) if not isinstance(image, str)]
+        looked: list[Hit] = []
+        if seen:
+            with self._lock, torch.inference_mode():
+                looked = look(*zip(*seen))
         looked.sort(key=lambda hit: -(hit.last or 0.0))
-        unseen = [hit for hit, rating in zip(first, rated) if rating is None]
+        unseen = [hit for hit, image in zip(first, opened) if isinstance(image, str)]
         return [replace(hit, rank=rank) for rank, hit in enumerate([*looked, *unseen, *rest], start=1)]
 
-    def _rated(self, text: str, ids: Sequence[str]) -> list[float | None]:
+    def _all_opened(self, ids: Sequence[str]) -> list[Image | str]:
+        """Return pictures, or why there is none, which is told."""
         if not ids:
             return []
         load = self.pictures().load_image
@@ -95,18 +132,35 @@ class LastLook:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        pairs = [(image, text) for image in opened if not isinstance(image, str)]
-        with self._lock, torch.inference_mode():
-            reranker = self._pipeline.reranker
-            assert reranker is not None
-            ratings = reranker.rate(pairs).float().cpu()
-        if ratings.shape != (len(pairs),) or not bool(ratings.isfinite().all()):
+        return opened
+
+    def _rated(self, text: str, images: Sequence[Image], hits: Sequence[Hit]) -> list[Hit]:
+        reranker = self._pipeline.reranker
+        assert isinstance(reranker, Reranker)
+        ratings = reranker.rate([(image, text) for image in images]).float().cpu()
+        if ratings.shape != (len(images),) or not bool(ratings.isfinite().all()):
             raise DataError(
-                f"search.last: {reranker.fingerprint()} rates {len(pairs)} pictures for {text!r} with "
+                f"search.last: {reranker.fingerprint()} rates {len(images)} pictures for {text!r} with "
                 f"{ratings.tolist()}, expected as many numbers"
             )
-        left = iter(ratings.tolist())
-        return [None if isinstance(image, str) else next(left) for image in opened]
+        return [replace(hit, last=rating) for hit, rating in zip(hits, ratings.tolist())]
+
+    def _compared(
+        self, details: Sequence[tuple[str, Image]], images: Sequence[Image], hits: Sequence[Hit]
+    ) -> list[Hit]:
+        reranker = self._pipeline.reranker
+        assert isinstance(reranker, DetailReranker)
+        found: list[list[Match]] = []
+        for name, detail in details:
+            matches = reranker.compare(detail, images)
+            scores = [match.score for match in matches]
+            if len(matches) != len(images) or not all(map(math.isfinite, scores)):
+                raise DataError(
+                    f"search.last: {reranker.fingerprint()} finds {name} in {len(images)} pictures with {scores}, "
+                    "expected as many numbers"
+                )
+            found.append(matches)
+        return [_placed(hit, image, line) for hit, image, line in zip(hits, images, zip(*found))]
 
     def _opened(self, load: Callable[[str], Image], image_id: str) -> Image | str:
         """Return a picture, or why there is none."""
@@ -116,6 +170,19 @@ class LastLook:
             return load(image_id)
         except ImageError as error:
             return str(error)
+
+
+def _placed(hit: Hit, image: Image, matches: Sequence[Match]) -> Hit:
+    """Return a hit with the mean score of its details, and with their regions where they were found."""
+    regions = list(hit.regions)
+    for place, match in enumerate(matches):
+        if match.box is not None:
+            name, _, cosine = regions[place]
+            x0, y0, x1, y1 = match.box
+            box = (x0 / image.width, y0 / image.height, x1 / image.width, y1 / image.height)
+            regions[place] = (name, box, cosine)
+    last = sum(match.score for match in matches) / len(matches)
+    return replace(hit, last=float(last), regions=tuple(regions))
 
 
 def in_one_column(hits: Sequence[Hit]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,10 +14,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.errors import DataError, StoreError
+from heritage_align.errors import DataError, Note, StoreError
 from heritage_align.features import boxes_of, one_image, one_text
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import compares_regions, scores_in_place, takes_features
+from heritage_align.planning import compares_regions, refuse_texts, scores_in_place, takes_features
 from heritage_align.search.details import Detail, encode_details
 from heritage_align.search.device import DeviceScorer
 from heritage_align.search.first_stage import FirstStage, HeldFirstStage
@@ -192,6 +193,7 @@ class Searcher:
             last_look: False leaves it out.
 
         Raises:
+            ConfigError: `search.last` takes no texts, or there is no data set with its pictures.
             DataError: no query, a blank one, a number below 1, or `min_relevance` not in 0..1.
             StoreError: the store holds no images, is damaged, or was changed since it was opened; with `min_relevance`,
                 it has no calibration for this recipe and this many candidates, or one that is out of date.
@@ -225,7 +227,7 @@ class Searcher:
         Hits say their relevance where the store has a calibration for this recipe and this many candidates.
 
         Raises:
-            DataError, StoreError: as `search`.
+            ConfigError, DataError, StoreError: as `search`.
         """
         last = self._last if last_look else None
         return self._answers(items, top_k, candidates, min_relevance, last, regions=self._responds)
@@ -241,6 +243,8 @@ class Searcher:
         regions: bool,
     ) -> list[list[Hit]]:
         wanted = self.pipeline.config.search.top_k if top_k is None else top_k
+        if last is not None:
+            last.ready_for_texts()
         reach = wanted if last is None else self._reach(wanted, candidates, last)
         texts, rows, scores = self._search(items, reach, candidates)
         calibration = self._bound(top_k, candidates, min_relevance)
@@ -260,10 +264,8 @@ class Searcher:
 
     def _reach(self, top_k: int, candidates: int | None, last: LastLook) -> int:
         """Return how many answers of the similarity are wanted, so that the last look has its own."""
-        last.pictures()  # a data set that is missing is said before anything is encoded
-        settings = self.pipeline.config.search
-        self._check(top_k, settings.candidates if candidates is None else candidates)
-        scored = settings.candidates if candidates is None else candidates
+        scored = self.pipeline.config.search.candidates if candidates is None else candidates
+        self._check(top_k, scored)
         return max(top_k, last.count if self.store.exact_first_stage else min(last.count, scored))
 
     def calibration(self, top_k: int | None = None, candidates: int | None = None) -> Calibration:
@@ -363,6 +365,11 @@ class Searcher:
         The first stage looks at every region of the store and hands on the images of the nearest to each detail and
         phrase. For a single detail that is the exact answer.
 
+        With a `search.last` that looks for details (`DetailReranker`) the best of them are then ranked by the mean of
+        what it scores the details, equal ones as before, and the rest follows; where it found a detail is the detail's
+        region. Text and weight have their say in which pictures are looked at, and none in the look; with a weight of 1
+        nothing looks. One that looks for texts alone is left out, and a `Note` says so.
+
         Args:
             details: one query together.
             text: what the images should show besides.
@@ -371,7 +378,9 @@ class Searcher:
             candidates: images that the first stage finds at least; `search.candidates` by default, at least `top_k`.
 
         Raises:
-            DataError: no detail, a box outside its picture, a blank text, or a number out of range.
+            ConfigError: with `search.last`, the configuration names no data set, or its files are missing.
+            DataError: no detail, a box outside its picture, a blank text, or a number out of range; with `search.last`,
+                not one picture can be looked at.
             StoreError: the store has no regions or no images, is damaged, or was changed since it was opened.
         """
         if not details or not all(isinstance(detail, Detail) for detail in details):
@@ -379,6 +388,14 @@ class Searcher:
         if not 0 <= weight <= 1:
             raise DataError(f"search: weight is {weight}, expected 0 to 1")
         among, start = self._among_regions, time.perf_counter()
+        wanted = self.pipeline.config.search.top_k if top_k is None else top_k
+        look = self._last if self._last is not None and self._last.takes_details else None
+        if text is not None and weight == 1:
+            look = None
+        if look is not None:
+            look.pictures()  # a data set that is missing is said before anything is encoded
+        elif self.note_on_details is not None:
+            warnings.warn(self.note_on_details, Note, stacklevel=2)
         with torch.inference_mode():
             groups: list[tuple[Sequence[str], Tensor, float]] = []
             words = 0.0
@@ -391,7 +408,18 @@ class Searcher:
                     groups.append(((item.text,), encoded.global_features, words))
             names = [detail.name for detail in details]
             groups.insert(0, (names, encode_details(self.pipeline, details), 1 - words))
-            return self._among(among, RegionQuery.of(groups), top_k, candidates, (), start)
+            reach = wanted if look is None else self._reach(wanted, candidates, look)
+            hits = self._among(among, RegionQuery.of(groups), reach, candidates, (), start)
+        return hits if look is None else look.ranked_by_details(details, hits)[:wanted]
+
+    @property
+    def note_on_details(self) -> str | None:
+        """What is to be known about answers to details: `search.last` looks for texts alone; else None."""
+        if self._last is None or self._last.takes_details:
+            return None
+        assert self.pipeline.config.last is not None
+        name = self.pipeline.config.last.spec.name
+        return f"search.last: {name!r} looks for texts alone; answers to details are ranked without it"
 
     def search_regions(
         self,
@@ -506,9 +534,11 @@ class Searcher:
             items: the queries of the run, by id or in any order.
 
         Raises:
+            ConfigError: as `search`.
             DataError: a query of the run has no text, or a candidate occurs twice.
             StoreError: a candidate is not in the store, the store is damaged or was changed since it was opened.
         """
+        refuse_texts(self.pipeline.config)
         texts, after = self._rescored(run, items)
         if self._last is not None and run.query_ids:
             lines = self._last.ranked([texts[query] for query in run.query_ids], list(map(after.hits, run.query_ids)))
@@ -560,11 +590,13 @@ class Searcher:
             'b.jpg'
 
         Raises:
+            ConfigError: as `search`.
             DataError: the query is blank, a candidate occurs twice, or `top_k` is below 1.
             StoreError: as `rerank`.
         """
         if top_k is not None and top_k < 1:
             raise DataError(f"rank: top_k is {top_k}, expected at least 1")
+        refuse_texts(self.pipeline.config)
         item = query if isinstance(query, TextItem) else TextItem("query", query)
         if not candidates:
             return []

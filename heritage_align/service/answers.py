@@ -149,6 +149,7 @@ def _search_pictures(served: Served, opened: Opened, question: PictureQuestion) 
             )
             hits = run.hits("picture")
         else:
+            notes += [searcher.note_on_details] if searcher.note_on_details else []
             hits = searcher.search_details(question.details, text=question.text, weight=question.weight, **size)
     return Found(opened.identity, hits, notes=(*notes, *read.messages()))
 

@@ -55,6 +55,7 @@ ELSEWHERE = {
     "proposer.random_crops": "crops/test_random_crops.py",
     "proposer.region_features": "region_features/test_region_features.py",
     "reranker.cross_encoder": "sentence_transformers/test_cross_encoder.py",
+    "reranker.keypoints": "sift/test_keypoints.py",
     "reranker.yes_no": "sentence_transformers/test_yes_no.py",
     "trainer.cl2cm": "cl2cm/test_cl2cm_trainer.py",
     "trainer.contrastive": "contrastive/test_training.py",

@@ -35,6 +35,7 @@ SPECS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[str, ...]]] = {
     "Late": ("similarity", "Plain", ("image.regions", "text.fragments", "keep?"), ("in_place",)),
     "Index": ("index", "Plain", (), ()),
     "Reranker": ("reranker", "Rating", (), ()),
+    "Finder": ("reranker", "Rating", (), ("details",)),
     "Dataset": ("dataset", "Plain", (), ()),
     "Trainer": ("trainer", "Training", (), ()),
     "Executor": ("executor", "Plain", (), ()),
@@ -94,7 +95,7 @@ def wrong(check: str, base: str, target: str, says: str, **changes: Any) -> Faul
         "trainer": "wrong_trainers",
         "executor": "wrong_executors",
     }
-    made = case(base, f"{modules[SPECS[base][0]]}:{target}")
+    made = case(base, f"{'wrong_finders' if base == 'Finder' else modules[SPECS[base][0]]}:{target}")
     if changes:
         assert made.spec is not None
         made = replace(made, spec=replace(made.spec, **changes))
@@ -208,6 +209,15 @@ FAULTS = [
     wrong("check_no_pairs", "Reranker", "NeedsPairs", "it raised RuntimeError"),
     wrong("check_reranker_refuses_blank_texts", "Reranker", "TakesBlankTexts", "rate() takes the blank text ''"),
     wrong("check_reranker_leaves_pictures_alone", "Reranker", "ShrinksPictures", "changes pictures in place"),
+    wrong("check_protocol", "Finder", "OutsideBox", "lacks rate of protocols.Reranker", outputs=("details", "texts")),
+    wrong("check_matches", "Finder", "OutsideBox", "and the picture is 48 x 40"),
+    wrong("check_matches", "Finder", "NoNumber", "expected a score of 0 or more"),
+    wrong("check_matches", "Finder", "BestAlone", "compare() of 6 pictures gave 1 matches"),
+    wrong("check_matches_do_not_depend_on_the_batch", "Finder", "Ranks", "pictures compared alone give"),
+    wrong("check_matches_are_deterministic", "Finder", "DrawsLots", "two builds give"),
+    wrong("check_a_copy_is_found", "Finder", "DistanceOfPictures", "a copy of a picture scores 0.0"),
+    wrong("check_no_pictures_to_compare", "Finder", "NeedsPictures", "it raised ValueError"),
+    wrong("check_compared_pictures_are_left_alone", "Finder", "ShrinksDetail", "those at [0] of the detail"),
     wrong("check_ids", "Dataset", "SameIdTwice", "image ids come more than once: ['pattern']"),
     wrong("check_references", "Dataset", "LostAnswer", "('t1', 'patern')"),
     wrong("check_references", "Dataset", "BlankText", "texts are blank: ['t1']"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from heritage_align import protocols
 from heritage_align.hookspecs import KINDS
+from heritage_align.planning import looks_for
 from heritage_align.testing.case import Case
 from heritage_align.testing.checks.base import check, expect
 
@@ -19,11 +20,20 @@ PROTOCOLS: dict[str, type] = {kind: getattr(protocols, kind.capitalize()) for ki
 @check(*KINDS)
 def check_protocol(case: Case) -> None:
     """A method that is missing shows up after hours of encoding, unless it is asked for here."""
-    built, protocol = case.build(), PROTOCOLS[case.kind]
-    missing = [name for name in protocol.__annotations__ if not hasattr(built, name)]
-    methods = [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
-    missing += [name for name in methods if not callable(getattr(built, name, None))]
-    expect(not missing, f"{type(built).__name__} lacks {', '.join(missing)} of protocols.{protocol.__name__}")
+    built = case.build()
+    for protocol in _protocols(case):
+        missing = [name for name in protocol.__annotations__ if not hasattr(built, name)]
+        methods = [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
+        missing += [name for name in methods if not callable(getattr(built, name, None))]
+        expect(not missing, f"{type(built).__name__} lacks {', '.join(missing)} of protocols.{protocol.__name__}")
+
+
+def _protocols(case: Case) -> list[type]:
+    """Return what the component says that it keeps: its kind's protocol, of a reranker those of its outputs."""
+    if case.kind != "reranker":
+        return [PROTOCOLS[case.kind]]
+    asked = {"texts": protocols.Reranker, "details": protocols.DetailReranker}
+    return [asked[output] for output in sorted(looks_for(case.component)) if output in asked]
 
 
 @check(*KINDS)

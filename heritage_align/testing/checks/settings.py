@@ -45,7 +45,7 @@ FEATURES = {
         ("folds", "in_place"),
     ),
     "index": ((), ()),
-    "reranker": ((), ()),
+    "reranker": ((), ("texts", "details")),
     "dataset": ((), ()),
     "trainer": ((), ()),
     "executor": ((), ()),

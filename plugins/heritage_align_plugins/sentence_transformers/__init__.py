@@ -59,6 +59,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             target=f"{_HERE}.cross_encoder:CrossEncoderReranker",
             config=f"{_HERE}.config:CrossEncoderConfig",
             summary="any CrossEncoder that takes a text and a picture (Qwen3-VL-Reranker and its like)",
+            outputs=("texts",),
             requires=_REQUIRES,
             install=_INSTALL,
         ),

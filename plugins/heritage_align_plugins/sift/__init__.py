@@ -1,4 +1,4 @@
-"""The SIFT filter of Sheng et al. 2021: regions without distinctive points get no attention."""
+"""SIFT keypoints: the filter of Sheng et al. 2021, and a last look that finds details by them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from heritage_align.plugin import ComponentSpec, hookimpl
 
 @hookimpl
 def heritage_align_components() -> list[ComponentSpec]:
-    """Return the filter."""
+    """Return the filter and the reranker."""
     return [
         ComponentSpec(
             kind="filter",
@@ -18,5 +18,15 @@ def heritage_align_components() -> list[ComponentSpec]:
             outputs=("keep",),
             requires=("cv2",),
             install="pip install opencv-contrib-python",
-        )
+        ),
+        ComponentSpec(
+            kind="reranker",
+            name="keypoints",
+            target="heritage_align_plugins.sift.keypoints:KeypointReranker",
+            config="heritage_align_plugins.sift.keypoints_config:KeypointsConfig",
+            summary="finds a detail by keypoints that fit together, whatever its colours, scale and direction",
+            outputs=("details",),
+            requires=("cv2",),
+            install="pip install opencv-contrib-python",
+        ),
     ]

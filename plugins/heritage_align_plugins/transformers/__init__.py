@@ -26,6 +26,7 @@ def heritage_align_components() -> list[ComponentSpec]:
             target="heritage_align_plugins.transformers.yes_no:YesNo",
             config="heritage_align_plugins.transformers.yes_no_config:YesNoConfig",
             summary="a vision-language model that is asked whether a picture shows a text (Qwen-VL and its like)",
+            outputs=("texts",),
             requires=("transformers",),
             install="pip install 'heritage-align[transformers]'",
         ),

@@ -14,12 +14,12 @@ from PIL import Image
 
 from heritage_align import Pipeline, build_index, dataset_sources, load_config
 from heritage_align.cli import cli
-from heritage_align.errors import ConfigError, DataError
+from heritage_align.errors import ConfigError, DataError, Note
 from heritage_align.evaluation import encode_dataset, evaluate_system
 from heritage_align.plugins import default_registry
 from heritage_align.runs import from_trec, to_trec
 from heritage_align.schema import config_schema
-from heritage_align.search import Calibration, Searcher, write_calibration
+from heritage_align.search import Calibration, Detail, Searcher, write_calibration
 from heritage_align.search.relevance import ScoreLaw
 from heritage_align.types import Run, TextItem
 
@@ -228,6 +228,28 @@ def test_the_service_looks_last_and_says_so(models, first_alone):
         nothing = asked(min_relevance=0.9999999)
         assert nothing["hits"] == []
         assert nothing["nothing_fits"]["best"]["id"] == before[0].id
+
+
+def test_a_detail_is_answered_without_it_and_that_is_said(pipeline, plain, store):
+    picture = pipeline.dataset().load_image(pipeline.dataset().image_ids[0])
+    detail = Detail(picture, "corner", (0, 0, 80, 80))
+    wanted = Searcher.open(plain, store).search_details([detail])
+    with pytest.warns(Note, match="search.last: 'cross_encoder' looks for texts alone; answers to details are ranked"):
+        assert Searcher.open(pipeline, store).search_details([detail]) == wanted
+
+
+def test_the_service_says_so_of_a_detail_too(pipeline, plain, store):
+    pytest.importorskip("fastapi", reason="the optional extra 'serve' is not installed")
+    from heritage_align.service.answers import PictureQuestion, search_pictures
+    from heritage_align.service.served import Served, Source
+
+    detail = Detail(pipeline.dataset().load_image(pipeline.dataset().image_ids[0]), "corner", (0, 0, 80, 80))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)  # as the service does
+        question = PictureQuestion((detail,), (), None, 0.5, whole=False, top_k=3, candidates=8)
+        found = search_pictures(Served(Source(pipeline.config, store)), question)
+    assert found.hits == Searcher.open(plain, store).search_details([detail])
+    assert [note for note in found.notes if "looks for texts alone" in note]
 
 
 def test_many_threads_get_the_same_answers(pipeline, store):

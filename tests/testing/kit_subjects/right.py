@@ -24,7 +24,7 @@ from heritage_align.search import Searcher
 from heritage_align.shards import ShardJob, encode_shards_here
 from heritage_align.testing.samples import ToyEncoder, images
 from heritage_align.training.job import TrainingJob, TrainingOutcome
-from heritage_align.types import GoldenPair, ImageFeatures, Regions, TextFeatures, TextItem
+from heritage_align.types import GoldenPair, ImageFeatures, Match, Regions, TextFeatures, TextItem
 
 
 class Encoder(ToyEncoder):
@@ -137,6 +137,23 @@ class Reranker:
 
     def rating(self, picture: Image.Image, text: str) -> float:
         return -abs(float(np.asarray(picture).mean()) - sum(map(ord, text)) % 256)
+
+
+class Finder:
+    """Compares the levels of a detail and a picture, both in 8 x 8 pixels."""
+
+    def __init__(self, config: object, context: BuildContext) -> None:
+        pass
+
+    def fingerprint(self) -> str:
+        return "kit/small"
+
+    def compare(self, detail: Image.Image, images: Sequence[Image.Image]) -> list[Match]:
+        return [self.match(detail, image) for image in images]
+
+    def match(self, detail: Image.Image, image: Image.Image) -> Match:
+        here, there = (np.asarray(one.resize((8, 8)), dtype=np.float64) for one in (detail, image))
+        return Match(255 - float(np.abs(here - there).mean()), (0.0, 0.0, float(image.width), float(image.height)))
 
 
 class Cosine:
