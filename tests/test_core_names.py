@@ -26,6 +26,7 @@ WORDS = {
     "patch_grid": "an attribute of encoders",
     "exact": "a value of runtime.preprocess",
     "captions": "a usual name of a table's column",
+    "keypoints": "the points of regions that a features file counts",
 }
 """Names that are words of the core too; as a component's name they are found all the same."""
 
