@@ -22,7 +22,7 @@ State = Literal["ok", "missing", "broken"]
 
 LIBRARIES = ("torch", "torchvision", "cn_clip", "opencv-contrib-python", "numpy", "pillow", "safetensors", "pluggy")
 OPTIONAL = {  # library: the extra that brings it, what it is for
-    "transformers": ("transformers", "encoders transformers, fg_clip and bert, a reranker"),
+    "transformers": ("transformers", "encoders of models of that library, a reranker"),
     "sentence-transformers": ("sentence-transformers", "encoders and a reranker of that library"),
     "open_clip_torch": ("open-clip", "the encoder of that library's zoo"),
     "jieba": ("chinese", "noun phrases and words of Chinese texts"),

@@ -27,6 +27,7 @@ WORDS = {
     "exact": "a value of runtime.preprocess",
     "captions": "a usual name of a table's column",
     "keypoints": "the points of regions that a features file counts",
+    "details": "what a reranker may look for",
 }
 """Names that are words of the core too; as a component's name they are found all the same."""
 

@@ -13,8 +13,7 @@ from sentence_transformers.base.modules import Normalize
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from heritage_align.errors import Note
-from heritage_align.plugin import BuildContext, EncodedImages
+from heritage_align.plugin import BuildContext, EncodedImages, Note
 from heritage_align_plugins.sentence_transformers.config import WholeConfig
 from heritage_align_plugins.sentence_transformers.loading import load_model, refuse_without_pictures
 from heritage_align_plugins.sentence_transformers.pictures import pack, packed_shape, unpack

@@ -302,6 +302,21 @@ class TestASearch:
                 refused()
         assert searcher.search([item], last_look=False).ids
 
+    def test_the_service_refuses_texts_in_one_sentence(self, searcher: Searcher, store: Path) -> None:
+        pytest.importorskip("fastapi", reason="the optional extra 'serve' is not installed")
+        from starlette.testclient import TestClient
+
+        from heritage_align.service.app import create_app
+        from heritage_align.service.served import Catalogue, Source
+
+        with TestClient(create_app(Catalogue([Source(searcher.pipeline.config, store)]))) as client:
+            answer = client.post("/search", json={"text": "gold on blue"})
+            assert answer.status_code == 422
+            assert "'keypoints' looks for details, and takes no texts" in answer.text
+            found = client.post("/search", json={"pictures": [{"id": "3.png", "box": [0.1, 0, 0.9, 1]}], "k": 2})
+            assert [hit["id"] for hit in found.json()["hits"]] == ["3.png", "7.png"], found.text
+            assert all(hit["last"] > 10 for hit in found.json()["hits"])
+
     def test_what_was_found_comes_first_and_the_rest_follows(self, folder: Path, store: Path) -> None:
         plain = Searcher.open(pipeline(folder), store).search_details([Detail(DETAIL)], top_k=10)
         few = Searcher.open(pipeline(folder, "search.last={name: keypoints, candidates: 4}"), store)
