@@ -165,7 +165,7 @@ class LastLook:
     def _opened(self, load: Callable[[str], Image], image_id: str) -> Image | str:
         """Return a picture, or why there is none."""
         if image_id not in self._known:
-            return f"{image_id!r} is not in the data set"
+            return f"{image_id!r} is not in the data set; are its pictures those of the store (--data)?"
         try:
             return load(image_id)
         except ImageError as error:

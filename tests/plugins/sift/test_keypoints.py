@@ -268,6 +268,16 @@ class TestASearch:
         shown = self.ask(folder, store, tmp_path, "--set", KEYPOINTS, "--top-k", 2)
         assert shown.stdout.count("  last ") == 2
 
+    def test_the_recipe_asks_a_store_of_windows(self, folder: Path, store: Path, tmp_path: Path) -> None:
+        DETAIL.save(tmp_path / "detail.png")
+        asked = ("search", "keypoints-last", "--store", store, "--image", tmp_path / "detail.png", "--top-k", 2)
+        done = run(*asked, "--data", folder, "--json")
+        assert done.exit_code == 0, done.output
+        assert {hit["id"] for hit in json.loads(done.stdout)["hits"]} == {"3.png", "7.png"}
+        done = run(*asked)  # the recipe's data set is another collection
+        assert done.exit_code == 2
+        assert "is not in the data set; are its pictures those of the store (--data)?" in done.stderr
+
     def test_a_text_is_refused_in_one_line(self, folder: Path, store: Path, tmp_path: Path) -> None:
         says = "search.last.name: 'keypoints' looks for details, and takes no texts"
         captions = tmp_path / "captions.jsonl"
