@@ -200,18 +200,18 @@ def answered(searcher: Searcher, details: Sequence[Detail], top_k: int) -> tuple
 
 def goals(results: dict[str, Any], state: str) -> list[dict[str, Any]]:
     """Judge whether regions beat whole pictures, and the first stage at its default depth."""
-    windows = results["same motif"]["systems"][WINDOWS]
+    rows = results["same motif"]["systems"]
     recall = min(row["100"] for row in results["first stage"].values() if isinstance(row, dict))
     return [
         judged_value(goal, value, accept, stretch, at_least=kind == "at least", commit=state)
         for goal, kind, value, accept, stretch in (
-            ("the motif comes first: p of windows against whole pictures", "at most", windows["p"], 0.05, 0.01),
-            (
-                "the motif comes first: points of windows above whole pictures",
-                "at least",
-                windows["difference"],
-                3.0,
-                10.0,
+            *(
+                (f"the motif comes first: {what} whole pictures", kind, rows[system][key], accept, stretch)
+                for words, system in (("windows", WINDOWS), ("windows and keypoints", LOOKED))
+                for what, kind, key, accept, stretch in (
+                    (f"p of {words} against", "at most", "p", 0.05, 0.01),
+                    (f"points of {words} above", "at least", "difference", 3.0, 10.0),
+                )
             ),
             ("first stage: share of the ten best among 100 candidates", "at least", recall, 0.99, 1.0),
         )

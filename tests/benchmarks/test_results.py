@@ -534,7 +534,11 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
         )
         for words, system in (
             (r"windows of 1, 2, 3 a side \(recipe `late-interaction`\)", "windows of 1, 2, 3"),
-            ("the same, encoded as cut", "windows of 1, 2, 3, as cut"),
+            (
+                r"the same, the best 50 then ranked by keypoints \(recipe `keypoints-last`, below\)",
+                "windows of 1, 2, 3, then keypoints",
+            ),
+            ("the windows, details encoded as cut", "windows of 1, 2, 3, as cut"),
             ("windows of 1 to 5 a side", "windows of 1 to 5"),
             (r"20 random crops \(recipe `laclip`\)", "random crops"),
             ("patches of the whole picture's encoding", "patches"),
