@@ -15,11 +15,18 @@ from heritage_align.testing import Case, check_component
 from heritage_align.training import TrainingOutcome, run_training
 
 
-def motifs(split: str) -> dict[str, Any]:
-    return {"name": "motifs", "split": split, "artworks": 24, "variants": 1}
+def motifs(split: str, artworks: int) -> dict[str, Any]:
+    # Captions of a catalogue, whose words the shipped encoder has not seen: of a visitor's it finds 99 % untrained.
+    return {"name": "motifs", "split": split, "artworks": artworks, "variants": 1, "domain": "specialist"}
 
 
-SETTINGS = {"data": motifs("train"), "validation": motifs("val"), "epochs": 4, "batch_size": 16, "learning_rate": 1e-2}
+SETTINGS = {
+    "data": motifs("train", 96),
+    "validation": motifs("val", 24),
+    "epochs": 4,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+}
 DOCUMENT: dict[str, Any] = {
     "version": 1,
     "name": "bridge",
@@ -48,7 +55,7 @@ def test_it_conforms() -> None:
 def test_it_learns_and_its_result_is_a_configuration(tmp_path: Path, ha_registry: Registry) -> None:
     before = train(tmp_path / "before", ha_registry, epochs=1, learning_rate=1e-12).metrics["recall"]
     outcome = train(tmp_path / "run", ha_registry)
-    assert outcome.metrics["recall"] > before
+    assert outcome.metrics["recall"] > before + 5  # 63.9 and 52.4
     pipeline = Pipeline(load_config(tmp_path / "run" / "config.yaml", registry=ha_registry), ha_registry)
     assert pipeline.encoder.fingerprint().startswith("bridge/sha256:")
 

@@ -38,7 +38,8 @@ def test_ratings_are_those_of_the_library(models, picture, prompt):
 @pytest.mark.slow
 def test_it_conforms(models):
     results = check_component(Case("reranker", "cross_encoder", {"model": str(models / "reranker"), "batch_size": 3}))
-    assert {r.check for r in results if r.state == "skipped"} == {"check_nested_places"}
+    skipped = {r.check for r in results if r.state == "skipped" and r.detail != "looks for no details"}
+    assert skipped == {"check_nested_places"}
 
 
 def test_what_cannot_be_loaded_is_said_in_a_line(models):
