@@ -40,7 +40,7 @@ def test_captions_find_their_artworks(outcomes: list[SystemOutcome]) -> None:
 
 
 def test_details_decide_within_a_family(outcomes: list[SystemOutcome]) -> None:
-    """The point of the collection: with 50 validation artworks text-to-image R@1 rose from 39 to 59."""
+    """The point of the collection: with 50 validation artworks text-to-image R@1 rises from 48 to 68 or more."""
     whole = outcomes[0].evaluation.result
     for outcome in outcomes[1:]:
         for name, direction in outcome.evaluation.result.directions.items():
@@ -59,7 +59,7 @@ def test_a_detail_is_named_by_its_phrase() -> None:
         names = list(dict.fromkeys(g.phrases[language] for g in val.golden))
         best = (encoded @ encoder.encode_texts(names).T).argmax(1).tolist()
         right = sum(names[b] == g.phrases[language] for b, g in zip(best, pairs)) / len(pairs)
-        assert right > 0.25  # measured 0.37 (zh) and 0.41 (en)
+        assert right > 0.3  # measured 0.47 in both
 
 
 def test_its_configurations_train_an_encoder_of_its_architecture(
