@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
@@ -60,7 +60,7 @@ def indexed_files(index: Path) -> list[str]:
 def leads_outside(name: str) -> bool:
     """Tell whether a path in a model's folder leads out of it, or names no file in it."""
     path = PureWindowsPath(name)
-    return not path.parts or bool(path.anchor) or PurePosixPath(name).is_absolute() or ".." in path.parts
+    return not path.parts or bool(path.anchor) or ".." in path.parts
 
 
 _NOT_ONE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)

@@ -291,7 +291,6 @@ def _find(
     from heritage_align.pipeline import Pipeline, build_dataset
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
-    from heritage_align.search.relevance import fitting
     from heritage_align.types import TextItem
 
     if explain_to is not None:
@@ -300,13 +299,9 @@ def _find(
     searcher = Searcher.open(pipeline, store, resident=False)
     item = TextItem("query", text, phrases=phrases)
     _check_calibration(searcher, top_k, candidates, min_relevance)
-    [found] = searcher.hits([item], top_k=top_k, candidates=candidates, last_look=min_relevance is None)
-    best = found[0]
-    if min_relevance is not None:
-        found = fitting(found, min_relevance)
-        if found and config.last is not None:  # what does not fit is not looked at
-            [found] = searcher.hits([item], top_k=top_k, candidates=candidates, min_relevance=min_relevance)
+    [found] = searcher.hits([item], top_k=top_k, candidates=candidates, min_relevance=min_relevance)
     if not found:
+        [[best, *_]] = searcher.hits([item], top_k=top_k, candidates=candidates, last_look=False)
         _show_nothing({"query": text}, best, len(searcher.store), min_relevance, as_json=as_json)
     else:
         _show({"query": text}, found, as_json=as_json, boxes=False)

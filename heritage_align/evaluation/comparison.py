@@ -71,6 +71,14 @@ def refuse_equal_names(configs: Sequence[Config]) -> None:
         raise ConfigError(problems, "systems")
 
 
+def check_systems(configs: Sequence[Config]) -> None:
+    """Raise ConfigError, before a model loads, where systems cannot be evaluated on texts or share a name."""
+    refuse_equal_names(configs)
+    for config in configs:
+        plan(config)
+        refuse_texts(config)
+
+
 def compare_systems(
     configs: Sequence[Config],
     dataset: Dataset,
@@ -92,10 +100,7 @@ def compare_systems(
         ConfigError: a plan does not fit together, or two systems have one name.
         DataError: the data set cannot be evaluated (see `encode_dataset` and `evaluate_system`).
     """
-    refuse_equal_names(configs)
-    for config in configs:
-        plan(config)
-        refuse_texts(config)
+    check_systems(configs)
     outcomes: list[SystemOutcome] = []
     groups = caption_groups(dataset)
     for pipeline, encoded, evaluation, seconds in evaluate_each(

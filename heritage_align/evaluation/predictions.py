@@ -20,10 +20,9 @@ from torch import Tensor
 
 from heritage_align.config import Config
 from heritage_align.errors import DataError
-from heritage_align.evaluation.comparison import Started, refuse_equal_names
+from heritage_align.evaluation.comparison import Started, check_systems
 from heritage_align.evaluation.systems import encode_dataset, look_last, score_all
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import plan, refuse_texts
 from heritage_align.protocols import Dataset, SplitSettings
 
 ANSWERS = 10
@@ -91,10 +90,7 @@ def predict_systems(
         ConfigError: a plan does not fit together, or two systems have one name.
         DataError: no picture could be read, there are too few, or the folder cannot be written.
     """
-    refuse_equal_names(configs)
-    for config in configs:
-        plan(config)
-        refuse_texts(config)
+    check_systems(configs)
     skipped: dict[tuple[str, str], None] = {}
     for config in configs:
         pipeline = Pipeline(config)

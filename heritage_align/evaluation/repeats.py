@@ -15,14 +15,13 @@ import numpy as np
 
 from heritage_align.config import Config
 from heritage_align.errors import DataError
-from heritage_align.evaluation.comparison import Started, caption_groups, evaluate_each, refuse_equal_names
+from heritage_align.evaluation.comparison import Started, caption_groups, check_systems, evaluate_each
 from heritage_align.evaluation.facts import run_facts
 from heritage_align.evaluation.metrics import EvaluationResult
 from heritage_align.evaluation.results import paired_record, tested
 from heritage_align.evaluation.significance import PairedTest, compare_means
 from heritage_align.evaluation.table import RecallTable, recall_table
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import plan, refuse_texts
 from heritage_align.protocols import Dataset
 from heritage_align.types import TextFeatures
 
@@ -77,10 +76,7 @@ def repeat_systems(
     """
     if repeats < 2:
         raise ValueError(f"repeats: expected at least 2, got {repeats}")
-    refuse_equal_names(configs)
-    for config in configs:
-        plan(config)
-        refuse_texts(config)
+    check_systems(configs)
     pipelines = [Pipeline(config) for config in configs]
     texts: dict[tuple[str, str], TextFeatures] = {}
     results: list[list[EvaluationResult]] = [[] for _ in configs]

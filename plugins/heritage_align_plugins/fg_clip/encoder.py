@@ -29,6 +29,7 @@ from heritage_align_plugins.fg_clip.config import FgClipConfig, TextMode
 from heritage_align_plugins.fg_clip.description import describe
 from heritage_align_plugins.fg_clip.loading import Files, load_model
 from heritage_align_plugins.fg_clip.pictures import STEPS, grid_of, most_patches, pack
+from heritage_align_plugins.transformers.config import picture_settings
 from heritage_align_plugins.transformers.loading import DTYPES, fingerprint, load_tokenizer, tried
 from heritage_align_plugins.transformers.tokens import TextTokens
 
@@ -74,9 +75,7 @@ class FgClipEncoder:
         }
         self.context_length = self.longest_context = description.length(config.texts)
         self.pools_regions = config.regions == "roi"
-        # The library saves the second in the place of the first, and reads it before that.
-        nested = files.settings("processor_config.json").get("image_processor")
-        pixels = nested if isinstance(nested, dict) else files.settings("preprocessor_config.json")
+        pixels = picture_settings(files.settings)
         first = description.generation == 1
         self._mean = _triple(pixels, "image_mean", _FIRST_MEAN if first else _SECOND_MEAN, files.name)
         self._std = _triple(pixels, "image_std", _FIRST_STD if first else _SECOND_STD, files.name)

@@ -14,7 +14,6 @@ from heritage_align.plugin import (
     ModelPart,
     ModelSource,
     RerankerConfig,
-    read_settings,
 )
 from heritage_align_plugins.sentence_transformers.modules import (
     LIBRARY_FILE,
@@ -24,7 +23,7 @@ from heritage_align_plugins.sentence_transformers.modules import (
     backbone,
     saved_model,
 )
-from heritage_align_plugins.transformers.config import local_folder
+from heritage_align_plugins.transformers.config import local_folder, read_if_there
 from heritage_align_plugins.transformers.files import SETTINGS, TOKENIZER, WEIGHTS, is_name, library_model
 
 TEXT_SETTINGS = ("query_prompt",)
@@ -170,7 +169,7 @@ def refuse_other_family(folder: Path, wanted: str) -> None:
     if (folder / MODULES_FILE).is_file():
         named = f"; take {_TAKES[found]}" if found in _TAKES else ""
         raise CheckpointError(f"{folder}: {LIBRARY_FILE} says {found}, not {wanted}{named}")
-    settings = _read(folder / MODEL_FILE)
+    settings = read_if_there(folder / MODEL_FILE)
     if found is not None:
         raise CheckpointError(
             f"{folder}: holds a {', '.join(map(str, settings['architectures']))}; take {_TAKES[found]}"
@@ -187,13 +186,8 @@ def class_of(folder: Path) -> str | None:
         CheckpointError: its settings cannot be read.
     """
     if (folder / MODULES_FILE).is_file():
-        return str(_read(folder / LIBRARY_FILE).get("model_type", "SentenceTransformer"))
-    architectures = _read(folder / MODEL_FILE).get("architectures")
+        return str(read_if_there(folder / LIBRARY_FILE).get("model_type", "SentenceTransformer"))
+    architectures = read_if_there(folder / MODEL_FILE).get("architectures")
     names = architectures if isinstance(architectures, list) else []
     named = any(isinstance(name, str) and name.endswith("ForRetrieval") for name in names)
     return "MultiVectorEncoder" if named else None  # the library knows these without a file of its own
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a JSON object, {} where there is no file; raises CheckpointError that names one which cannot be read."""
-    return read_settings(path) if path.is_file() else {}

@@ -12,7 +12,7 @@ from torch import Tensor
 from heritage_align.plugin import BuildContext, CheckpointError
 from heritage_align_plugins.sentence_transformers.config import CrossEncoderConfig
 from heritage_align_plugins.sentence_transformers.loading import load_model
-from heritage_align_plugins.transformers.loading import check_texts, first_use, noise, refuse_vectors_not_finite
+from heritage_align_plugins.transformers.loading import check_texts, try_pair
 from heritage_align_plugins.transformers.strips import no_strip
 
 
@@ -36,9 +36,7 @@ class CrossEncoderReranker:
             raise CheckpointError(f"{config.model}: gives {self._model.num_labels} numbers a pair, expected 1")
         self._config, self._name = config, f"cross_encoder/{weights}"
         self._device = torch.device(context.device)
-        with first_use(config.model):
-            rated = self.rate([(noise(), "x")])
-        refuse_vectors_not_finite(rated, "a picture and a text", config.model)
+        try_pair(self, config.model)
 
     def fingerprint(self) -> str:
         """Return ``cross_encoder/sha256:<of the weights>``."""

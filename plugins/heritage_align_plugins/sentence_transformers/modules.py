@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from heritage_align.plugin import CheckpointError, ModelPart, ModelSource, read_settings
-from heritage_align_plugins.transformers.config import has_template
+from heritage_align.plugin import CheckpointError, ModelPart, ModelSource, leads_outside, read_settings
+from heritage_align_plugins.transformers.config import has_template, read_if_there
 from heritage_align_plugins.transformers.files import (
     ADAPTER,
     CHAT,
@@ -94,7 +94,7 @@ def backbone(folder: Path, path: str = "", kind: str = "") -> Iterator[ModelPart
         CheckpointError: settings cannot be read.
     """
     place = folder / path
-    settings = read_settings(place / MODEL_FILE) if (place / MODEL_FILE).is_file() else {}
+    settings = read_if_there(place / MODEL_FILE)
     sees = any(key in settings for key in ("vision_config", "vlm_config"))
     # Without its settings the library takes a module for one of texts.
     own = _BACKBONE_SETTINGS if sees and kind == "Transformer" else _OLDER_SETTINGS
@@ -126,7 +126,7 @@ def _module(folder: Path, named_in: Path, kind: Any, path: Any, depth: int = 0) 
         raise CheckpointError(f"{named_in}: expected type and path of each module as texts")
     if not kind.startswith(_OWN):
         raise CheckpointError(f"{named_in}: names {kind}, which is code of the model's own, and no such code is run")
-    if PureWindowsPath(path).anchor or ".." in PureWindowsPath(path).parts or depth > _DEPTH:
+    if (PurePosixPath(path).parts and leads_outside(path)) or depth > _DEPTH:  # without parts: the model's own folder
         raise CheckpointError(f"{named_in}: {path!r} is no folder of the model")
     name = kind.rpartition(".")[2]
     if name in _BACKBONES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,7 +126,7 @@ class TransformersConfig(ComponentConfig):
         """Tell whether the processor cuts borders away, so that patches would not cover the picture."""
         if self.squeeze or self.image_size is not None:
             return False
-        ways = picture_settings(folder)
+        ways = picture_settings(lambda name: read_if_there(folder / name))
         return bool(ways and ways.get("do_center_crop", by_default))
 
 
@@ -160,16 +160,20 @@ def has_template(folder: Path) -> bool:
     return False
 
 
-def picture_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of a folder's image processor, {} where there are none: in a file of their own, or in that of
-    a processor of pictures and texts together, which the library reads first."""
-    for name, key in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
-        if (folder / name).is_file():
-            settings = read_settings(folder / name)
-            found = settings if key is None else settings.get(key)
-            if isinstance(found, dict):
-                return found
-    return {}
+def read_if_there(path: Path) -> dict[str, Any]:
+    """Return settings, {} where there is no file; raises CheckpointError that names one which cannot be read."""
+    return read_settings(path) if path.is_file() else {}
+
+
+def picture_settings(read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings of a model's image processor, {} where there are none: in a file of their own, or in that of
+    a processor of pictures and texts together, which the library reads first.
+
+    Args:
+        read: returns a file's settings by its name in the model's folder, {} where there is no such file.
+    """
+    nested = read("processor_config.json").get("image_processor")
+    return nested if isinstance(nested, dict) else read("preprocessor_config.json")
 
 
 def _of_another(name: str) -> bool:

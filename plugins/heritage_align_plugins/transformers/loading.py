@@ -16,6 +16,7 @@ from heritage_align.plugin import (
     CheckpointError,
     Encoder,
     HeritageAlignError,
+    Reranker,
     refusal,
     refuse_foreign,
     refuse_not_finite,
@@ -147,6 +148,13 @@ def tried(encoder: Encoder, name: str) -> int:
             f"{name}: pictures have {picture.shape[1]} dimensions and texts {word.shape[1]}: they cannot be compared"
         )
     return int(picture.shape[1])
+
+
+def try_pair(reranker: Reranker, name: str) -> None:
+    """Rate a picture of noise and a word; raises CheckpointError where that fails, or gives NaN or infinite numbers."""
+    with first_use(name):
+        rated = reranker.rate([(noise(), "x")])
+    refuse_vectors_not_finite(rated, "a picture and a text", name)
 
 
 def refuse_vectors_not_finite(vectors: torch.Tensor, what: str, name: str) -> None:

@@ -17,11 +17,9 @@ from heritage_align_plugins.transformers.loading import (
     check_texts,
     files_of,
     fingerprint,
-    first_use,
     load_tokenizer,
     load_weights,
-    noise,
-    refuse_vectors_not_finite,
+    try_pair,
 )
 from heritage_align_plugins.transformers.strips import no_strip
 from heritage_align_plugins.transformers.yes_no_config import YesNoConfig
@@ -57,9 +55,7 @@ class YesNo:
         # Of thousands of places the last is looked at: the scores of all would be gigabytes.
         takes = inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
-        with first_use(config.model):
-            rated = self.rate([(noise(), "x")])
-        refuse_vectors_not_finite(rated, "a picture and a text", config.model)
+        try_pair(self, config.model)
 
     def fingerprint(self) -> str:
         """Return ``yes_no/<model type>/sha256:<of the weights>``."""
