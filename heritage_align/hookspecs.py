@@ -30,6 +30,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "dataset": ("pairs", "pictures", "precomputed", "manifest", "part"),
     "proposer": ("features",),
     "encoder": ("features",),
+    "reranker": ("details",),
 }
 """Kind -> what the core asks of its components without knowing their names; see `ComponentSpec.role`."""
 
@@ -65,7 +66,8 @@ class ComponentSpec:
             ``{split}_ims.npy`` and ``{split}_caps.txt`` (`folder`, `split`) and ``"manifest"`` for a manifest of IIIF
             (`manifest`, `allow_network`); what ``--fold`` means, ``"part"`` (`of`, `folds`, `fold`, `part`). With
             ``--features``, ``"features"``: a proposer that reads them (`path`, and what `Facts.stored` of filters
-            names), and an encoder that takes them as they are (`dim`).
+            names), and an encoder that takes them as they are (`dim`). A reranker: ``"details"``, with its own defaults
+            the last look of ``search --image`` where the configuration has none that looks for details.
     """
 
     kind: Kind

@@ -23,7 +23,8 @@ from heritage_align.cli.options import (
     set_option,
 )
 from heritage_align.cli.queries import SUFFIXES, check_source
-from heritage_align.errors import ConfigError, DataError
+from heritage_align.document import read_override
+from heritage_align.errors import ConfigError, DataError, PluginError
 
 if TYPE_CHECKING:
     from heritage_align.config import Config
@@ -51,6 +52,11 @@ if TYPE_CHECKING:
     "one for each.",
 )
 @click.option("--whole", is_flag=True, help="Compare --image with whole pictures, not with their regions.")
+@click.option(
+    "--no-last-look",
+    is_flag=True,
+    help="Rank the answers to --image by their vectors alone: quicker, and without opening a picture.",
+)
 @click.option("--text", "besides", callback=not_blank, help="With --image: what the pictures should show besides.")
 @click.option("--weight", type=float, help="Of --text, 0 to 1; 0.5 by default.")
 @click.option(
@@ -89,6 +95,7 @@ def command(
     images: tuple[str, ...],
     boxes: tuple[str, ...],
     whole: bool,
+    no_last_look: bool,
     besides: str | None,
     weight: float | None,
     queries: str | None,
@@ -106,8 +113,10 @@ def command(
 ) -> None:
     """Find the pictures of a store that TEXT (or --image) asks for, or those of many texts (--queries).
 
-    A picture is a detail that other pictures may show; each answer says where. With --whole, or where the store has no
-    regions, it is a picture that others are like.
+    A picture is a detail that other pictures may show; each answer says where. The best answers are looked at and
+    ranked by the detail's shapes, where the store's pictures can be opened (--data, the config's data, or where they
+    were when the store was made). With --whole, or where the store has no regions, it is a picture that others are
+    like.
 
     CONFIG must be the one that the store was made with, or differ only in how it compares.
 
@@ -122,7 +131,7 @@ def command(
     if text is None and (explain_to is not None or phrases):
         option = "--explain" if explain_to is not None else "--phrase"
         raise ConfigError([f"{option} is about the phrases of a text; it needs a text query"], "search")
-    _check_details(images, boxes, whole=whole, besides=besides, weight=weight)
+    _check_details(images, boxes, whole=whole, no_last_look=no_last_look, besides=besides, weight=weight)
     parts = check_boxes(boxes, len(images))
     if min_relevance is not None:
         from heritage_align.search.relevance import check_bound
@@ -147,7 +156,8 @@ def command(
     elif images:
         details = load_details(images, parts, resolved)
         weighed = 0.5 if weight is None else weight
-        hits = _find_alike(resolved, store, details, besides, weighed, top_k, candidates, whole=whole)
+        look = not no_last_look and ("search.last", None) not in map(read_override, overrides)
+        hits = _find_alike(resolved, store, details, besides, weighed, top_k, candidates, whole=whole, look=look)
         asked = _asked(details, besides, weighed)
         _show(asked, hits, as_json=as_json, boxes=not whole)
         _annotate(written, resolved, asked["query"], hits, as_json=as_json)
@@ -157,11 +167,18 @@ def command(
 
 
 def _check_details(
-    images: Sequence[str], boxes: Sequence[str], *, whole: bool, besides: str | None, weight: float | None
+    images: Sequence[str],
+    boxes: Sequence[str],
+    *,
+    whole: bool,
+    no_last_look: bool,
+    besides: str | None,
+    weight: float | None,
 ) -> None:
     faults = []
     if not images:
-        given = {"--box": bool(boxes), "--whole": whole, "--text": besides is not None, "--weight": weight is not None}
+        given = {"--box": bool(boxes), "--whole": whole, "--no-last-look": no_last_look}
+        given |= {"--text": besides is not None, "--weight": weight is not None}
         faults += [f"{option}: is about a picture; it needs --image" for option, there in given.items() if there]
     elif whole and len(boxes or images) > 1:
         faults.append("--whole: compares one picture, or one --box of it")
@@ -185,20 +202,46 @@ def _find_alike(
     candidates: int | None,
     *,
     whole: bool,
+    look: bool,
 ) -> list[Hit]:
     from heritage_align.pipeline import Pipeline
     from heritage_align.search import Searcher
 
+    offered = False
+    if look and not whole:
+        config, offered = _looking(config)
     searcher = Searcher.open(Pipeline(config), store, resident=False)
     if not whole and len(details) == 1 and not searcher.store.has_regions:
         said = "whole pictures are compared, as with --whole; recipe late-interaction or scan indexes regions"
         click.echo(f"note: {store} has no regions that a detail could be matched with: {said}", err=True)
         whole = True
     if not whole:
-        return searcher.search_details(details, text=text, weight=weight, top_k=top_k, candidates=candidates)
+        if offered and (fault := searcher.last_look_fault):
+            look = _not_looked(fault)
+        return searcher.search_details(
+            details, text=text, weight=weight, top_k=top_k, candidates=candidates, last_look=look
+        )
     [detail] = details
     run = searcher.search_images([detail.crop()], [detail.name], text=text, weight=weight, top_k=top_k)
     return run.hits(detail.name)
+
+
+def _looking(config: Config) -> tuple[Config, bool]:
+    """Return a configuration that looks for details, and whether it is not the user's own that does."""
+    from heritage_align.search.last_look import looking_for_details
+
+    try:
+        looking = looking_for_details(config)
+    except ConfigError as error:
+        return config, _not_looked("; ".join(error.problems))
+    except PluginError as error:
+        return config, _not_looked(str(error))
+    return looking, looking is not config
+
+
+def _not_looked(fault: str) -> bool:
+    click.echo(f"note: the best answers are ranked by their vectors, and not looked at: {fault}", err=True)
+    return False
 
 
 def _asked(details: Sequence[Detail], text: str | None, weight: float) -> dict[str, Any]:

@@ -15,12 +15,16 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from heritage_align.component import RerankerConfig
+from heritage_align.component import LAST, RerankerConfig
+from heritage_align.config import Config, resolve_component
 from heritage_align.errors import ConfigError, DataError, ImageError
 from heritage_align.pipeline import Pipeline
-from heritage_align.planning import looks_for, refuse_texts
+from heritage_align.planning import looks_for, missing_pieces, refuse_texts
+from heritage_align.plugins import default_registry
 from heritage_align.protocols import Dataset, DetailReranker, Reranker
 from heritage_align.search.details import Detail
+from heritage_align.search.pictures import dataset_of
+from heritage_align.store import Store
 from heritage_align.types import Hit, Match, TextItem
 
 
@@ -29,36 +33,56 @@ class LastLook:
 
     Args:
         pipeline: its reranker looks, at as many pictures as `search.last.candidates` says.
-        dataset: has the pictures; by default that of the pipeline's configuration, opened when first needed.
+        dataset: has the pictures; where there is none, it is found when first needed: that of the pipeline's
+            configuration, or that of which the store was built.
+        store: what is searched.
 
     Attributes:
         count: pictures of a query that are looked at.
         takes_details: whether it looks for details.
     """
 
-    def __init__(self, pipeline: Pipeline, dataset: Dataset | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, dataset: Dataset | None = None, store: Store | None = None) -> None:
         assert pipeline.config.last is not None
         settings = pipeline.config.last.settings
         assert isinstance(settings, RerankerConfig)
         self.count = settings.candidates
         self.takes_details = "details" in looks_for(pipeline.config.last)
-        self._pipeline, self._dataset, self._known = pipeline, dataset, frozenset[str]()
+        self._pipeline, self._dataset, self._store, self._known = pipeline, dataset, store, frozenset[str]()
         self._lock = Lock()  # tokenizers keep settings of a call on themselves; and models are loaded once
 
     def pictures(self) -> Dataset:
         """Return the data set that has the pictures.
 
         Raises:
-            ConfigError: the configuration names none, or its files are missing.
+            ConfigError: no data set has them, or its files are missing.
         """
-        config = self._pipeline.config
         with self._lock:
-            if self._dataset is None and config.data is None:
-                fault = "search.last: looks at pictures, and no data set says where they are; add data, or --data PATH"
-                raise ConfigError([fault], config.source)
-            self._dataset = self._dataset or self._pipeline.dataset()
+            if self._dataset is None:
+                self._dataset = self._found()
             self._known = self._known or frozenset(self._dataset.image_ids)
             return self._dataset
+
+    def _found(self) -> Dataset:
+        config, faults = self._pipeline.config, list[str]()
+        if self._store is None and config.data is not None:
+            return self._pipeline.dataset()
+        found = None if self._store is None else dataset_of(config, self._store, faults.append)
+        if found is None:
+            which = "no data set says where they are" if config.data is None else "no data set has those of the store"
+            fault = f"search.last: looks at pictures, and {which}; add data, or --data PATH"
+            raise ConfigError([fault, *faults], config.source)
+        return found
+
+    def fault(self) -> str | None:
+        """Return why no picture of the store can be looked at, None where the first that the data set has opens."""
+        assert self._store is not None
+        try:
+            load = self.pictures().load_image
+        except ConfigError as error:
+            return "; ".join(error.problems)
+        opened = self._opened(load, next(image_id for image_id in self._store.ids if image_id in self._known))
+        return opened if isinstance(opened, str) else None
 
     def ready_for_texts(self) -> None:
         """Make sure that there is something to look with and at, before anything is encoded.
@@ -170,6 +194,23 @@ class LastLook:
             return load(image_id)
         except ImageError as error:
             return str(error)
+
+
+def looking_for_details(config: Config) -> Config:
+    """Return a configuration whose `search.last` looks for details: its own, else that of role "details".
+
+    Raises:
+        PluginError: no plugin that is loaded offers one.
+        ConfigError: a library that it needs is not installed.
+    """
+    if config.last is not None and "details" in looks_for(config.last):
+        return config
+    registry = default_registry()
+    name = registry.of_role("reranker", "details")
+    last = resolve_component("reranker", {"name": name}, registry, LAST)
+    if faults := list(missing_pieces([last])):
+        raise ConfigError(faults, config.source)
+    return replace(config, last=last)
 
 
 def _placed(hit: Hit, image: Image, matches: Sequence[Match]) -> Hit:

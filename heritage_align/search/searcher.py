@@ -88,7 +88,7 @@ class Searcher:
         self.pipeline = pipeline
         self.store = store
         self._holders = holders
-        self._last = None if pipeline.config.last is None else LastLook(pipeline)
+        self._last = None if pipeline.config.last is None else LastLook(pipeline, store=store)
         self._responds = store.has_regions and compares_regions(pipeline.config)
         device, in_place = pipeline.device, store.has_regions and scores_in_place(pipeline.config.similarity)
         here = resident and holders is None
@@ -193,7 +193,7 @@ class Searcher:
             last_look: False leaves it out.
 
         Raises:
-            ConfigError: `search.last` takes no texts, or there is no data set with its pictures.
+            ConfigError: `search.last` takes no texts, or no data set has the store's pictures.
             DataError: no query, a blank one, a number below 1, or `min_relevance` not in 0..1.
             StoreError: the store holds no images, is damaged, or was changed since it was opened; with `min_relevance`,
                 it has no calibration for this recipe and this many candidates, or one that is out of date.
@@ -355,6 +355,7 @@ class Searcher:
         weight: float = 0.5,
         top_k: int | None = None,
         candidates: int | None = None,
+        last_look: bool = True,
     ) -> list[Hit]:
         """Find the images that show a detail, or several together, or a detail and what a text says.
 
@@ -376,9 +377,10 @@ class Searcher:
             weight: of the text, 0 to 1; the cosines are added as they are.
             top_k: answers; `search.top_k` of the configuration by default.
             candidates: images that the first stage finds at least; `search.candidates` by default, at least `top_k`.
+            last_look: False leaves it out.
 
         Raises:
-            ConfigError: with `search.last`, the configuration names no data set, or its files are missing.
+            ConfigError: with `search.last`, no data set has the store's pictures, or its files are missing.
             DataError: no detail, a box outside its picture, a blank text, or a number out of range; with `search.last`,
                 not one picture can be looked at.
             StoreError: the store has no regions or no images, is damaged, or was changed since it was opened.
@@ -389,12 +391,12 @@ class Searcher:
             raise DataError(f"search: weight is {weight}, expected 0 to 1")
         among, start = self._among_regions, time.perf_counter()
         wanted = self.pipeline.config.search.top_k if top_k is None else top_k
-        look = self._last if self._last is not None and self._last.takes_details else None
+        look = self._last if last_look and self._last is not None and self._last.takes_details else None
         if text is not None and weight == 1:
             look = None
         if look is not None:
             look.pictures()  # a data set that is missing is said before anything is encoded
-        elif self.note_on_details is not None:
+        elif last_look and self.note_on_details is not None:
             warnings.warn(self.note_on_details, Note, stacklevel=2)
         with torch.inference_mode():
             groups: list[tuple[Sequence[str], Tensor, float]] = []
@@ -411,6 +413,14 @@ class Searcher:
             reach = wanted if look is None else self._reach(wanted, candidates, look)
             hits = self._among(among, RegionQuery.of(groups), reach, candidates, (), start)
         return hits if look is None else look.ranked_by_details(details, hits)[:wanted]
+
+    @property
+    def last_look_fault(self) -> str | None:
+        """Why `search.last` cannot look at the store's pictures, None where it can, or there is none.
+
+        A search would end in an error; who set it of his own accord leaves it out (`last_look=False`).
+        """
+        return None if self._last is None else self._last.fault()
 
     @property
     def note_on_details(self) -> str | None:

@@ -129,11 +129,12 @@ def search_pictures(served: Served, question: PictureQuestion) -> Found:
 def _search_pictures(served: Served, opened: Opened, question: PictureQuestion) -> Found:
     searcher, notes = opened.searcher, list[str]()
     _refuse_empty(served, searcher)
-    size = {"top_k": question.top_k, "candidates": question.candidates}
+    top_k, candidates = question.top_k, question.candidates
     with collected() as read:
         if question.regions:
             with refusing(served):
-                return Found(opened.identity, searcher.search_regions(question.regions, **size))
+                hits = searcher.search_regions(question.regions, top_k=top_k, candidates=candidates)
+                return Found(opened.identity, hits)
         whole = question.whole
         if not whole and not searcher.store.has_regions:
             if len(question.details) > 1:
@@ -150,7 +151,10 @@ def _search_pictures(served: Served, opened: Opened, question: PictureQuestion) 
             hits = run.hits("picture")
         else:
             notes += [searcher.note_on_details] if searcher.note_on_details else []
-            hits = searcher.search_details(question.details, text=question.text, weight=question.weight, **size)
+            details, weight = question.details, question.weight
+            hits = searcher.search_details(
+                details, text=question.text, weight=weight, top_k=top_k, candidates=candidates
+            )
     return Found(opened.identity, hits, notes=(*notes, *read.messages()))
 
 

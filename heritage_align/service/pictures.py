@@ -12,16 +12,15 @@ from functools import cached_property
 
 from PIL.Image import Image, Resampling
 
-from heritage_align.config import Config, load_config
+from heritage_align.config import Config
 from heritage_align.data.encoded_pictures import decode_base64
 from heritage_align.data.images import load_image, open_source, orientation, read_header
-from heritage_align.errors import ConfigError, DataError, HeritageAlignError, ImageError
-from heritage_align.pipeline import build_dataset
+from heritage_align.errors import HeritageAlignError
 from heritage_align.protocols import Dataset, ImageFiles
+from heritage_align.search.pictures import dataset_of
 from heritage_align.service.logs import logger
 from heritage_align.service.problems import Refused
 from heritage_align.store import Store
-from heritage_align.store.layout import CONFIG
 from heritage_align.types import TextItem
 
 SIDE = 1024
@@ -79,21 +78,12 @@ class Collection:
 
 def collection_of(config: Config, store: Store) -> Collection | None:
     """Return the collection that holds a store's images: that of the configuration, or that the store was built of."""
-    for source in (config, store.path / CONFIG):
-        try:
-            if not isinstance(source, Config):
-                if not source.exists():
-                    continue
-                source = load_config(source)
-            if source.data is None:
-                continue
-            found = Collection(build_dataset(source))
-        except (ConfigError, DataError, ImageError, OSError) as error:  # its files need not be on this machine
-            logger.info("collection not read", extra={"fields": {"recipe": config.name, "detail": str(error)}})
-            continue
-        if any(image_id in found for image_id in store.ids):  # some may be gone since
-            return found
-    return None
+
+    def tell(fault: str) -> None:
+        logger.info("collection not read", extra={"fields": {"recipe": config.name, "detail": fault}})
+
+    found = dataset_of(config, store, tell)
+    return None if found is None else Collection(found)
 
 
 class Renditions:

@@ -28,5 +28,6 @@ def heritage_align_components() -> list[ComponentSpec]:
             outputs=("details",),
             requires=("cv2",),
             install="pip install opencv-contrib-python",
+            role="details",
         ),
     ]

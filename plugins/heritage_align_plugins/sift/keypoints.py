@@ -1,4 +1,4 @@
-"""Rank pictures by how many of a detail's keypoints they show, at places that fit together."""
+"""Rank pictures by how surely they show a detail's keypoints, at places that fit together."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from heritage_align.plugin import BuildContext, Match
+from heritage_align_plugins.sift.chance import significance
 from heritage_align_plugins.sift.keypoints_config import KeypointsConfig
 from heritage_align_plugins.sift.matching import NOTHING, Fit, Keypoints, agreed, matches_of
 
@@ -33,8 +34,9 @@ class KeypointReranker:
 
     SIFT keypoints (Lowe 2004) of both pictures with the roots of their descriptors (RootSIFT, Arandjelovic and
     Zisserman 2012) are matched, of the detail as it is and with light and dark exchanged: a motif may be lighter than
-    its ground in one picture, and darker in another. The score is the number of matches that one similarity transform
-    explains (`matching.agreed`), of the better of the two. Scale and direction are free; mirrored shapes are not found.
+    its ground in one picture, and darker in another. What counts are the matches that one similarity transform explains
+    (`matching.agreed`); scale and direction are free, mirrored shapes are not found. The score says how far from an
+    accident their number is (`chance.significance`), of the better of the two; below `least` the detail is not there.
 
     Nothing is drawn at random, and a picture's score does not depend on the others.
     """
@@ -50,28 +52,31 @@ class KeypointReranker:
         """Return ``keypoints/opencv-<version>``, and the settings that scores depend on."""
         c = self._config
         return (
-            f"keypoints/opencv-{cv2.__version__}/{c.ratio:g}-{c.tolerance:g}-{c.keypoints}-{c.contrast_threshold:g}-"
-            f"{c.max_pixels}"
+            f"keypoints/opencv-{cv2.__version__}/{c.ratio:g}-{c.tolerance:g}-{c.least:g}-{c.keypoints}-"
+            f"{c.contrast_threshold:g}-{c.max_pixels}"
         )
 
     def compare(self, detail: Image, images: Sequence[Image]) -> list[Match]:
-        """Return the number of keypoints that agree, and the box of the detail, of each picture; 0 and None where
-        fewer than `matching.FEWEST` do."""
+        """Return of each picture how significant the keypoints are that agree, and the box of the detail; 0 and None
+        where fewer than `matching.FEWEST` do, or the score is below `least`."""
         grey = self._grey(detail)
         own = self._keypoints(grey)  # not kept: a detail does not come again
         return [self._match(own, grey.shape, image) for image in images]
 
     def _match(self, own: Keypoints, shape: tuple[int, ...], image: Image) -> Match:
-        grey = self._grey(image)
-        best, there = NOTHING, self._known(grey)
+        grey, tolerance = self._grey(image), self._config.tolerance * max(shape)
+        best, score, there = NOTHING, 0.0, self._known(grey)
         for one in (own, own.inverted()):
-            fit = agreed(one, there, matches_of(one, there, self._config.ratio), self._config.tolerance * max(shape))
-            best = max(best, fit, key=lambda found: found.agree)
+            fit = agreed(one, there, matches_of(one, there, self._config.ratio), tolerance)
+            near = math.pi * (tolerance * abs(fit.factor)) ** 2  # pixels in which a point agrees
+            found = significance(fit.agree, fit.pairs, near / grey.size) if fit.agree else 0.0
+            if found > score:
+                best, score = fit, found
         box = box_of(best, shape, grey.shape)
-        if box is None:
+        if box is None or score < self._config.least:
             return NOWHERE
         across, down = image.width / grey.shape[1], image.height / grey.shape[0]
-        return Match(float(best.agree), (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
+        return Match(score, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
 
     def _known(self, grey: Grey) -> Keypoints:
         """Return keypoints, those that are kept if these are; what was asked for last is kept longest."""

@@ -21,6 +21,12 @@ class KeypointsConfig(RerankerConfig):
     tolerance: float = Field(
         0.05, gt=0.0, description="by how much of the detail's longer side a match may miss the common transform"
     )
+    least: float = Field(
+        1.0,
+        ge=0.0,
+        description="score below which a picture counts as one without the detail: accidents reach 1 in one picture of "
+        "ten, 2 in one of a hundred",
+    )
     keypoints: int = Field(600, ge=1, le=5000, description="of a picture at most, those of the highest contrast")
     contrast_threshold: float = Field(
         0.02, ge=0.0, description="OpenCV's contrastThreshold: higher drops more keypoints of low contrast."

@@ -59,11 +59,13 @@ class Fit(NamedTuple):
     Attributes:
         agree: points of the detail that the transform brings to a match of theirs, each to another.
         factor, shift: of the transform.
+        pairs: points of the detail that have a match at all, each another.
     """
 
     agree: int
     factor: complex
     shift: complex
+    pairs: int = 0
 
 
 NOTHING = Fit(0, 1.0, 0.0)
@@ -109,7 +111,13 @@ def agreed(detail: Keypoints, picture: Keypoints, matches: Matches, tolerance: f
         fit = _fitted(here, there, votes[number].astype(np.float64), tolerance)
         if fit.agree > best.agree:
             best = fit
-    return best
+    return best._replace(pairs=_distinct(here, there)) if best.agree else NOTHING
+
+
+def _distinct(here: Points, there: Points) -> int:
+    """Return how many pairs there are: one point may have several keypoints, and several may meet in one of the
+    picture; they count once."""
+    return min(len(np.unique(here.round(1))), len(np.unique(there.round(1))))
 
 
 def _missed(factors: Any, shifts: Any, here: Points, there: Points) -> NDArray[np.float64]:
@@ -136,8 +144,7 @@ def _fitted(here: Points, there: Points, weights: NDArray[np.float64], tolerance
             break
         missed = _missed(factor, shift, here, there) / tolerance
         near = missed < 1
-        # One point may have several keypoints, and several may meet in one of the picture: they count once.
-        count = min(len(np.unique(here[near].round(1))), len(np.unique(there[near].round(1))))
+        count = _distinct(here[near], there[near])
         if count >= max(FEWEST, best.agree):  # of equal ones the last: it is the better fitted
             best = Fit(count, factor, shift)
         weights = np.where(near, (1 - missed**2) ** 2, 0.0)

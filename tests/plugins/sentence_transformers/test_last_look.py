@@ -20,6 +20,7 @@ from heritage_align.plugins import default_registry
 from heritage_align.runs import from_trec, to_trec
 from heritage_align.schema import config_schema
 from heritage_align.search import Calibration, Detail, Searcher, write_calibration
+from heritage_align.search.last_look import looking_for_details
 from heritage_align.search.relevance import ScoreLaw
 from heritage_align.types import Run, TextItem
 
@@ -236,6 +237,13 @@ def test_a_detail_is_answered_without_it_and_that_is_said(pipeline, plain, store
     wanted = Searcher.open(plain, store).search_details([detail])
     with pytest.warns(Note, match="search.last: 'cross_encoder' looks for texts alone; answers to details are ranked"):
         assert Searcher.open(pipeline, store).search_details([detail]) == wanted
+
+
+def test_what_looks_for_details_takes_its_place(pipeline):
+    looking = looking_for_details(pipeline.config)
+    assert (pipeline.config.last.spec.name, looking.last.spec.name) == ("cross_encoder", "keypoints")
+    assert looking.data == pipeline.config.data
+    assert looking_for_details(looking) is looking
 
 
 def test_the_service_says_so_of_a_detail_too(pipeline, plain, store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from heritage_align_plugins.sift.keypoints import KeypointReranker, box_of
 from heritage_align_plugins.sift.keypoints_config import KeypointsConfig
 from heritage_align_plugins.sift.matching import NOTHING, Fit, Keypoints, Matches, agreed, matches_of
 from PIL import Image, ImageDraw
 
+from heritage_align import plugins
 from heritage_align.cli import cli
-from heritage_align.errors import ConfigError, DataError
+from heritage_align.errors import ConfigError, DataError, PluginError
 from heritage_align.pipeline import Pipeline
 from heritage_align.protocols import BuildContext, DetailReranker, Reranker
 from heritage_align.recipes import load_recipe
@@ -125,7 +128,7 @@ class TestThePlugin:
     @pytest.mark.parametrize(("picture", "box"), [(LARGE, LARGE_BOX), (SMALL, SMALL_BOX)])
     def test_the_place_is_known_to_two_pixels(self, picture: Image.Image, box: tuple[float, ...]) -> None:
         [match] = reranker().compare(DETAIL, [picture])
-        assert match.score >= 15
+        assert match.score >= 15  # one accident in 10^15
         assert match.box == pytest.approx(box, abs=2)
 
     def test_the_figure_scores_above_everything_else(self) -> None:
@@ -204,9 +207,16 @@ class TestThePlugin:
         assert cosines.min() > 0.99
 
     def test_the_fingerprint_has_what_scores_depend_on(self) -> None:
-        changes = {"ratio": 0.7, "tolerance": 0.1, "keypoints": 100, "contrast_threshold": 0.1, "max_pixels": 256}
+        changes = {
+            "ratio": 0.7,
+            "least": 2.0,
+            "tolerance": 0.1,
+            "keypoints": 100,
+            "contrast_threshold": 0.1,
+            "max_pixels": 256,
+        }
         names = {reranker(**{key: value}).fingerprint() for key, value in changes.items()}
-        assert len(names | {reranker().fingerprint()}) == 6
+        assert len(names | {reranker().fingerprint()}) == 7
         assert reranker(candidates=3, kept=3).fingerprint() == reranker().fingerprint()
 
 
@@ -274,9 +284,8 @@ class TestASearch:
         done = run(*asked, "--data", folder, "--json")
         assert done.exit_code == 0, done.output
         assert {hit["id"] for hit in json.loads(done.stdout)["hits"]} == {"3.png", "7.png"}
-        done = run(*asked)  # the recipe's data set is another collection
-        assert done.exit_code == 2
-        assert "is not in the data set; are its pictures those of the store (--data)?" in done.stderr
+        again = run(*asked, "--json")  # the recipe's data set is another collection; the store knows its own
+        assert json.loads(again.stdout)["hits"] == json.loads(done.stdout)["hits"]
 
     def test_a_text_is_refused_in_one_line(self, folder: Path, store: Path, tmp_path: Path) -> None:
         says = "search.last.name: 'keypoints' looks for details, and takes no texts"
@@ -383,12 +392,17 @@ class TestASearch:
 
     def test_without_a_data_set_it_says_what_is_missing(self, store: Path, tmp_path: Path) -> None:
         DETAIL.save(tmp_path / "detail.png")
-        done = run(
-            *("search", "late-interaction", "--store", store, "--image", tmp_path / "detail.png"),
-            *("--set", KEYPOINTS, "--set", "runtime.device=cpu", "--set", "data=null"),
-        )
-        assert done.exit_code == 2
-        assert "search.last: looks at pictures, and no data set says where they are" in done.output
+        alone = shutil.copytree(store, tmp_path / "store")
+        (alone / "config.yaml").unlink()
+        asked = ("search", "late-interaction", "--store", alone, "--image", tmp_path / "detail.png")
+        asked += ("--set", KEYPOINTS, "--set", "runtime.device=cpu")
+        for more, says in (
+            (("--set", "data=null"), "no data set says where they are; add data, or --data PATH"),
+            ((), "no data set has those of the store; add data, or --data PATH"),
+        ):
+            done = run(*asked, *more)
+            assert done.exit_code == 2
+            assert f"search.last: looks at pictures, and {says}" in done.output
 
     def test_settings_are_checked(self, folder: Path) -> None:
         for settings, says in (
@@ -400,6 +414,90 @@ class TestASearch:
             with pytest.raises(ConfigError) as caught:
                 pipeline(folder, f"search.last={{name: keypoints, {settings}}}")
             assert says in str(caught.value)
+
+
+class TestByDefault:
+    """`search --image` looks where the pictures can be opened, whatever the recipe, and says why where it does not."""
+
+    @pytest.fixture
+    def asked(self, store: Path, tmp_path: Path) -> tuple[object, ...]:
+        DETAIL.save(tmp_path / "detail.png")
+        given = ("--image", tmp_path / "detail.png", "--set", "runtime.device=cpu", "--json", "--top-k", 10)
+        return ("search", "late-interaction", "--store", store, *given)
+
+    def hits(self, done: Result) -> list[dict[str, Any]]:
+        assert done.exit_code == 0, done.output
+        found: list[dict[str, Any]] = json.loads(done.stdout)["hits"]
+        return found
+
+    def test_what_shows_the_detail_comes_first(self, asked: tuple[object, ...], folder: Path) -> None:
+        done = run(*asked)
+        hits = self.hits(done)
+        assert {hit["id"] for hit in hits[:2]} == {"3.png", "7.png"}
+        assert [hit["last"] > 0 for hit in hits] == [True] * 2 + [False] * 8
+        assert "note:" not in done.stderr
+        assert self.hits(run(*asked, "--data", folder)) == hits
+        assert self.hits(run(*asked, "--set", KEYPOINTS)) == hits
+        shifted = self.hits(run(*asked, "--set", "search.last={name: keypoints, least: 1000}"))
+        assert [hit["last"] for hit in shifted] == [0.0] * 10  # settings of one's own are kept
+
+    def test_it_can_be_left_out(self, asked: tuple[object, ...], folder: Path, store: Path) -> None:
+        plain = [hit.id for hit in Searcher.open(pipeline(folder), store).search_details([Detail(DETAIL)], top_k=10)]
+        for more in (("--no-last-look",), ("--set", "search.last=null"), ("--no-last-look", "--set", KEYPOINTS)):
+            done = run(*asked, *more)
+            hits = self.hits(done)
+            assert [hit["id"] for hit in hits] == plain
+            assert not any("last" in hit and hit["last"] is not None for hit in hits)
+            assert "note:" not in done.stderr
+        whole = self.hits(run(*asked, "--whole"))
+        assert not any("last" in hit and hit["last"] is not None for hit in whole)
+
+    def test_pictures_out_of_reach_are_noted(self, asked: tuple[object, ...], store: Path, tmp_path: Path) -> None:
+        moved = shutil.copytree(store, tmp_path / "store")
+        config = yaml.safe_load((moved / "config.yaml").read_text())
+        gone = tmp_path / "gone"
+        config["data"]["folder"] = str(gone)
+        (moved / "config.yaml").write_text(yaml.safe_dump(config))
+        here = [*asked[:3], moved, *asked[4:]]
+        plain = self.hits(run(*here, "--no-last-look"))
+        says = "note: the best answers are ranked by their vectors, and not looked at: "
+        done = run(*here)
+        assert self.hits(done) == plain
+        [note] = done.stderr.splitlines()
+        assert note.startswith(says)
+        assert str(gone) in note
+        gone.mkdir()
+        for number in range(10):
+            (gone / f"{number}.png").write_bytes(b"no picture")
+        done = run(*here)
+        assert self.hits(done) == plain
+        [note] = done.stderr.splitlines()
+        assert note.startswith(says)
+        assert "0.png" in note
+
+    def test_without_the_plugin_or_its_library_it_is_noted(
+        self, asked: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plain = self.hits(run(*asked, "--no-last-look"))
+        monkeypatch.setattr(plugins, "_installed", lambda name: name != "cv2")
+        done = run(*asked)
+        assert self.hits(done) == plain
+        assert "not looked at: search.last.name: 'keypoints' needs cv2: pip install opencv" in done.stderr
+        monkeypatch.setattr(plugins.Registry, "of_role", of_role_but_details)
+        done = run(*asked)
+        assert self.hits(done) == plain
+        assert "not looked at: no plugin that is loaded offers" in done.stderr
+
+    def test_it_is_about_pictures(self, store: Path) -> None:
+        done = run("search", "late-interaction", "gold", "--store", store, "--no-last-look")
+        assert done.exit_code == 2
+        assert "--no-last-look: is about a picture; it needs --image" in done.stderr
+
+
+def of_role_but_details(registry: plugins.Registry, kind: plugins.Kind, role: str) -> str:
+    if role == "details":
+        raise PluginError("no plugin that is loaded offers a component")
+    return next(spec.name for spec in registry.components(kind) if spec.role == role)
 
 
 class TestAWrongReranker:
