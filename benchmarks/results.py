@@ -25,6 +25,7 @@ CUDA_KERNELS = ("csrc/*.h", "csrc/cuda", "csrc/epilogue", "heritage_align/ops")
 SHIPPED = "plugins/heritage_align_plugins/cn_clip/weights"
 """The weights of motif-small, on which recalls rest."""
 ENCODERS = ("heritage_align/encoding", "plugins/heritage_align_plugins/cn_clip")
+KEYPOINTS = tuple(f"plugins/heritage_align_plugins/sift/{name}.py" for name in ("keypoints", "matching", "chance"))
 SCORES = (
     *CPU_KERNELS,
     *ENCODERS,
@@ -107,8 +108,9 @@ RESULTS_OF = {
             *ENCODERS,
             "plugins/heritage_align_plugins/crops",
             "plugins/heritage_align_plugins/grids",
+            *KEYPOINTS,
         ),
-        6,
+        12,
         one_thread=True,
     ),
     "calibration.json": Result(

@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     "--explain",
     "explain_to",
     type=click.Path(path_type=Path),
-    help="Picture of why the first answer was found; needs the config's data or --data.",
+    help="Picture of why the first answer was found, where the store's pictures can be opened (--data says where).",
 )
 @annotation_options
 @set_option
@@ -269,9 +269,9 @@ def _show(asked: dict[str, Any], hits: Sequence[Hit], *, as_json: bool, boxes: b
             f"{phrase} {score:+.2f}" + (f" {place_of(box)}" if boxes else "") for phrase, box, score in hit.regions
         )
         relevance = "" if hit.relevance is None else f"{hit.relevance:.3f}  "
-        last = "" if hit.last is None else f"last {hit.last:.4f}  "
+        last = "" if hit.last is None else f"  last {hit.last:.4f}"
         click.echo(
-            f"{hit.rank:>3}  {hit.score:.4f}  {relevance}{last}{hit.id}{'  [' + answers + ']' if answers else ''}"
+            f"{hit.rank:>3}  {hit.score:.4f}  {relevance}{hit.id}{last}{'  [' + answers + ']' if answers else ''}"
         )
 
 
@@ -331,9 +331,10 @@ def _find(
     written: Annotations,
     as_json: bool,
 ) -> None:
-    from heritage_align.pipeline import Pipeline, build_dataset
+    from heritage_align.pipeline import Pipeline
     from heritage_align.report.explain import explain
     from heritage_align.search import Searcher
+    from heritage_align.search.pictures import pictures_of
     from heritage_align.types import TextItem
 
     if explain_to is not None:
@@ -352,8 +353,8 @@ def _find(
     if explain_to is not None and not found:
         click.echo(f"note: {explain_to} is not written: there is no answer to explain", err=True)
     elif explain_to is not None:  # after the hits, which need no picture: an error here does not cost them
-        first = found[0].id
-        explain(pipeline, build_dataset(config).load_image(first), first, item).picture().save(explain_to)
+        first, dataset = found[0].id, pictures_of(config, searcher.store, "--explain: draws on a picture")
+        explain(pipeline, dataset.load_image(first), first, item).picture().save(explain_to)
         if not as_json:
             click.echo(f"wrote {explain_to}")
 

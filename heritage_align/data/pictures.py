@@ -107,7 +107,7 @@ class FileNames:
                 try:
                     for name in os.listdir(folder):
                         found.setdefault(_plain_name(name), []).append(name)
-                except OSError:  # there is no such folder: who reads the file says so
+                except (OSError, ValueError):  # no such folder, or a NUL in its name: who reads the file says so
                     found = {}
                 self._folders[folder] = found
             return found

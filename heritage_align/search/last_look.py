@@ -23,7 +23,7 @@ from heritage_align.planning import looks_for, missing_pieces, refuse_texts
 from heritage_align.plugins import default_registry
 from heritage_align.protocols import Dataset, DetailReranker, Reranker
 from heritage_align.search.details import Detail
-from heritage_align.search.pictures import dataset_of
+from heritage_align.search.pictures import pictures_of
 from heritage_align.store import Store
 from heritage_align.types import Hit, Match, TextItem
 
@@ -59,20 +59,11 @@ class LastLook:
         """
         with self._lock:
             if self._dataset is None:
-                self._dataset = self._found()
+                config, store = self._pipeline.config, self._store
+                found = None if store is None else pictures_of(config, store, "search.last: looks at pictures")
+                self._dataset = found or self._pipeline.dataset()
             self._known = self._known or frozenset(self._dataset.image_ids)
             return self._dataset
-
-    def _found(self) -> Dataset:
-        config, faults = self._pipeline.config, list[str]()
-        if self._store is None and config.data is not None:
-            return self._pipeline.dataset()
-        found = None if self._store is None else dataset_of(config, self._store, faults.append)
-        if found is None:
-            which = "no data set says where they are" if config.data is None else "no data set has those of the store"
-            fault = f"search.last: looks at pictures, and {which}; add data, or --data PATH"
-            raise ConfigError([fault, *faults], config.source)
-        return found
 
     def fault(self) -> str | None:
         """Return why no picture of the store can be looked at, None where the first that the data set has opens."""

@@ -38,3 +38,20 @@ def dataset_of(config: Config, store: Store, tell: Callable[[str], None]) -> Dat
             if any(image_id in known for image_id in store.ids):
                 return found
     return None
+
+
+def pictures_of(config: Config, store: Store, use: str) -> Dataset:
+    """Return `dataset_of`.
+
+    Args:
+        use: what the pictures are for, the beginning of the error: "search.last: looks at pictures".
+
+    Raises:
+        ConfigError: there is none.
+    """
+    faults: list[str] = []
+    found = dataset_of(config, store, faults.append)
+    if found is None:
+        which = "no data set says where they are" if config.data is None else "no data set has those of the store"
+        raise ConfigError([f"{use}, and {which}; add data, or --data PATH", *faults], config.source)
+    return found

@@ -165,6 +165,10 @@ def test_search_and_explain_draw_pictures(
     shown = lines(call("search", scan_file, "蓝地，白鹤", "--store", scan_store, "--explain", why))
     assert shown[-1] == f"wrote {why}"
     assert Image.open(why).width >= 48
+    drawn = why.read_bytes()
+    for more in (("--set", "data="), ("--set", "data={name: motifs, split: test, artworks: 2}")):  # not the store's
+        assert call("search", scan_file, "蓝地，白鹤", "--store", scan_store, "--explain", why, *more).exit_code == 0
+        assert why.read_bytes() == drawn
     out = tmp_path / "explained.jpg"
     found = document(call("explain", scan_file, pictures / "p1.png", "蓝地，白鹤", "--out", out, "--json"))
     assert found["picture"] == str(out)

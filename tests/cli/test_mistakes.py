@@ -212,7 +212,9 @@ def test_queries_that_are_none(
 def test_search_shows_its_hits_before_it_says_that_it_cannot_explain(
     call: Call, refused: Refused, scan_file: Path, scan_store: Path, captions: Path, tmp_path: Path
 ) -> None:
-    search = ("search", scan_file, "白鹤", "--store", scan_store)
+    store = shutil.copytree(scan_store, tmp_path / "store")
+    (store / "config.yaml").unlink()  # it says where the pictures were
+    search = ("search", scan_file, "白鹤", "--store", store)
     hits = call(*search).stdout
     assert len(hits.splitlines()) == 10
 
@@ -222,11 +224,12 @@ def test_search_shows_its_hits_before_it_says_that_it_cannot_explain(
         assert result.stderr.count("error:") == 1
         return result.stderr
 
-    assert "data: is missing" in shown("--set", "data=")
-    assert "has no image 'p2.png'" in shown("--data", captions)
+    says = "--explain: draws on a picture, and no data set"
+    assert f"{says} says where they are; add data, or --data PATH" in shown("--set", "data=")
+    assert f"{says} has those of the store; add data, or --data PATH" in shown("--data", captions)
     result = call(*search, "--explain", tmp_path / "x.png", "--set", "data=", "--json")
     assert len(json.loads(result.stdout)["hits"]) == 10
-    assert "data: is missing" in result.stderr
+    assert says in result.stderr
     assert "none.csv" in refused(*search, "--explain", tmp_path / "x.png", "--data", tmp_path / "none.csv")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from heritage_align.data import images, read_folder, read_table
 from heritage_align.data.images import load_image
-from heritage_align.data.pictures import FilePictures, path_below
+from heritage_align.data.pictures import FileNames, FilePictures, path_below
 from heritage_align.data.pixels import load_pixels
 from heritage_align.errors import DataError, ImageError, Note
 
@@ -203,3 +203,12 @@ def test_a_text_in_the_place_of_a_path_is_a_missing_picture(tmp_path: Path) -> N
         read_table(tmp_path / "t.csv")
     with pytest.raises(ImageError, match="cannot be read: File name too long"):
         load_image(tmp_path / ("a" * 300))
+
+
+def test_a_nul_in_the_name_of_a_folder_is_no_file(tmp_path: Path) -> None:
+    """Python 3.11 says of such a path that it does not exist, and refuses to list it."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    names = FileNames()
+    for path in ("b\0c/a.png", "b\0c/d/a.png", "b\0c"):
+        assert not names.exists(tmp_path / path)
+    assert names.exists(tmp_path / "A.png")

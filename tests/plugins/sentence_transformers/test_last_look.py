@@ -20,9 +20,9 @@ from heritage_align.plugins import default_registry
 from heritage_align.runs import from_trec, to_trec
 from heritage_align.schema import config_schema
 from heritage_align.search import Calibration, Detail, Searcher, write_calibration
-from heritage_align.search.last_look import looking_for_details
+from heritage_align.search.last_look import LastLook, looking_for_details
 from heritage_align.search.relevance import ScoreLaw
-from heritage_align.types import Run, TextItem
+from heritage_align.types import Hit, Run, TextItem
 
 QUERY = TextItem("q", "红地团窠牡丹纹锦")
 
@@ -297,19 +297,29 @@ def test_a_picture_that_cannot_be_opened_comes_after_those_that_were_looked_at(m
         searcher.hits([QUERY])
 
 
-def test_pictures_that_the_data_set_does_not_have_are_named(models, store, pictures):
+def test_pictures_that_the_data_set_does_not_have_are_named(models, pictures):
     pipeline = Pipeline.from_config(folder_document(models, pictures))
+    strange = [Hit(f"strange-{number}.png", 0.5, number) for number in range(1, 5)]
     with pytest.raises(DataError, match="not one of 4 pictures can be looked at, the first: .* is not in the data set"):
-        Searcher.open(pipeline, store).hits([QUERY])
+        LastLook(pipeline, pipeline.dataset()).ranked([QUERY], [strange])
 
 
-def test_without_a_data_set_it_says_what_is_missing(models, store):
+def test_the_store_knows_its_pictures_where_the_configuration_does_not(models, pipeline, store, pictures, tmp_path):
+    wanted = Searcher.open(pipeline, store).hits([QUERY])
     bare = document(models)
     del bare["data"]
-    searcher = Searcher.open(Pipeline.from_config(bare), store)
-    with pytest.raises(ConfigError, match="search.last: looks at pictures, and no data set says where they are"):
-        searcher.hits([QUERY])
-    assert searcher.search([QUERY], last_look=False).ids
+    alone = shutil.copytree(store, tmp_path / "store")
+    (alone / "config.yaml").unlink()
+    for other, which in (
+        (bare, "no data set says where"),
+        (folder_document(models, pictures), "no data set has those"),
+    ):
+        assert Searcher.open(Pipeline.from_config(other), store).hits([QUERY]) == wanted
+        searcher = Searcher.open(Pipeline.from_config(other), alone)
+        with pytest.raises(ConfigError, match=f"search.last: looks at pictures, and {which}"):
+            searcher.hits([QUERY])
+        assert which in searcher.last_look_fault
+        assert searcher.search([QUERY], last_look=False).ids
 
 
 def test_the_model_is_loaded_when_it_looks_and_not_before(models, store):
