@@ -201,9 +201,18 @@ class Config:
                 if source.pin is not None:
                     yield f"{component.place}.{source.pin}", source
 
-    def to_yaml(self) -> str:
-        """Return `as_dict` as YAML, Chinese text unescaped; models of the hub are pinned to the commit that is here."""
+    def to_yaml(self, absolute: Sequence[Component] = ()) -> str:
+        """Return `as_dict` as YAML, Chinese text unescaped; models of the hub are pinned to the commit that is here.
+
+        Args:
+            absolute: components whose files, and those of the components that they name, get absolute paths, so that
+                the configuration can be used from anywhere.
+        """
         document = self.as_dict()
+        for component in with_nested(absolute):
+            for key, path in component.settings.facts().files.items():
+                if str(getattr(component.settings, key, None)) == str(path):  # no file that a name stands for
+                    set_at(document, f"{component.place}.{key}", str(path.absolute()))
         for place, source in self._pinned():
             commit = source.commit()
             if commit is not None:

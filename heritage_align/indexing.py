@@ -182,6 +182,7 @@ def _begin(
         raise StoreError(f"{folder}: holds shards but no {BUILD}; choose another folder")
     else:
         # build.json last: where it is, a run that is killed in between has left nothing undone.
-        write_text(folder / CONFIG, pipeline.config.to_yaml())
+        data = pipeline.config.data  # its pictures are looked for from other folders too
+        write_text(folder / CONFIG, pipeline.config.to_yaml(absolute=[] if data is None else [data]))
         write_json(folder / BUILD, build.asdict())
     return build

@@ -158,15 +158,8 @@ def write_trained(document: Mapping[str, Any], folder: Path, registry: Registry 
     Raises:
         ConfigError: the document is no configuration.
     """
-    from heritage_align.config import load_config, with_nested
-    from heritage_align.document import set_at
+    from heritage_align.config import load_config
     from heritage_align.store.files import write_text
 
-    place = str(folder / TRAINED)
-    config = load_config(document, registry=registry, label=place)
-    rooted = config.as_dict()
-    for component in with_nested(config.components()):
-        for key, path in component.settings.facts().files.items():
-            if str(getattr(component.settings, key, None)) == str(path):  # no file that a name stands for
-                set_at(rooted, f"{component.place}.{key}", str(path.absolute()))
-    write_text(folder / TRAINED, load_config(rooted, registry=registry, label=place).to_yaml())
+    config = load_config(document, registry=registry, label=str(folder / TRAINED))
+    write_text(folder / TRAINED, config.to_yaml(absolute=config.components()))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from heritage_align.cli import cli
+from heritage_align.config import load_config
 from heritage_align.encoding import ImageSource
 from heritage_align.errors import ImageError, StoreError
 from heritage_align.indexing import build_index
@@ -409,3 +410,27 @@ def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path, draw
     assert "a store keeps the storage and the size of shards it was built with" in fixed
     (store / "config.yaml").unlink()
     assert "config.yaml: is missing; put back the configuration" in run("update", store, "--data", folder)
+
+
+def test_a_store_knows_its_collection_from_any_folder(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "scan.yaml"
+    config.write_text(pipeline.config.to_yaml())
+    monkeypatch.chdir(folder.parent)
+
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(cli, ["index", *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    for number, data in enumerate((folder.name, f"{folder.name}/captions.csv")):
+        monkeypatch.chdir(folder.parent)
+        if number:
+            Path(data).write_text("image,text\n" + "".join(f"p{n}.png,a\n" for n in range(4)))
+        store = tmp_path / f"store-{number}"
+        run("build", config, "--data", data, "--out", store)
+        monkeypatch.chdir("/")
+        assert load_config(store / "config.yaml").data.settings.facts().files.popitem()[1] == folder.parent / data
+        draw(folder, "p1.png", 70 + number)
+        assert "1 replaced" in run("update", store)
