@@ -218,9 +218,13 @@ def _find_alike(
     if not whole:
         if offered and (fault := searcher.last_look_fault):
             look = _not_looked(fault)
-        return searcher.search_details(
+        hits = searcher.search_details(
             details, text=text, weight=weight, top_k=top_k, candidates=candidates, last_look=look
         )
+        if hits and hits[0].last == 0:
+            said = "no picture that was looked at shows the detail itself; the answers are alike by their vectors"
+            click.echo(f"note: {said}", err=True)
+        return hits
     [detail] = details
     run = searcher.search_images([detail.crop()], [detail.name], text=text, weight=weight, top_k=top_k)
     return run.hits(detail.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,6 +16,13 @@ from heritage_align.foreign_files import foreign
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the order is Fortran's, and type, as the beginning of a ``.npy`` file has them; a damaged one
+    raises whatever numpy's parser does."""
+    shape, fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
+    return shape, fortran, dtype
+
+
 def mapped_npy(path: Path) -> NDArray[Any]:
     """Return an array of floating numbers; raises DataError for any other content, and for a file that was cut off."""
     try:
@@ -25,7 +32,7 @@ def mapped_npy(path: Path) -> NDArray[Any]:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
-            shape, fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
+            shape, fortran, dtype = read_header(stream)
             start = stream.tell()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

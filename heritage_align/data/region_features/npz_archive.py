@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
+from heritage_align.data.npy_file import read_header
 from heritage_align.errors import DataError
 
 Array = NDArray[Any]
@@ -39,7 +42,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
     def read(archive: Any) -> dict[str, Array]:
         there = {name: _present(archive.files, name) for name in NAMES}
-        return {name: archive[key] for name, key in there.items() if key is not None}
+        return {name: _read(path, archive, key) for name, key in there.items() if key is not None}
 
     arrays: dict[str, Array] = _opened(path, read)
     for name, array in arrays.items():
@@ -78,11 +81,21 @@ def _header_shape(path: Path, archive: Any) -> tuple[int, ...]:
     if name is None:
         raise DataError(f"{path}: has no array of features; known names: {', '.join(NAMES['features'])}")
     with archive.zip.open(f"{name}.npy") as stream:
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape: tuple[int, ...] = read[np.lib.format.read_magic(stream)](stream)[0]
+        shape = read_header(stream)[0]
     if len(shape) not in (2, 3):
         raise DataError(f"{path}: features have shape {shape}, expected (total_regions, dim) or (n, longest, dim)")
     return shape
+
+
+def _read(path: Path, archive: Any, key: str) -> Any:
+    """Return an array, or the bytes of what is none; numpy makes what a header claims before it looks what there is."""
+    with archive.zip.open(f"{key}.npy") as stream:
+        is_array = stream.peek(len(MAGIC_PREFIX)).startswith(MAGIC_PREFIX)
+        shape, _, dtype = read_header(stream) if is_array else ((), False, np.dtype(np.uint8))
+    claimed, there = math.prod(shape) * dtype.itemsize, archive.zip.getinfo(f"{key}.npy").file_size
+    if claimed > there and not dtype.hasobject:  # pickles, which numpy refuses, are shorter
+        raise DataError(f"{path}: {key!r} is not whole: {dtype} {shape} are {claimed} bytes, there are {there}")
+    return archive[key]
 
 
 def _present(files: list[str], name: str) -> str | None:

@@ -172,6 +172,12 @@ def member(dtype: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
         ("features", member("<f4", (10**9, 0)), r"'features' is float32 \(1000000000, 0\), rows without content"),
         ("features", member("<f4", (1, 10**9, 0)), "'features' is float32 .* rows without content"),
         ("ids", member("<U0", (10**9,)), "'ids' is <U0 .* rows without content"),
+        (
+            "features",
+            member("<f4", (1, 10**9), b"few"),
+            "'features' is not whole: float32 .* are 4000000000 bytes",
+        ),
+        ("offsets", member("<i8", (10**5,)), r"'offsets' is not whole: int64 \(100000,\) are 800000 bytes, there are"),
         ("ids", member("<U1", (2,), b"\xff\xff\xff\x7f" * 2), "'ids' are no texts"),
     ],
 )

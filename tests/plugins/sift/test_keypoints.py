@@ -488,6 +488,16 @@ class TestByDefault:
         assert self.hits(done) == plain
         assert "not looked at: no plugin that is loaded offers" in done.stderr
 
+    def test_a_detail_that_nothing_shows_is_noted(self, asked: tuple[object, ...], tmp_path: Path) -> None:
+        says = "note: no picture that was looked at shows the detail itself; the answers are alike by their vectors\n"
+        plain = tmp_path / "plain.png"
+        Image.new("RGB", (40, 40), NAVY).save(plain)
+        other = [*asked[:5], plain, *asked[6:]]
+        done = run(*other)
+        assert self.hits(done) == [{**hit, "last": 0.0} for hit in self.hits(run(*other, "--no-last-look"))]
+        assert done.stderr == says
+        assert says not in run(*asked).stderr
+
     def test_it_is_about_pictures(self, store: Path) -> None:
         done = run("search", "late-interaction", "gold", "--store", store, "--no-last-look")
         assert done.exit_code == 2
