@@ -17,8 +17,10 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether the order is Fortran's, and type, as the beginning of a ``.npy`` file has them; a damaged one
-    raises whatever numpy's parser does."""
+    """Return shape, whether the order is Fortran's, and type, as the beginning of a ``.npy`` file has them.
+
+    A damaged one raises whatever numpy's parser does.
+    """
     shape, fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
     return shape, fortran, dtype
 
