@@ -113,6 +113,12 @@ RESULTS_OF = {
         12,
         one_thread=True,
     ),
+    "detail-photographs.json": Result(
+        "benchmarks/pipeline/detail_photographs.py ../shared/data/getty_mosaics/images ../shared/data/howtocook/images",
+        ("heritage_align/search/details.py", "heritage_align/search/regions.py", *ENCODERS, *KEYPOINTS),
+        30,
+        one_thread=True,
+    ),
     "calibration.json": Result(
         "benchmarks/pipeline/calibration.py",
         ("heritage_align/search/relevance.py", "heritage_align/search/calibrate.py", *SCORES),

@@ -196,6 +196,16 @@ def detail(system: str) -> list[Callable[[], float]]:
     return [lambda k=k, key=key: of(k, key) for k in ("same motif", "same colour") for key in ("R@1", "p")]  # type: ignore[misc]
 
 
+def photographed(system: str) -> list[Callable[[], float]]:
+    """What a page says of details of photographs: R@1 by the size of the detail."""
+    found = document("detail-photographs.json")["results"]
+    return [lambda side=side: float(found[side]["systems"][system]["R@1"]) for side in ("0.15", "0.3", "0.5")]  # type: ignore[misc]
+
+
+def accidents(least: str) -> list[float]:
+    return [100 * row["accidents"][least] for row in document("detail-photographs.json")["results"].values()]
+
+
 def asked_with(language: str, weight: str) -> float:
     return float(document("details.json")["results"]["with a text"][language][weight])
 
@@ -543,6 +553,26 @@ QUOTES: list[tuple[str, str, list[Callable[[], float]]]] = [
             (r"20 random crops \(recipe `laclip`\)", "random crops"),
             ("patches of the whole picture's encoding", "patches"),
         )
+    ),
+    *(
+        ("docs/search.md", rf"\| {words} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|\n", photographed(system))
+        for words, system in (
+            ("whole pictures", "whole pictures"),
+            ("windows of 1, 2, 3 a side", "windows"),
+            ("the same, the best 50 then ranked by keypoints", "windows, then keypoints"),
+            (r"all 200 photographs ranked by keypoints \(`search.last.candidates`\)", "all looked at"),
+        )
+    ),
+    (
+        "docs/search.md",
+        r"other photographs, ([\d.]+) to ([\d.]+) % scored 1 and more, ([\d.]+) % 2,\s+([\d.]+) to ([\d.]+) % 3\.",
+        [
+            lambda: min(accidents("1")),
+            lambda: max(accidents("1")),
+            lambda: max(accidents("2")),
+            lambda: min(accidents("3")),
+            lambda: max(accidents("3")),
+        ],
     ),
     (
         "docs/search.md",
