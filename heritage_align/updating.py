@@ -12,7 +12,7 @@ from heritage_align.indexing import keep_index
 from heritage_align.pipeline import Pipeline
 from heritage_align.repeated import first_repeated
 from heritage_align.shards import ShardJob
-from heritage_align.store.contents import Content, contents_of
+from heritage_align.store.contents import NO_FILE, Content, contents_of
 from heritage_align.store.files import file_digest, write_json
 from heritage_align.store.finish import manifest_of
 from heritage_align.store.layout import (
@@ -37,7 +37,7 @@ class Changes:
     Attributes:
         added: pictures that the store does not hold, those that could not be read and have changed since among them.
         replaced: pictures whose file holds something else.
-        removed: images of the store whose picture is gone.
+        removed: images of the store whose picture is gone, those that the collection still names among them.
         unknown: pictures of which nothing tells whether they changed: they are no files, or the store is older.
     """
 
@@ -148,7 +148,7 @@ def _update(
         file, fresh = _kept(folder, shard, entries[shard.path.name], stale, listed)
         files += [file] if file is not None else []
         written += fresh
-    encode = {*changes.added, *changes.replaced}
+    encode = {*changes.added, *changes.replaced, *changes.removed}
     waiting = [source for source in sources if source.id in encode]
     jobs: list[ShardJob] = []
     for start in range(0, len(waiting), build.shard_images):
@@ -209,17 +209,19 @@ def _changes(shards: Sequence[Shard], contents: Mapping[str, Content | None], re
     held = {image_id for shard in shards for image_id in shard.ids}
     known = {image_id: content for shard in shards for image_id, content in shard.contents().items()}
     bad = {image_id: shard.skipped_contents.get(image_id) for shard in shards for image_id, _ in shard.skipped}
-    added, replaced, unknown = [], [], []
+    added, replaced, unknown, gone = [], [], [], set()
     for image_id, content in contents.items():
         if image_id in held:
             then = known.get(image_id)
-            if content is None or then is None:
+            if content == NO_FILE:
+                gone.add(image_id)
+            elif content is None or then is None:
                 unknown.append(image_id)
             elif content != then:
                 replaced.append(image_id)
         elif retry or image_id not in bad or content is None or content != bad[image_id]:
             added.append(image_id)
-    removed = [image_id for shard in shards for image_id in shard.ids if image_id not in contents]
+    removed = [i for shard in shards for i in shard.ids if i not in contents or i in gone]
     return Changes(tuple(added), tuple(replaced), tuple(removed), tuple(unknown))
 
 

@@ -131,7 +131,7 @@ def update(
     with tqdm(unit="img", disable=True if as_json else None) as bar:
         report = update_index(Pipeline(resolved), sources, store, bar.update, retry=retry)
     changes = report.changes
-    tried = {*changes.added, *changes.replaced}
+    tried = {*changes.added, *changes.replaced, *changes.removed}
     for image_id, reason in report.skipped:
         if image_id in tried:
             click.echo(f"left out {image_id}: {reason}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import stat
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -70,6 +71,8 @@ def table_rows(
 
 def _refuse_others(path: Path) -> None:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would be waited for, and can be read only once
+            raise DataError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or a device'}, not a file")
         with path.open("rb") as stream:
             head = stream.read(16)
         instead = foreign(path, messages=False) if head else None

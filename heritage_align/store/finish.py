@@ -25,8 +25,14 @@ from heritage_align.store.layout import (
 from heritage_align.store.shard import Shard, read_shard
 
 
+class _NothingRead(StoreError):
+    """No picture of a whole collection could be read."""
+
+
 def finish(folder: Path, build: Build, known: Mapping[str, ShardEntry] | None = None) -> Manifest | None:
     """Write the manifest if every shard is there; return it, or None if some are missing.
+
+    Shards of which none holds a picture are removed, so that the next build tries the pictures again.
 
     Args:
         folder: of the store.
@@ -39,7 +45,12 @@ def finish(folder: Path, build: Build, known: Mapping[str, ShardEntry] | None = 
     files = [folder / shard_name(number) for number in range(build.shards)]
     if not all(file.exists() for file in files):
         return None
-    manifest = manifest_of(folder, build, files, known)
+    try:
+        manifest = manifest_of(folder, build, files, known)
+    except _NothingRead:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
     write_json(folder / MANIFEST, manifest.asdict())
     return manifest
 
@@ -127,7 +138,8 @@ def manifest_of(
     filled = [shard for shard in shards if len(shard)]
     if not filled:
         reasons = [f"; the first: {reason}" for shard in shards for _, reason in shard.skipped]
-        raise StoreError(f"{folder}: not one of {build.sources} pictures could be read{reasons[0] if reasons else ''}")
+        first = reasons[0] if reasons else ""
+        raise _NothingRead(f"{folder}: not one of {build.sources} pictures could be read{first}")
     _refuse_repeated_ids(shards)
     dim = filled[0].tensors["global"].shape[1]
     kinds = {_kind(shard) for shard in filled}

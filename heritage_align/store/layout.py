@@ -81,7 +81,7 @@ class Build:
             "dtype": "store.dtype",
             "shard_images": "store.shard_images",
             "sources": "number of pictures",
-            "sources_digest": "pictures (their ids or order)",
+            "sources_digest": "list of pictures (their ids or order)",
         }
         refuse_identity(self.identity, wanted.identity, folder)
         for key, label in labels.items():

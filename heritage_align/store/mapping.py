@@ -30,6 +30,10 @@ _DTYPES = {
 _MADV_DONTNEED = 4
 
 
+class UnreadableShard(StoreError):
+    """The system does not let a shard be read, which says nothing against what it holds."""
+
+
 class MappedTensors(Mapping[str, Tensor]):
     """The tensors of a file by name, as views of its mapping.
 
@@ -60,12 +64,17 @@ class MappedTensors(Mapping[str, Tensor]):
             )
             if end != size:
                 raise ValueError(f"it should have {end} bytes and has {size}")
-            storage: Any = torch.UntypedStorage.from_file(str(path), False, size)
-            self._storage: torch.UntypedStorage = storage  # from_file is annotated as any kind of storage
         except FileNotFoundError as error:
             raise StoreError(f"{path}: is missing") from error
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except OSError as error:
+            raise UnreadableShard(f"{path}: cannot be read: {error.strerror or error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise StoreError(f"{path}: is not a whole shard: {error}") from error
+        try:
+            storage: Any = torch.UntypedStorage.from_file(str(path), False, size)
+        except RuntimeError as error:
+            raise UnreadableShard(f"{path}: cannot be mapped: {error}") from error
+        self._storage: torch.UntypedStorage = storage  # from_file is annotated as any kind of storage
 
     def __getitem__(self, name: str) -> Tensor:
         dtype, shape, start = self._places[name]

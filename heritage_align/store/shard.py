@@ -18,7 +18,7 @@ from heritage_align.ops import Ragged, quantise, triangular_factor
 from heritage_align.store.contents import CONTENT_BYTES
 from heritage_align.store.files import write_atomically
 from heritage_align.store.layout import MANIFEST
-from heritage_align.store.mapping import MappedTensors
+from heritage_align.store.mapping import MappedTensors, UnreadableShard
 from heritage_align.types import ImageFeatures
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
@@ -188,14 +188,22 @@ def read_shard(path: Path) -> Shard:
     """Map a shard; raises StoreError if it is missing or not whole: names the file, and the command that mends it."""
     try:
         return _read(path)
+    except UnreadableShard:
+        raise
     except StoreError as error:
         raise StoreError(f"{error}; {remedy(path.parent)}") from error
 
 
 def find_shard(path: Path) -> Shard | None:
-    """Map a shard, or return None where there is none as long as its header says; the content is for checksums."""
+    """Map a shard, or return None where there is none as long as its header says; the content is for checksums.
+
+    Raises:
+        StoreError: it is there and cannot be read (rights, a disk's fault): nobody knows then that it is damaged.
+    """
     try:
         return _read(path)
+    except UnreadableShard:
+        raise
     except StoreError:
         return None
 

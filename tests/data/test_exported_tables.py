@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +294,17 @@ def test_whatever_may_be_told_to_name_an_encoding_can(ha_registry: Registry) -> 
         config = ha_registry.config_model(spec)
         if spec.name not in without and "heritage_align_plugins.datasets" in config.__module__:
             assert "encoding" in config.model_fields, spec.name
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX systems")
+def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "t.csv")
+    with pytest.raises(DataError, match=r"t\.csv: is a pipe or a device, not a file"):
+        read_table(folder / "t.csv")
+    assert discover(folder) is None
+    (folder / "u.csv").mkdir()
+    with pytest.raises(DataError, match=r"u\.csv: is a folder, not a file"):
+        read_table(folder / "u.csv")
 
 
 def test_of_an_empty_file_nothing_is_guessed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

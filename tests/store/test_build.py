@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from heritage_align.encoding import ImageSource
-from heritage_align.errors import StoreError
+from heritage_align.errors import ImageError, StoreError
 from heritage_align.identity import digest_of, same_but_for_new_settings
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
@@ -262,6 +262,18 @@ def test_no_picture_at_all(scan: Pipeline, tmp_path: Path) -> None:
         build_index(scan, [], tmp_path / "none")
     with pytest.raises(StoreError, match="'p3x.png' occurs twice"):
         build_index(scan, [*bad, *bad], tmp_path / "twice")
+
+
+def test_pictures_none_of_which_could_be_read_are_tried_again(scan: Pipeline, tmp_path: Path) -> None:
+    good, store = sources_of(scan)[:2], tmp_path / "store"
+
+    def pointer() -> Image.Image:
+        raise ImageError("it is a Git LFS pointer")
+
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not one of 2 pictures could be read; the first: it is a Git LFS"):
+            build_index(scan, [ImageSource(source.id, pointer) for source in good], store)
+    assert build_index(scan, good, store).images == 2
 
 
 def test_gather_wants_ascending_rows(scan: Pipeline, tmp_path: Path) -> None:

@@ -381,6 +381,51 @@ def test_pictures_that_could_not_be_read(pipeline: Pipeline, folder: Path, tmp_p
     assert update_index(pipeline, sources(pipeline), store).skipped == ()
 
 
+@pytest.mark.parametrize("instead", ["nothing", "a folder", "a named pipe"])
+def test_a_picture_that_the_table_still_names_is_dropped_with_its_file(
+    pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw, instead: str
+) -> None:
+    table = {"name": "table", "file": str(tmp_path / "t.csv"), "images": str(folder.parent)}
+    (tmp_path / "t.csv").write_text("image,text\n" + "".join(f"{folder.name}/p{n}.png,vase\n" for n in range(6)))
+    listed = Pipeline.from_config({**pipeline.config.as_dict(), "data": table})
+    store = tmp_path / "store"
+    build_index(listed, sources(listed), store)
+    lost, file = f"{folder.name}/p3.png", folder / "p3.png"
+    file.unlink()
+    if instead != "nothing":
+        file.mkdir() if instead == "a folder" else os.mkfifo(file)
+    report = update_index(listed, sources(listed), store)
+    assert (report.changes.removed, report.changes.unknown, report.images) == ((lost,), (), 5)
+    assert [image_id for image_id, _ in report.skipped] == [lost]
+    assert lost not in Store.open(store).ids
+    build_index(listed, sources(listed), tmp_path / "fresh")
+    assert same(features_of(Store.open(store)), features_of(Store.open(tmp_path / "fresh")))
+    assert not update_index(listed, sources(listed), store).changes
+    if instead == "nothing":
+        draw(folder, "p3.png", 77)
+        assert update_index(listed, sources(listed), store).changes.added == (lost,)
+
+
+def test_a_shard_that_cannot_be_read_is_named_and_not_encoded_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    build_index(pipeline, sources(pipeline), store)
+    shard = store / read_manifest(store).shards[1].file
+    os.rename(shard, tmp_path / "aside")
+    shard.mkdir()  # what the system refuses to read, whoever asks
+    counted = Counted(pipeline)
+    for refused in (
+        lambda: update_index(pipeline, counted.sources, store),
+        lambda: build_index(pipeline, counted.sources, store),
+        lambda: Store.open(store),
+    ):
+        with pytest.raises(StoreError, match=rf"{shard.name}: cannot be read: Is a directory$"):
+            refused()
+    assert counted.loaded == []
+    shard.rmdir()
+    os.rename(tmp_path / "aside", shard)
+    assert list(verify(store)) == []
+
+
 def test_the_command_line(pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw) -> None:
     def run(*arguments: object) -> str:
         result = CliRunner().invoke(cli, ["index", *map(str, arguments)])
