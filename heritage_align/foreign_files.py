@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_LOOKED_AT = 1024
+LOOKED_AT = 1024
+"""Bytes that tell what a file is."""
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _ANNEX = re.compile(rb"(\.\./)*(\.git/annex/objects|/annex/objects)/")
 # A comment ends at the first -->: with .*? in its place a hundred of them can be told apart in 2^100 ways.
@@ -28,7 +30,11 @@ def foreign(path: Path, *, messages: bool = True) -> str | None:
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
-        head = stream.read(_LOOKED_AT)
+        return foreign_head(stream.read(LOOKED_AT), messages=messages)
+
+
+def foreign_head(head: bytes, *, messages: bool = True) -> str | None:
+    """Return what `foreign` does, of the first `LOOKED_AT` bytes of a file."""
     if not head:
         return "is empty (0 bytes): it was not written or downloaded to its end"
     if head.startswith(_POINTER):

@@ -101,7 +101,7 @@ def command(
         return
     with encoding_bar(len(dataset.image_ids), show=not as_json) as started:
         outcomes = compare_systems(resolved, dataset, ks=at, started=started, store=store)
-    _name_skipped(outcomes[0].encoded.skipped)
+    _name_skipped(outcomes[0].encoded.skipped, "--json")
     if out is not None:
         write_results(outcomes, dataset, out, command=shlex.join(["heritage-align", *sys.argv[1:]]))
     if predictions and out is not None:
@@ -149,6 +149,8 @@ def _predicted(configs: Sequence[Config], dataset: Dataset, folder: Path, as_jso
     click.echo(f"wrote {folder}; {dataset.name} names no right answers: there is nothing to evaluate")
 
 
-def _name_skipped(skipped: Iterable[tuple[str, str]]) -> None:
-    for image_id, reason in skipped:
-        click.echo(f"left out {image_id}: {reason}", err=True)
+def _name_skipped(skipped: Iterable[tuple[str, str]], names_all: str = "") -> None:
+    from heritage_align.data.problems import left_out
+
+    for line in left_out(list(skipped), names_all):
+        click.echo(line, err=True)

@@ -63,6 +63,7 @@ def build(
     """
     from tqdm import tqdm
 
+    from heritage_align.data.problems import left_out
     from heritage_align.indexing import build_index
     from heritage_align.pipeline import Pipeline, build_dataset, dataset_sources
 
@@ -74,8 +75,8 @@ def build(
     mine = sum(1 for place in range(len(sources)) if place // size % of == number - 1)
     with tqdm(total=mine, unit="img", disable=True if as_json else None) as bar:  # None: only on a terminal
         report = build_index(pipeline, sources, out, share=(number, of), progress=bar.update)
-    for image_id, reason in report.skipped:
-        click.echo(f"left out {image_id}: {reason}", err=True)
+    for line in left_out(report.skipped, "--json"):
+        click.echo(line, err=True)
     for name in report.remade:
         click.echo(f"made again {out / name}: it was not whole", err=True)
     if as_json:
@@ -118,6 +119,7 @@ def update(
     """
     from tqdm import tqdm
 
+    from heritage_align.data.problems import left_out
     from heritage_align.pipeline import Pipeline, build_dataset, dataset_sources
     from heritage_align.updating import update_index
 
@@ -132,11 +134,12 @@ def update(
         report = update_index(Pipeline(resolved), sources, store, bar.update, retry=retry)
     changes = report.changes
     tried = {*changes.added, *changes.replaced, *changes.removed}
-    for image_id, reason in report.skipped:
-        if image_id in tried:
-            click.echo(f"left out {image_id}: {reason}", err=True)
+    for line in left_out([each for each in report.skipped if each[0] in tried], "--json"):
+        click.echo(line, err=True)
     if as_json:
-        print_json({"store": str(store), "images": report.images, "shards_written": report.written, **asdict(changes)})
+        skipped = [{"image_id": i, "reason": reason} for i, reason in report.skipped]
+        counts_and_names = {"images": report.images, "shards_written": report.written, "skipped": skipped}
+        print_json({"store": str(store), **counts_and_names, **asdict(changes)})
         return
     counts = ", ".join(f"{len(getattr(changes, kind))} {kind}" for kind in ("added", "replaced", "removed"))
     unknown = f"; of {len(changes.unknown)} nothing tells whether they changed" if changes.unknown else ""

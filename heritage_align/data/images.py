@@ -22,6 +22,7 @@ from heritage_align.data.jpeg import MOST_SCANS, too_many_scans
 from heritage_align.data.limits import MAX_PIXELS, RAW_SUFFIXES
 from heritage_align.data.reduced import reduce as reduce_to
 from heritage_align.errors import ImageError
+from heritage_align.foreign_files import LOOKED_AT, foreign_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +53,39 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_OTHER_FILES = (
+    (0, b"%PDF", "a PDF"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"PK\x03\x04", "a zip archive or an office document"),
+    (0, b"Rar!", "a RAR archive"),
+    (0, b"\x1f\x8b", "packed (gzip)"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (4, b"JXL ", "a JPEG XL picture"),
+    (0, b"II\xbc\x01", "a JPEG XR picture"),
+    (0, b"v/1\x01", "an OpenEXR picture"),
+    (0, b"#?RADIANCE", "a Radiance picture"),
+    (0, b"SIMPLE  =", "a FITS picture"),
+    (0, b"gimp xcf", "a GIMP file"),
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyp", "a film (MP4, QuickTime)"),
+    (0, b"\x00\x05\x16\x07", "what macOS keeps beside a file (._ files)"),
+    (0, b"[InternetShortcut]", "a link to a web page"),
+)
+"""Place, bytes and name of what is found under pictures' names; those that `foreign_head` tells are not among them."""
+
+_OF_FORMATS = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG", "PNG"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"II+\x00", "TIFF"),
+    (0, b"MM\x00+", "TIFF"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (4, b"jP  ", "JPEG 2000"),
+)
 
 # warnings.catch_warnings swaps a list that all threads share; only the reading of the header is serialised.
 _OPEN_LOCK = threading.Lock()
@@ -226,13 +260,25 @@ def _is_raw(image: Any) -> bool:
 def _unidentified(stream: IO[bytes]) -> str:
     """Say what a file is that Pillow cannot open, as far as its first bytes tell."""
     stream.seek(0)
-    head = stream.read(64)
-    brands = {head[at : at + 4] for at in range(8, len(head) - 3, 4)} if head[4:8] == b"ftyp" else set()
+    head = stream.read(LOOKED_AT)
+    brands = {head[at : at + 4] for at in range(8, min(len(head), 64) - 3, 4)} if head[4:8] == b"ftyp" else set()
     if brands & {b"avif", b"avis"}:
         return "is an AVIF picture, which this build of Pillow does not read: pip install 'pillow>=11.3'"
     if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}:
         return "is a HEIC picture, which needs pillow-heif: pip install 'heritage-align[heif]'"
-    return f"is not a picture in a supported format ({', '.join(_formats())})"
+    wanted = f"not a picture in a supported format ({', '.join(_formats())})"
+    for place, signature, kind in _OTHER_FILES:
+        if head[place:].startswith(signature):
+            return f"is {kind}, {wanted}"
+    if b"<svg" in head:
+        return f"is an SVG drawing, {wanted}"
+    instead = foreign_head(head)
+    if instead is not None:
+        return instead
+    for place, signature, kind in _OF_FORMATS:
+        if head[place:].startswith(signature):
+            return f"has a broken header, or is a {kind} file of a kind that is not read"
+    return f"is {wanted}"
 
 
 @cache

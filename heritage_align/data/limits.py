@@ -32,5 +32,8 @@ RAW_SUFFIXES = frozenset(
 )
 """Endings of cameras' RAW files, in lower case: what Pillow finds in them is a thumbnail."""
 
-OTHER_SUFFIXES = frozenset({".psd", ".psb", ".ai", ".eps", ".svg", ".pdf", ".djvu", ".dcm", ".exr", ".hdr", ".jxl"})
+OTHER_SUFFIXES = frozenset(
+    {".psd", ".psb", ".ai", ".eps", ".svg", ".pdf", ".djvu", ".dcm", ".exr", ".hdr", ".jxl"}
+    | {".tga", ".pcx", ".pct", ".pict", ".xcf", ".jxr", ".wdp", ".hdp", ".fits", ".svs", ".ndpi", ".mrxs", ".indd"}
+)
 """Endings, in lower case, of pictures in forms that are not read."""

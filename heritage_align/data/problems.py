@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from heritage_align.errors import DataError
@@ -38,3 +39,18 @@ class Problems:
         if self.count > len(self._shown):
             lines.append(f"  ... and {self.count - len(self._shown)} more")
         raise DataError("\n".join(lines))
+
+
+def left_out(skipped: Sequence[tuple[str, str]], names_all: str = "") -> Iterator[str]:
+    """Yield a line for each of the first pictures that cannot be read, and one that counts the others.
+
+    A clone without its large files has a pointer in the place of every picture.
+
+    Args:
+        skipped: image ids and reasons.
+        names_all: what names the others, for the last line.
+    """
+    for image_id, reason in skipped[:SHOWN]:
+        yield f"left out {image_id}: {reason}"
+    if len(skipped) > SHOWN:
+        yield f"left out {len(skipped) - SHOWN} more{f' ({names_all} names them all)' if names_all else ''}"

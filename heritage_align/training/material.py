@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from heritage_align.config import StoreSettings
+from heritage_align.data.problems import left_out
 from heritage_align.encoding.sources import dataset_sources
 from heritage_align.errors import DataError, ImageError, StoreError
 from heritage_align.features import concat_images
@@ -250,8 +251,8 @@ def _say_left_out(skipped: Sequence[tuple[str, str]], total: int, name: str) -> 
     if len(skipped) == total:
         raise DataError(f"{name}: not one of its {total} pictures can be read; the first: {skipped[0][1]}")
     if distributed.rank() == 0 and skipped:
-        for image_id, reason in skipped:
-            print(f"left out {image_id}: {reason}", file=sys.stderr)
+        for line in left_out(skipped):
+            print(line, file=sys.stderr)
         print(f"{name}: {len(skipped)} of {total} pictures cannot be read and are left out", file=sys.stderr)
 
 

@@ -41,6 +41,25 @@ def test_build_names_a_bad_picture_once_and_goes_on(call: Call, scan_file: Path,
     assert lines(call("index", "verify", tmp_path / "store")) == [f"{tmp_path / 'store'}: sound"]
 
 
+def test_a_folder_of_pointers_is_not_named_line_by_line(
+    call: Call, scan_file: Path, pictures: Path, tmp_path: Path
+) -> None:
+    folder, store = tmp_path / "clone", tmp_path / "store"
+    folder.mkdir()
+    (folder / "p0.png").write_bytes((pictures / "p0.png").read_bytes())
+    for number in range(1, 31):
+        (folder / f"{number}.jpg").write_text("version https://git-lfs.github.com/spec/v1\nsize 1048576\n")
+    told = call("index", "build", scan_file, "--data", folder, "--out", store)
+    assert told.exit_code == 0
+    assert "30 left out" in told.stdout
+    assert told.stderr.count("is a Git LFS pointer of the file of 1.0 MiB") == 10
+    assert told.stderr.endswith("left out 20 more (--json names them all)\n")
+    for command in (("build", scan_file, "--out", store), ("update", store)):
+        named = document(call("index", *command, "--data", folder, "--json"))["skipped"]
+        assert isinstance(named, list)
+        assert len(named) == 30
+
+
 def test_info_says_what_is_there(call: Call, scan_store: Path) -> None:
     shown = lines(call("index", "info", scan_store))
     assert shown[0] == "images    10 (1 left out), 30 regions"

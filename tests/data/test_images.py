@@ -196,6 +196,33 @@ def test_broken_bytes_are_refused_by_name(data: bytes, reason: str, tmp_path: Pa
         load_image(data, name="row 7")
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 2097152\n",
+            "pointer of the file of 2.0 MiB",
+        ),
+        (b"../../.git/annex/objects/xx/yy/SHA256E-s12--aa.jpg/SHA256E-s12--aa.jpg", "git annex get"),
+        (b"<!DOCTYPE html><html><body>Please log in", "is a web page"),
+        (b'{"error": "no such image"}', r"is the error message of a server, .*no such image"),
+        (bytes(4096), "begins with zeros alone"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing, not a picture in a"),
+        (b"%PDF-1.7\n", "is a PDF, not a picture in a supported format"),
+        (b"8BPS\x00\x01", "is a Photoshop file, not a picture in a supported format"),
+        (b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00", r"is a film \(MP4, QuickTime\)"),
+        (bytes(128) + b"DICM", "is a DICOM file"),
+        (encode(corners(), "PNG")[:33].replace(b"\x08\x02", b"\x07\x02"), "broken header, or is a PNG file of a kind"),
+        (b"II*\x00\x08\x00\x00\x00\x00\x00", "broken header, or is a TIFF file of a kind"),
+    ],
+)
+def test_what_lies_in_the_place_of_a_picture_is_said(data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    for load in (load_image, load_pixels):
+        with pytest.raises(ImageError, match=rf"a\.jpg: .*{said}"):
+            load(tmp_path / "a.jpg")
+
+
 def test_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.png"
     path.write_bytes(encode(corners(), "PNG"))
