@@ -55,6 +55,11 @@ def evaluation(document: dict[str, Any], data: str | None, features: str | None)
         document["data"] = {"name": default_registry().of_role("dataset", "pictures"), "folder": data}
     else:
         part = "test" if "test" in found.splits else None
+        if part is not None:
+            which = f"the rows of split {found.splits[part]!r} are taken; --set data.split=null takes all"
+            click.echo(f"note: {found.table}: {which}", err=True)
+        elif found.splits:
+            click.echo(f"note: {found.table}: has splits {', '.join(found.splits.values())}, all are taken", err=True)
         document["data"] = _table(found, part, not _reads_features(document))
 
 

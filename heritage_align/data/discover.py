@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from heritage_align.data.lines import Row
 from heritage_align.data.precomputed import precomputed_splits
 from heritage_align.data.problems import Problems
-from heritage_align.data.table_rows import JSON, SEPARATED, table_rows
-from heritage_align.errors import DataError
+from heritage_align.data.table_rows import JSON, SEPARATED, SPREADSHEETS, table_rows
+from heritage_align.errors import DataError, Note
 
 TABLES = (*JSON, *SEPARATED)
 FEATURES = (".safetensors", ".npz", ".tsv")
@@ -28,7 +32,12 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval"),
 }
-"""Part -> the words by which tables call it."""
+"""Part -> the words by which tables call it, in any case."""
+
+_SHOWN = 3
+_LOOKED_AT = 200  # rows by which columns are found: the first may have none of the texts
+_OF_ROWS = tuple(suffix for suffix in (*SEPARATED, *JSON, *SPREADSHEETS) if suffix not in (".txt", ".json"))
+"""Endings of files that nobody writes but for rows."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,9 @@ class Discovered:
 def discover(path: Path) -> Discovered | None:
     """Look at a table, or a folder with one; None for a folder without a table (plain pictures).
 
+    Tables of a folder that are not taken, and splits that have other names than `SPLITS`, are said in a `Note`. Names
+    of columns may be in any case, with blanks or hyphens for ``_`` (``Image``, ``File name``).
+
     Raises:
         DataError: there is no such path, or a folder holds several tables.
     """
@@ -82,21 +94,23 @@ def discover(path: Path) -> Discovered | None:
         splits = _named(set(precomputed_splits(path)))
         if splits:
             return Discovered(path, splits=splits, features=path, role="precomputed")
-        tables = sorted(p for p in path.iterdir() if p.suffix.lower() in TABLES and p not in features)
-        tables = [p for p in tables if _column(_first_row(p), IMAGE_COLUMNS)]
+        rest = sorted(p for p in path.iterdir() if p.suffix.lower() in (*TABLES, *SPREADSHEETS) and p not in features)
+        tables = [p for p in rest if _column(_filled(p), IMAGE_COLUMNS)]
         if not tables:
+            _say_not_taken(path, [p for p in rest if p.suffix.lower() in _OF_ROWS])
             return None
         if len(tables) > 1:
             raise DataError(f"{path}: holds several tables ({_names(tables)}); name the one that is meant")
         path = tables[0]
-    row = _first_row(path)
-    image, text = _column(row, IMAGE_COLUMNS), _column(row, TEXT_COLUMNS)
-    columns = {key: name for key, name in (("image", image), ("text", text)) if name not in (None, key)}
-    group = _column(row, GROUP_COLUMNS)
+    filled = _filled(path)
+    known = {"image": IMAGE_COLUMNS, "text": TEXT_COLUMNS, **{key: (key,) for key in ("phrases", "split", "language")}}
+    found = {key: name for key, names in known.items() if (name := _column(filled, names)) is not None}
+    columns = {key: name for key, name in found.items() if name != key}
+    group = _column(filled, GROUP_COLUMNS)
     if group is not None:
         columns["group"] = group
     beside = features[0] if len(features) == 1 else None
-    return Discovered(path, {key: str(name) for key, name in columns.items()}, _splits(path), beside)
+    return Discovered(path, columns, _splits(path, found.get("split", "split")), beside)
 
 
 def _features(folder: Path) -> list[Path]:
@@ -107,8 +121,15 @@ def _names(paths: list[Path]) -> str:
     return ", ".join(p.name for p in paths)
 
 
-def _column(row: Mapping[str, Any], known: tuple[str, ...]) -> str | None:
-    return next((name for name in known if row.get(name) is not None), None)
+def _column(filled: Collection[str], known: tuple[str, ...]) -> str | None:
+    """Return the first of the known names that a column has, exactly before nearly."""
+    exact = next((name for name in known if name in filled), None)
+    if exact is not None:
+        return exact
+    plain: dict[str, str] = {}
+    for name in filled:
+        plain.setdefault(name.strip().casefold().replace(" ", "_").replace("-", "_"), name)
+    return next((plain[name] for name in known if name in plain), None)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -118,16 +139,48 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row.fields
 
 
-def _first_row(path: Path) -> dict[str, Any]:
-    return next(_rows(path), {})
+def _filled(path: Path) -> dict[str, None]:
+    """Return the columns that have a value in one of the first rows."""
+    rows = islice(_rows(path), _LOOKED_AT)
+    return {name: None for row in rows for name, value in row.items() if value is not None}
 
 
-def _splits(path: Path) -> dict[str, str]:
-    words = {word for row in _rows(path) if isinstance(word := row.get("split"), str)}
-    return _named(words)
+def _splits(path: Path, column: str) -> dict[str, str]:
+    words = {word.strip() for row in _rows(path) if isinstance(word := row.get(column), str) and word.strip()}
+    found = _named(words)
+    if words and not found:
+        _note(
+            f"{path}: column {column!r} has {_some(sorted(words))}, none of which is train, val or test: all rows are "
+            "taken; the setting `split` of the data set takes those of one"
+        )
+    return found
+
+
+def _say_not_taken(folder: Path, tables: list[Path]) -> None:
+    """Say why the tables of a folder are none of its pictures' texts."""
+    reasons = []
+    for table in tables:
+        try:
+            names = list(next(iter(table_rows(table, Problems(table), quiet=True)), Row("", {})).fields)
+            known = ", ".join(IMAGE_COLUMNS[:3])
+            reasons.append(f"{table.name} has no column of pictures ({known} ...), only {_some(names) or 'none'}")
+        except DataError as error:
+            reasons.append(str(error).removeprefix(f"{folder}{os.sep}"))
+    if reasons:
+        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        _note(f"{folder}: its pictures are taken without texts: {'; '.join(reasons[:_SHOWN])}{more}")
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(map(repr, words[:_SHOWN])) + (" ..." if len(words) > _SHOWN else "")
+
+
+def _note(text: str) -> None:
+    warnings.warn(text, Note, stacklevel=3)
 
 
 def _named(words: Collection[str]) -> dict[str, str]:
     """Return part -> the word that is there for it."""
-    found = {part: next((w for w in names if w in words), None) for part, names in SPLITS.items()}
+    plain = {word.casefold(): word for word in sorted(words, reverse=True)}
+    found = {part: next((plain[w] for w in names if w in plain), None) for part, names in SPLITS.items()}
     return {part: word for part, word in found.items() if word is not None}

@@ -83,6 +83,8 @@ def decoded_lines(
 ) -> Iterator[tuple[int, str, str | None]]:
     r"""Yield ``(line number from 1, line with its ending, fault)``; lines end with ``\n``, ``\r\n`` or ``\r``.
 
+    A byte order mark at the beginning of any line is dropped: files with one that were joined have it in the middle.
+
     Args:
         path: the file.
         encoding: Python's name of its encoding; None finds it out.
@@ -95,21 +97,27 @@ def decoded_lines(
         found = Encoding(encoding, False) if encoding is not None else encoding_of(path)
         if found.guessed and not quiet:
             _say(path, found)
+        # Said once: a file in an encoding that is not found out has a fault in every line.
+        remedy = "; the setting `encoding` names another encoding" if encoding is None else ""
         with path.open(encoding=found.name, errors=_HANDLER, newline="") as stream:
             for number, line in enumerate(stream, start=1):
                 broken = _BROKEN.search(line)
                 if broken is None:
-                    yield number, line, None
+                    yield number, line.lstrip("\ufeff"), None
                     continue
                 place = f"character {broken.start() + 1}"
                 if found.name in (UTF8, "utf-8-sig"):
                     place = f"byte {len(line[: broken.start()].encode()) + 1}"
-                yield number, line, f"is not {found.shown} ({place}: {ord(broken[0]) - 0xDC00:#04x} cannot be read)"
+                fault = f"is not {found.shown} ({place}: {ord(broken[0]) - 0xDC00:#04x} cannot be read)"
+                yield number, line, fault + remedy
+                remedy = ""
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except LookupError as error:
         known = "utf-8, gb18030, big5, utf-16 ..."
         raise DataError(f"{path}: encoding: there is no {encoding!r}; known are {known}") from error
+    except UnicodeError as error:  # Python has some that are not of files: idna, undefined
+        raise DataError(f"{path}: encoding: {encoding!r} is not one in which files are written") from error
 
 
 _said: set[Path] = set()

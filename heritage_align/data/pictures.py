@@ -16,6 +16,10 @@ from heritage_align.data.limits import OTHER_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from heritage_align.errors import DataError, ImageError
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+"""Marks of direction and of width 0."""
+
+_SEEN = str.maketrans("", "", _UNSEEN)
 _DEEPEST = 128
 """Folders in folders in which a file of nearly the same name is looked for."""
 
@@ -36,8 +40,8 @@ class Pictures(Protocol):
 class FilePictures:
     """Pictures that are files; whether they exist is found out when one is read.
 
-    A file that is not there is looked for under names that differ in Unicode form (macOS writes é in two characters)
-    or in case alone.
+    A file that is not there is looked for under names that differ in Unicode form (macOS writes é in two characters),
+    in marks that nobody sees or in case alone.
 
     Args:
         files: id -> file, in the collection's order.
@@ -61,7 +65,10 @@ class FilePictures:
         collection costs one look at the disk."""
         if self._files and not any(self._names.exists(path) for path in self._files.values()):
             first = next(iter(self._files.values()))
-            raise DataError(f"none of the {len(self._files)} pictures exists; the first would be {first}")
+            raise DataError(
+                f"none of the {len(self._files)} pictures exists; the first would be {first}; "
+                "the setting `images` names the folder that they are in (--set data.images=FOLDER)"
+            )
 
 
 class FileNames:
@@ -121,7 +128,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _plain_name(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.translate(_SEEN)).casefold())
 
 
 def path_below(root: Path, named: str, *, prefix: str | None = None) -> tuple[str, Path]:
@@ -144,11 +151,12 @@ def path_below(root: Path, named: str, *, prefix: str | None = None) -> tuple[st
     """
     if "\0" in named:
         raise ValueError(f"{named!r} holds a NUL character, which no file name can")
-    posix = named.replace("\\", "/")
+    posix = _bare(named).replace("\\", "/")
     if prefix is not None and prefix.strip():
-        start = prefix.replace("\\", "/").rstrip("/")
-        if posix.casefold() == start.casefold() or posix.casefold().startswith(f"{start.casefold()}/"):
-            posix = posix[len(start) :].lstrip("/")
+        start = prefix.replace("\\", "/").rstrip("/").casefold()
+        ends = (at for at in range(len(posix) + 1) if posix[at : at + 1] in ("/", ""))
+        end = next((at for at in ends if posix[:at].casefold() == start), 0)  # folding may change the length (ß)
+        posix = posix[end:].lstrip("/") if end else posix
     if posix.casefold().startswith("file:"):
         posix = _path_of(posix)
     elif "://" in posix:
@@ -169,6 +177,14 @@ def path_below(root: Path, named: str, *, prefix: str | None = None) -> tuple[st
     if normal == ".":
         raise ValueError(f"{named!r} names no file")
     return normal, root / normal
+
+
+def _bare(named: str) -> str:
+    """Return a path without what Windows leaves around one that is copied: marks that nobody sees, quotes."""
+    path = named.strip(_UNSEEN)
+    if len(path) > 2 and path.startswith('"') and path.endswith('"'):
+        path = path[1:-1].strip()
+    return path or named
 
 
 def _path_of(address: str) -> str:

@@ -78,7 +78,7 @@ def read_table(
         images: the folder that picture paths are relative to and must not leave; by default the table's own.
         prefix: beginning of the paths that stands for that folder, where they are of another computer (``D:\\museum``).
         columns: their names. A column that is renamed must be there.
-        split: take the rows whose split column says this; None takes all.
+        split: take the rows whose split column says this, in any case; None takes all.
         language: of rows without a language column.
         separator: between phrases, and between the pictures of a row, in a CSV or TSV.
         name: of the data set; by default the file's name and the split.
@@ -158,7 +158,7 @@ class _Selected:
                     self._problems.add(row.place, str(error))
                     continue
                 self._splits[split] = None
-                if split != self._split:
+                if split.casefold() != self._split.casefold():
                     continue
             self._count += 1
             yield row
@@ -180,7 +180,9 @@ class _Selected:
             if needed and self._seen and column not in self._seen:
                 there = ", ".join(map(repr, self._seen))
                 hint = did_you_mean(column, list(self._seen))
-                problems.add(f"column {column!r} for {field.name}", f"is not there, only {there}.{hint}")
+                setting = f"data.{field.name}"
+                another = f"--set {setting}=NAME names another (in training, train.{setting})"
+                problems.add(f"column {column!r} for {field.name}", f"is not there, only {there}; {another}.{hint}")
         if not self._count and not self._problems.count:
             splits = f" of split {self._split!r}; splits: {', '.join(self._splits)}" if self._splits else ""
             problems.add(str(self._path), f"has no rows{splits}")

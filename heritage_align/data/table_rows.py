@@ -22,7 +22,7 @@ SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 JSON = (".jsonl", ".ndjson", ".json")
 _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE = 200  # lines by which the separator is found
-_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _SIGNATURES = {
     b"PK\x03\x04": "a spreadsheet or another zip archive",
     b"\xd0\xcf\x11\xe0": "a spreadsheet of Excel before 2007",
@@ -58,7 +58,7 @@ def table_rows(
         DataError: the file cannot be read or is no table, a column has the name of another, or a quote is not closed.
     """
     suffix = path.suffix.lower()
-    if suffix in _SPREADSHEETS:
+    if suffix in SPREADSHEETS:
         raise DataError(f"{path}: is a spreadsheet; {_AS_CSV}")
     if suffix not in SEPARATED and suffix not in JSON:
         raise DataError(f"{path}: is not {', '.join([*SEPARATED, *JSON[:-1]])} or {JSON[-1]}")
@@ -107,7 +107,10 @@ def _json_rows(path: Path, lines: Iterator[Line], problems: Problems) -> Iterato
             yield from _array_rows(path, everything, problems)
             return
         filled = iter(everything[1:])
-    for number, line in chain([first], filled):
+    second = next(filled, None)
+    if second is None and path.suffix.lower() == ".json":
+        _refuse_columns(path, first[1])
+    for number, line in chain([first], [] if second is None else [second], filled):
         place = f"{path}:{number}"
         try:
             record = parse_json(line, unique=True)
@@ -121,6 +124,22 @@ def _json_rows(path: Path, lines: Iterator[Line], problems: Problems) -> Iterato
             yield Row(place, record)
         else:
             problems.add(place, f"expected an object {{...}}, got {type(record).__name__}")
+
+
+def _refuse_columns(path: Path, line: str) -> None:
+    """Raise DataError for a whole table as one object, as pandas writes it: it would be read as one row."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return
+    values = list(record.values()) if isinstance(record, dict) else []
+    lists = all(isinstance(value, list) and len(value) > 1 for value in values) and len({*map(len, values)}) == 1
+    objects = all(isinstance(value, dict) for value in values)
+    if len(values) > 1 and (lists or objects):
+        raise DataError(
+            f"{path}: is one object whose values are columns; expected a list of rows, [{{...}}, ...] (pandas writes "
+            "it with orient='records'; a row that is alone goes into brackets too)"
+        )
 
 
 def _is_list_of_objects(lines: list[Line]) -> bool:
@@ -207,7 +226,9 @@ def _records(path: Path, lines: Iterator[Line], delimiter: str, problems: Proble
 
 
 def _explained(error: str) -> str:
-    if "unexpected end of data" in error or "field larger" in error:
+    if "field larger" in error:
+        return f"has a cell of more than {csv.field_size_limit()} characters: is a quote opened and not closed?"
+    if "unexpected end of data" in error:
         return f"a quote is opened here and not closed ({error})"
     if "expected after" in error:
         return f'holds a quote inside a quoted cell, which must be written twice, as in "say ""yes""" ({error})'

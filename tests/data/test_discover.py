@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heritage_align.data.discover import IMAGE_COLUMNS, SPLITS, TEXT_COLUMNS, Discovered, discover
-from heritage_align.errors import DataError
+from heritage_align.data.table import Columns, read_table
+from heritage_align.errors import DataError, Note
 
 
 def table(path: Path, *rows: dict[str, Any]) -> Path:
@@ -85,6 +87,52 @@ def test_files_that_are_no_table_do_not_count(tmp_path: Path) -> None:
     found = discover(tmp_path)
     assert found is not None
     assert found.features is None  # two of them: --features says which
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "split"),
+    [("Image", "Text", "Split"), ("File name", "CAPTION", "SPLIT"), ("image-path", "Title", "split")],
+)
+def test_columns_and_splits_in_any_case(tmp_path: Path, image: str, text: str, split: str) -> None:
+    rows = [f"{n}.png,vase {n},{word}" for n, word in enumerate(["Train", "TEST", "test ", "Valid"])]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([f"{image},{text},{split}", *rows]))
+    found = discover(tmp_path)
+    assert found is not None
+    assert (found.columns["image"], found.columns["text"], found.columns.get("split", "split")) == (image, text, split)
+    assert set(found.splits) == {"train", "val", "test"}
+    columns = Columns(**found.columns)
+    picked = read_table(path, columns=columns, split=found.splits["test"], require_pictures=False)
+    assert picked.image_ids == ("1.png", "2.png")
+
+
+def test_a_column_that_is_empty_at_first_counts(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("picture,title,caption\n,,\n1.png,,\n2.png,,a vase\n")
+    found = discover(tmp_path)
+    assert found is not None
+    assert found.columns == {"image": "picture", "text": "caption"}
+
+
+def test_a_table_that_is_not_taken_says_why(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "readme.txt").write_text("about these pictures")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert discover(tmp_path) is None
+    (tmp_path / "objects.csv").write_text("Bild;Text\n1.png;Vase\n")
+    (tmp_path / "objects.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.warns(Note) as said:
+        assert discover(tmp_path) is None
+    [note] = [str(each.message) for each in said]
+    assert note.startswith(f"{tmp_path}: its pictures are taken without texts: objects.csv has no column of pictures")
+    assert "only 'Bild', 'Text'; objects.xlsx: is a spreadsheet; save it as CSV" in note
+
+
+def test_splits_of_other_names_are_said(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.jsonl", *({"image": "1.png", "text": "鹤", "split": word} for word in ("训练", "测试")))
+    with pytest.warns(Note, match=r"column 'split' has '测试', '训练', none of which is train, val or test: all rows"):
+        assert discover(path) is not None
 
 
 def test_plain_pictures(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from heritage_align.data.table import Columns, read_table
 from heritage_align.data.table_rows import table_rows
 from heritage_align.data.translated_captions import read_translated_captions
 from heritage_align.data.vatex import read_vatex
-from heritage_align.errors import DataError
+from heritage_align.errors import DataError, Note
 from heritage_align.plugins import Registry
 
 SIMPLIFIED = ["宝相花纹锦", "黄地龙凤呈祥", "青花缠枝莲纹瓶", "一件清代的缂丝袍料", "灵芝与蝙蝠"]
@@ -115,6 +115,9 @@ def test_a_broken_character_among_many_is_a_fault_of_its_line_and_no_other_encod
         read_table(path)
     with pytest.raises(DataError, match=r"t\.csv: encoding: there is no 'gb2319'; known are utf-8"):
         read_table(path, encoding="gb2319")
+    for name in ("idna", "undefined"):
+        with pytest.raises(DataError, match=rf"t\.csv: encoding: '{name}' is not one in which files are written"):
+            read_table(path, encoding=name)
     path.write_bytes(bytes(range(128, 256)) * 40)
     with pytest.raises(DataError, match=r"t\.csv:1: is not UTF-8"):
         read_table(path)
@@ -170,7 +173,7 @@ def test_quotes_are_explained_at_the_line_where_they_begin(folder: Path) -> None
     with pytest.raises(DataError, match=r"t\.csv:2: holds a quote inside a quoted cell, which must be written twice"):
         read_table(path)
     path.write_text('image,text\n0.png,"' + "x" * 200_000, encoding="utf-8")
-    with pytest.raises(DataError, match=r"t\.csv:2: a quote is opened here and not closed \(field larger"):
+    with pytest.raises(DataError, match=r"t\.csv:2: has a cell of more than 131072 characters: is a quote"):
         read_table(path)
 
 
@@ -204,6 +207,8 @@ def test_a_json_list_is_read_as_lines_are(name: str, indent: int | None, folder:
         ("t.json", '{"image": "0.png", "text": "a", "text": "b"}', "'text' occurs twice in an object"),
         ("t.json", "[" * 9999, "is nested too deeply"),
         ("t.json", "[]", "has no rows"),
+        ("t.json", '{"image": ["0.png", "1.png"], "text": ["a", "b"]}', "is one object whose values are columns"),
+        ("t.json", '{"image": {"0": "0.png"}, "text": {"0": "a"}}', "is one object whose values are columns"),
         ("t.csv", "image,text\n", "has no rows"),
         ("t.csv", "\n\n", "has no rows"),
         ("t.csv", "image,text,image\n0.png,a,1.png\n", "column 'image' occurs twice"),
@@ -296,12 +301,39 @@ def test_whatever_may_be_told_to_name_an_encoding_can(ha_registry: Registry) -> 
             assert "encoding" in config.model_fields, spec.name
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_files_that_were_joined_keep_their_marks_to_themselves(folder: Path, encoding: str) -> None:
+    halves = ["image,text\n0.png,a\n", "1.png,b\n"]
+    (folder / "t.csv").write_bytes("".join("\ufeff" + half for half in halves).encode(encoding))
+    assert [item.image_ids for item in read_table(folder / "t.csv").texts] == [("0.png",), ("1.png",)]
+    rows = [json.dumps({"image": f"{n}.png", "text": "a"}) for n in range(2)]
+    (folder / "t.jsonl").write_bytes("\n".join("\ufeff" + row for row in rows).encode(encoding))
+    assert len(read_table(folder / "t.jsonl").texts) == 2
+
+
+def test_an_encoding_that_is_not_found_out_is_said_once_how_to_name(folder: Path) -> None:
+    path = folder / "t.csv"
+    path.write_bytes("image,text\n0.png,Голубая ваза с драконом\n1.png,Тарелка\n".encode("cp1251"))
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert str(caught.value).count("the setting `encoding` names another encoding") == 1
+    assert texts_of(path, encoding="cp1251") == ["Голубая ваза с драконом", "Тарелка"]
+
+
+def test_a_row_that_is_alone_may_have_lists(folder: Path) -> None:
+    row = '{"image": ["0.png", "1.png"], "text": ["a", "b"]}'
+    for name, content in (("t.json", f"[{row}]"), ("t.jsonl", row), ("u.json", row[:-1] + ', "id": "x"}')):
+        (folder / name).write_text(content)
+        assert [item.image_ids for item in read_table(folder / name).texts] == [("0.png", "1.png")] * 2
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX systems")
 def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "t.csv")
     with pytest.raises(DataError, match=r"t\.csv: is a pipe or a device, not a file"):
         read_table(folder / "t.csv")
-    assert discover(folder) is None
+    with pytest.warns(Note, match=r"its pictures are taken without texts: t\.csv: is a pipe"):
+        assert discover(folder) is None
     (folder / "u.csv").mkdir()
     with pytest.raises(DataError, match=r"u\.csv: is a folder, not a file"):
         read_table(folder / "u.csv")

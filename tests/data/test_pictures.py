@@ -35,6 +35,8 @@ def draw(path: Path, colour: str = "navy") -> Path:
         ("IMG/Blue Vase.JPG", "img/blue vase.jpg"),
         ("img/BLAU ÜBER.png", unicodedata.normalize("NFD", "Img/blau über.PNG")),
         ("img/が.png", unicodedata.normalize("NFD", "img/が.png")),
+        ("img/vase\u200b.png", "img/vase.png"),
+        ("img/vase.png", "img/va\u2060se.png"),
     ],
 )
 def test_a_name_in_another_form_is_found(written: str, asked: str, tmp_path: Path) -> None:
@@ -108,6 +110,19 @@ def test_paths_of_another_computer_say_the_setting_that_reads_them(named: str, p
     if not named.startswith(("file:", "c:")):
         assert path_below(tmp_path, named, prefix=prefix)[0] == "img/a.png"
         assert path_below(tmp_path, named, prefix=prefix.replace("/", "\\").lower() + "\\")[0] == "img/a.png"
+
+
+@pytest.mark.parametrize("named", ['"img/a.png"', "\u202aimg/a.png", '\u202a"img/a.png"\u202c', "img/a.png\u200b"])
+def test_what_windows_leaves_around_a_copied_path_is_no_part_of_it(named: str, tmp_path: Path) -> None:
+    assert path_below(tmp_path, named) == ("img/a.png", tmp_path / "img/a.png")
+    drive = named.replace("img", r"D:\museum\img")
+    assert path_below(tmp_path, drive, prefix=r"d:\MUSEUM")[0] == "img/a.png"
+    assert path_below(tmp_path, '12".png')[0] == '12".png'
+
+
+def test_a_beginning_in_other_letters_of_another_length(tmp_path: Path) -> None:
+    assert path_below(tmp_path, r"D:\STRASSE\a.png", prefix=r"D:\Straße")[0] == "a.png"
+    assert path_below(tmp_path, r"D:\Straße\a.png", prefix="d:/strasse/")[0] == "a.png"
 
 
 def test_an_address_is_read_from_a_copy(tmp_path: Path) -> None:

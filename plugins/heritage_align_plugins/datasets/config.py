@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from heritage_align.data import MAX_PIXELS
 from heritage_align.plugin import ComponentConfig, Facts, Kind
@@ -121,12 +121,12 @@ class TableConfig(_DatasetConfig):
 
     file: Path = Field(description=".csv, .tsv, .tab, .txt, .jsonl, .ndjson or .json")
     encoding: Encoding = Field(None, description=ENCODING)
-    delimiter: str | None = Field(
+    delimiter: Annotated[str | None, BeforeValidator(lambda value: "\t" if value == r"\t" else value)] = Field(
         None,
         min_length=1,
         max_length=1,
         pattern=r'[^"\r\n]',
-        description="character between columns; by default the one of , ; tab and | that fits",
+        description=r"character between columns, \t for a tab; by default the one of , ; tab and | that fits",
     )
     images: Path | None = Field(None, description="folder that picture paths are relative to; by default the file's")
     prefix: str | None = Field(
