@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from heritage_align.cli.options import check_file
+from heritage_align.cli.options import FileOrFolder, check_file
 from heritage_align.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ def annotation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--annotations`` and ``--annotated-manifest``."""
     page = click.option(
         "--annotations",
-        type=click.Path(path_type=Path),
+        type=FileOrFolder(),
         help="Write a IIIF AnnotationPage too (.json): a Web Annotation for each region that answered.",
     )
     manifest = click.option(
         "--annotated-manifest",
-        type=click.Path(path_type=Path),
+        type=FileOrFolder(),
         help="Write a copy of the data's IIIF manifest too (.json), its canvases with these annotations, for a viewer.",
     )
     return page(manifest(command))

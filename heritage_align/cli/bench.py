@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from heritage_align.cli.options import FileOrFolder
 from heritage_align.errors import ConfigError
 
 
@@ -20,7 +21,7 @@ from heritage_align.errors import ConfigError
 @click.option("--quick", is_flag=True, help="Only the cases that a goal is about, without torch.compile.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FileOrFolder(),
     default="benchmarks/results",
     show_default=True,
     help="Folder for the JSON and the plot.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from heritage_align.cli.options import (
+    FileOrFolder,
     config_argument,
     data_option,
     json_option,
@@ -37,7 +38,7 @@ TOO_MANY = 0.15
 
 @click.command(name="calibrate")
 @config_argument
-@click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
+@click.option("--store", type=FileOrFolder(), required=True, help="Folder of the store.")
 @click.option(
     "--texts",
     metavar="FILE",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import check_folder
+from heritage_align.cli.options import FileOrFolder, check_folder
 from heritage_align.cli.progress import encoding_bar
 
 SYSTEMS = ("global", "laclip", "late-interaction", "scan", "scan-sf", "bfan", "bfan-sf")
@@ -19,9 +19,7 @@ ABOUT = (
 
 
 @click.command(name="demo")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="demo-output", show_default=True, help="Folder to write."
-)
+@click.option("--out", type=FileOrFolder(), default="demo-output", show_default=True, help="Folder to write.")
 @click.option(
     "--artworks", type=click.IntRange(min=2), default=50, show_default=True, help="Artworks, four pictures each."
 )

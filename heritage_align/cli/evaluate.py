@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from heritage_align.cli.options import (
+    FileOrFolder,
     check_folder,
     collection_options,
     cut_offs,
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds; random crops differ with each."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json, runs, configs and report.html.")
+@click.option("--out", type=FileOrFolder(), help="Folder for metrics.json, runs, configs and report.html.")
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=FileOrFolder(),
     help="Take the pictures' features from this store instead of encoding them.",
 )
 @click.option("--predictions", is_flag=True, help="Write Chinese-CLIP's prediction files below --out too.")

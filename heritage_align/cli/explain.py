@@ -12,6 +12,7 @@ from heritage_align.cli.details import picture_of, place_of
 from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
+    FileOrFolder,
     check_file,
     config_argument,
     json_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("text")
 @set_option
 @click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
-@click.option("--out", type=click.Path(path_type=Path), help="Picture to write; IMAGE.explained.png here by default.")
+@click.option("--out", type=FileOrFolder(), help="Picture to write; IMAGE.explained.png here by default.")
 @annotation_options
 @network_option
 @json_option

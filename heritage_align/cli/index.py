@@ -10,6 +10,7 @@ import click
 
 from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
+    FileOrFolder,
     check_file,
     collection_options,
     config_argument,
@@ -24,7 +25,7 @@ from heritage_align.errors import ConfigError, StoreError
 if TYPE_CHECKING:
     from heritage_align.config import Config
 
-_store_argument = click.argument("store", type=click.Path(path_type=Path))
+_store_argument = click.argument("store", type=FileOrFolder())
 
 
 @click.group(name="index")
@@ -39,7 +40,7 @@ def command() -> None:
 @config_argument
 @set_option
 @collection_options
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
+@click.option("--out", type=FileOrFolder(), required=True, help="Folder of the store.")
 @click.option(
     "--shard", "share", default="1/1", show_default=True, metavar="I/N", help="Take every Nth shard from the Ith."
 )
@@ -244,7 +245,7 @@ def _config_of(store: Path, overrides: tuple[str, ...], data: str | None, featur
 @command.command()
 @_store_argument
 @click.option("--id", "ids", multiple=True, help="Image whose vectors are written; may be given several times.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The page, a .json file.")
+@click.option("--out", type=FileOrFolder(), required=True, help="The page, a .json file.")
 @data_option
 @network_option
 def annotate(store: Path, ids: tuple[str, ...], out: Path, data: str | None) -> None:
@@ -273,8 +274,8 @@ def annotate(store: Path, ids: tuple[str, ...], out: Path, data: str | None) -> 
 
 
 @command.command()
-@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the merged store.")
+@click.argument("stores", nargs=-1, required=True, type=FileOrFolder())
+@click.option("--out", type=FileOrFolder(), required=True, help="Folder of the merged store.")
 def merge(stores: tuple[Path, ...], out: Path) -> None:
     """Merge whole stores, or parts of one.
 

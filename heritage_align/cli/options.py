@@ -34,6 +34,18 @@ __all__ = ["config_argument", "json_option", "print_json", "read_config", "set_o
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
+class FileOrFolder(click.Path):
+    """A path; an empty one is refused: an unset shell variable gives it, and it would mean the folder we are in."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).strip():
+            self.fail("is empty; name a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def not_blank(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an empty path, which an unset shell variable gives and which would mean the folder we are in."""
     if value is not None and not value.strip():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import json_option, print_json
+from heritage_align.cli.options import FileOrFolder, json_option, print_json
 from heritage_align.errors import PluginError, did_you_mean
 from heritage_align.hookspecs import KINDS, CommandSpec, ComponentSpec
 from heritage_align.plugins import PluginInfo, default_registry, missing_requirements
@@ -100,7 +100,7 @@ def check(name: str) -> None:
 @command.command()
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), default="proposer", show_default=True, help="Kind of component.")
-@click.option("--to", type=click.Path(path_type=Path), default=".", help="Folder in which the package is made.")
+@click.option("--to", type=FileOrFolder(), default=".", help="Folder in which the package is made.")
 def new(name: str, kind: str, to: Path) -> None:
     """Create a plugin package, tests included.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import json_option, print_json
+from heritage_align.cli.options import FileOrFolder, json_option, print_json
 from heritage_align.errors import ConfigError
 from heritage_align.recipes import recipe_names, recipe_summary, recipe_text
 
@@ -46,7 +46,7 @@ def show(name: str) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--to", type=click.Path(path_type=Path), help="File to write; NAME.yaml here by default.")
+@click.option("--to", type=FileOrFolder(), help="File to write; NAME.yaml here by default.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def copy(name: str, to: Path | None, force: bool) -> None:
     """Copy a recipe to a file of your own.

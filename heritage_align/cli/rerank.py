@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from heritage_align.cli.options import check_file, config_argument, data_option, read_config, set_option
+from heritage_align.cli.options import FileOrFolder, check_file, config_argument, data_option, read_config, set_option
 
 
 @click.command(name="rerank")
 @config_argument
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run to write.")
+@click.argument("run", type=FileOrFolder())
+@click.option("--store", type=FileOrFolder(), required=True, help="Folder of the store.")
+@click.option("--out", type=FileOrFolder(), required=True, help="Run to write.")
 @set_option
 @data_option
 def command(config: str, run: Path, store: Path, out: Path, overrides: tuple[str, ...], data: str | None) -> None:

@@ -13,6 +13,7 @@ from heritage_align.cli.details import check_boxes, load_details, place_of
 from heritage_align.cli.network import network_option
 from heritage_align.cli.options import (
     PICTURE_SUFFIXES,
+    FileOrFolder,
     check_file,
     config_argument,
     data_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.command(name="search")
 @config_argument
 @click.argument("text", required=False)
-@click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store.")
+@click.option("--store", type=FileOrFolder(), required=True, help="Folder of the store.")
 @click.option(
     "--image",
     "images",
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     callback=not_blank,
     help="Many queries, one a line (a text, or an id, a tab and a text), - for standard input; answers are JSON lines.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="With --queries: a .jsonl or .trec file for the answers.")
+@click.option("--out", type=FileOrFolder(), help="With --queries: a .jsonl or .trec file for the answers.")
 @click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
 @click.option("--top-k", type=int, help="Answers; the config's search.top_k by default.")
 @click.option(
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--explain",
     "explain_to",
-    type=click.Path(path_type=Path),
+    type=FileOrFolder(),
     help="Picture of why the first answer was found, where the store's pictures can be opened (--data says where).",
 )
 @annotation_options

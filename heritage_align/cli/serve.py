@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from heritage_align.cli.network import network_option
-from heritage_align.cli.options import config_argument, data_option, read_config, set_option
+from heritage_align.cli.options import FileOrFolder, config_argument, data_option, read_config, set_option
 
 
 def _an_address(_context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -20,7 +20,7 @@ def _an_address(_context: click.Context, parameter: click.Parameter, value: str)
 
 @click.command(name="serve")
 @config_argument
-@click.option("--store", type=click.Path(path_type=Path), required=True, help="Folder of the store, or a link to it.")
+@click.option("--store", type=FileOrFolder(), required=True, help="Folder of the store, or a link to it.")
 @click.option(
     "--also",
     nargs=2,
@@ -37,10 +37,10 @@ def _an_address(_context: click.Context, parameter: click.Parameter, value: str)
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; they share PORT.")
-@click.option("--settings", type=click.Path(path_type=Path), help="YAML of limits and access (docs/service.md).")
+@click.option("--settings", type=FileOrFolder(), help="YAML of limits and access (docs/service.md).")
 @click.option(
     "--token-file",
-    type=click.Path(path_type=Path),
+    type=FileOrFolder(),
     help="Holds the token that requests must bear; or set HERITAGE_ALIGN_TOKEN.",
 )
 @set_option

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from heritage_align.cli.options import (
+    FileOrFolder,
     check_folder,
     collection_options,
     json_option,
@@ -21,7 +22,7 @@ from heritage_align.cli.options import (
 @set_option
 @collection_options
 @click.option("--fold", metavar="I/K", help="Of K folds by artwork test on the Ith and train on the others.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<name> by default.")
+@click.option("--out", type=FileOrFolder(), help="Folder of the run; runs/<name> by default.")
 @click.option("--fresh", is_flag=True, help="Refuse a folder that holds a run instead of going on with it.")
 @json_option
 def command(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from heritage_align.component import LAST, RerankerConfig
 from heritage_align.config import Config, resolve_component
-from heritage_align.errors import ConfigError, DataError, ImageError
+from heritage_align.errors import ConfigError, DataError, ImageError, Note
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import looks_for, missing_pieces, refuse_texts
 from heritage_align.plugins import default_registry
@@ -87,7 +87,7 @@ class LastLook:
     def ranked(self, items: Sequence[TextItem], answers: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
         """Rank the first answers of each text anew.
 
-        Pictures that cannot be opened are named in a warning; they come after those that were looked at.
+        Pictures that cannot be opened are named in a `Note`; they come after those that were looked at.
 
         Args:
             items: the texts.
@@ -144,7 +144,7 @@ class LastLook:
         if reasons:
             warnings.warn(
                 f"search.last: {len(reasons)} of {len(ids)} pictures are not looked at, the first: {reasons[0]}",
-                RuntimeWarning,
+                Note,
                 stacklevel=2,
             )
         return opened

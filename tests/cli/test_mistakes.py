@@ -335,6 +335,27 @@ def test_an_empty_path_is_not_the_folder_that_we_are_in(refused: Refused, option
     assert f"'{option}': is empty; name a file or folder" in refused("train", "cca", option, "")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("index", "build", "global", "--out", ""),
+        ("index", "merge", "a", "--out", " "),
+        ("train", "cca", "--out", ""),
+        ("evaluate", "global", "--out", ""),
+        ("search", "global", "vase", "--store", ""),
+        ("recipes", "copy", "laclip", "--to", ""),
+        ("demo", "--out", ""),
+    ],
+)
+def test_no_more_is_an_empty_place_to_write_to(
+    refused: Refused, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"'{command[-2]}': is empty; name a file or folder" in refused(*command)
+    assert "'STORE': is empty" in refused("index", "update", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_setting_that_does_not_suit_the_model_is_one_line(refused: Refused, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     build = ("index", "build", "global", "--data", tmp_path, "--out", tmp_path / "s")

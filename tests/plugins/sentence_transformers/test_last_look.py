@@ -286,7 +286,7 @@ def test_a_picture_that_cannot_be_opened_comes_after_those_that_were_looked_at(m
     [sound] = Searcher.open(pipeline, tmp_path / "own").hits([QUERY], top_k=5)
     (pictures / sound[0].id).write_bytes(b"no picture any more")
     searcher = Searcher.open(pipeline, tmp_path / "own")
-    with pytest.warns(RuntimeWarning, match=f"1 of 4 pictures are not looked at, the first: .*{sound[0].id}"):
+    with pytest.warns(Note, match=f"1 of 4 pictures are not looked at, the first: .*{sound[0].id}"):
         [hits] = searcher.hits([QUERY], top_k=5)
     assert [hit.id for hit in hits] == [*(hit.id for hit in sound[1:4]), sound[0].id, sound[4].id]
     assert [hit.last is None for hit in hits] == [False] * 3 + [True] * 2

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from heritage_align import plugins
 from heritage_align.cli import cli
-from heritage_align.errors import ConfigError, DataError, PluginError
+from heritage_align.errors import ConfigError, DataError, Note, PluginError
 from heritage_align.pipeline import Pipeline
 from heritage_align.protocols import BuildContext, DetailReranker, Reranker
 from heritage_align.recipes import load_recipe
@@ -382,7 +382,7 @@ class TestASearch:
         for file in folder.iterdir():
             (copy / file.name).write_bytes(b"no picture" if file.name == "3.png" else file.read_bytes())
         looking = Searcher.open(pipeline(copy, KEYPOINTS), store)
-        with pytest.warns(RuntimeWarning, match=r"1 of 10 pictures are not looked at, the first: .*3\.png"):
+        with pytest.warns(Note, match=r"1 of 10 pictures are not looked at, the first: .*3\.png"):
             hits = looking.search_details([Detail(DETAIL)], top_k=10)
         assert (hits[0].id, hits[-1].id, hits[-1].last) == ("7.png", "3.png", None)
         for file in copy.iterdir():
