@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,7 +144,7 @@ def update(
         print_json({"store": str(store), **counts_and_names, **asdict(changes)})
         return
     counts = ", ".join(f"{len(getattr(changes, kind))} {kind}" for kind in ("added", "replaced", "removed"))
-    unknown = f"; of {len(changes.unknown)} nothing tells whether they changed" if changes.unknown else ""
+    unknown = _nothing_tells(changes.unknown)
     click.echo(f"{store}: {report.images} images; {counts}; shards: {report.written} written{unknown}")
 
 
@@ -205,10 +206,7 @@ def verify(store: Path, data: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"store": str(store), "faults": faults, **changed})
     elif not faults and not any(changed.get(kind) for kind in ("added", "replaced", "removed")):
-        unknown = len(changed.get("unknown", ()))
-        click.echo(
-            f"{store}: sound" + (f"; of {unknown} pictures nothing tells whether they changed" if unknown else "")
-        )
+        click.echo(f"{store}: sound{_nothing_tells(changed.get('unknown', ()))}")
     named = [
         f"{kind} since: {image_id}" for kind in ("added", "replaced", "removed") for image_id in changed.get(kind, ())
     ]
@@ -218,6 +216,12 @@ def verify(store: Path, data: str | None, as_json: bool) -> None:
         raise StoreError(
             "\n  ".join([f"{store}: {count}", *faults, *named[:20], *(["..."] if len(named) > 20 else [])])
         )
+
+
+def _nothing_tells(unknown: Sequence[str]) -> str:
+    if not unknown:
+        return ""
+    return f"; of {len(unknown)} pictures nothing tells whether they changed, the first: {unknown[0]}"
 
 
 def _changed(store: Path, data: str) -> dict[str, tuple[str, ...]]:

@@ -120,6 +120,31 @@ class FileNames:
             return found
 
 
+class SameFiles:
+    """Tells names of one file that differ in Unicode form or case: on Windows a table may write one in several ways."""
+
+    def __init__(self) -> None:
+        self._names = FileNames()
+        self._seen: dict[str, dict[str, Path]] = {}
+
+    def first(self, image_id: str, file: Path) -> str:
+        """Return the first id that was asked for whose file this is: the id itself, where it is another's."""
+        alike = self._seen.setdefault(_plain_name(image_id), {})
+        if alike and image_id not in alike:
+            there = self._found(file)
+            for other, its in alike.items():
+                if there is not None and self._found(its) == there:
+                    return other
+        alike[image_id] = file
+        return image_id
+
+    def _found(self, file: Path) -> Path | None:
+        try:
+            return self._names.find(file)
+        except ImageError:
+            return None
+
+
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()

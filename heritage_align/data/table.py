@@ -22,7 +22,7 @@ from typing import Any
 from heritage_align.data.collection import Collection
 from heritage_align.data.fields import UniqueIds, as_id, as_text, as_texts, optional, required
 from heritage_align.data.lines import Row
-from heritage_align.data.pictures import FilePictures, path_below
+from heritage_align.data.pictures import FilePictures, SameFiles, path_below
 from heritage_align.data.problems import Problems
 from heritage_align.data.table_rows import SEPARATED, table_rows
 from heritage_align.errors import did_you_mean
@@ -94,6 +94,7 @@ def read_table(
     rows = _Selected(path, table_rows(path, problems, delimiter=delimiter, encoding=encoding), columns, split, problems)
     unique = UniqueIds("text id", problems)
     files: dict[str, Path] = {}
+    same = SameFiles()
     owners: dict[str, str] = {}
     counts: dict[str, int] = {}
     together: list[tuple[str, ...]] = []
@@ -101,7 +102,8 @@ def read_table(
     for place, row in rows:
         try:
             named = _images(row, columns.image, separator, path)
-            pictures = dict(path_below(root, name, prefix=prefix) for name in named)
+            found = [path_below(root, name, prefix=prefix) for name in named]
+            pictures = {same.first(image_id, file): file for image_id, file in found}
             image_ids = tuple(pictures)
             texts = _texts(row, columns.text)
             group = required(row, columns.group, as_id) if columns.group is not None else ""
@@ -115,7 +117,8 @@ def read_table(
         except ValueError as error:
             problems.add(place, str(error))
             continue
-        files.update(pictures)
+        for image_id, file in pictures.items():
+            files.setdefault(image_id, file)
         together.append(image_ids)
         if columns.group is not None:
             for image_id in image_ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import stat
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ CONTENT_BYTES = 16
 NO_FILE: Content = hashlib.blake2b(digest_size=CONTENT_BYTES, person=b"no file").digest()
 """Stands for the content of a picture that the collection names and of which there is no file."""
 
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _PIECE = 2**20
 
 
@@ -51,8 +53,8 @@ def _content(source: ImageSource) -> Content | None:
         with file.source.open("rb") as stream:
             while piece := stream.read(_PIECE):
                 digest.update(piece)
-    except (FileNotFoundError, NotADirectoryError):
-        return NO_FILE
-    except (ImageError, OSError, ValueError):  # ValueError: a NUL in the name
+    except OSError as error:
+        return NO_FILE if error.errno in _NO_FILE else None
+    except (ImageError, ValueError):  # ValueError: a NUL in the name
         return None
     return digest.digest()

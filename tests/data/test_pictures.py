@@ -57,6 +57,17 @@ def test_the_exact_name_comes_first_and_what_is_ambiguous_is_said(tmp_path: Path
         load_image(pictures.read("none"))
 
 
+def test_a_file_that_a_table_writes_in_two_ways_is_one_picture(tmp_path: Path) -> None:
+    draw(tmp_path / "img/1.png"), draw(tmp_path / NFD), draw(tmp_path / "two/A.png"), draw(tmp_path / "two/a.png")
+    names = ["img/1.png", "IMG/1.PNG", NFC, NFD, "two/A.png", "two/a.png", "none/x.png", "none/X.png"]
+    rows = [f"{name},text {number}" for number, name in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,text", *rows]), encoding="utf-8")
+    found = read_table(tmp_path / "t.csv")
+    assert found.image_ids == ("img/1.png", NFC, "two/A.png", "two/a.png", "none/x.png", "none/X.png")
+    assert [item.id for item in found.texts][:4] == ["img/1.png#0", "img/1.png#1", f"{NFC}#0", f"{NFC}#1"]
+    assert found.load_image(NFC).size == (9, 9)
+
+
 def test_ids_stay_as_the_table_has_them(tmp_path: Path) -> None:
     draw(tmp_path / NFD)
     (tmp_path / "t.csv").write_text(f"image,text\n{NFC},gold\n", encoding="utf-8")

@@ -381,7 +381,7 @@ def test_pictures_that_could_not_be_read(pipeline: Pipeline, folder: Path, tmp_p
     assert update_index(pipeline, sources(pipeline), store).skipped == ()
 
 
-@pytest.mark.parametrize("instead", ["nothing", "a folder", "a named pipe"])
+@pytest.mark.parametrize("instead", ["nothing", "a folder", "a named pipe", "a link to itself"])
 def test_a_picture_that_the_table_still_names_is_dropped_with_its_file(
     pipeline: Pipeline, folder: Path, tmp_path: Path, draw: Draw, instead: str
 ) -> None:
@@ -392,8 +392,12 @@ def test_a_picture_that_the_table_still_names_is_dropped_with_its_file(
     build_index(listed, sources(listed), store)
     lost, file = f"{folder.name}/p3.png", folder / "p3.png"
     file.unlink()
-    if instead != "nothing":
-        file.mkdir() if instead == "a folder" else os.mkfifo(file)
+    if instead == "a folder":
+        file.mkdir()
+    elif instead == "a named pipe":
+        os.mkfifo(file)
+    elif instead == "a link to itself":
+        file.symlink_to(file.name)
     report = update_index(listed, sources(listed), store)
     assert (report.changes.removed, report.changes.unknown, report.images) == ((lost,), (), 5)
     assert [image_id for image_id, _ in report.skipped] == [lost]
