@@ -94,7 +94,7 @@ def discover(path: Path) -> Discovered | None:
         splits = _named(set(precomputed_splits(path)))
         if splits:
             return Discovered(path, splits=splits, features=path, role="precomputed")
-        rest = sorted(p for p in path.iterdir() if p.suffix.lower() in (*TABLES, *SPREADSHEETS) and p not in features)
+        rest = [p for p in _files(path, (*TABLES, *SPREADSHEETS)) if p not in features]
         tables = [p for p in rest if _column(_filled(p), IMAGE_COLUMNS)]
         if not tables:
             _say_not_taken(path, [p for p in rest if p.suffix.lower() in _OF_ROWS])
@@ -114,7 +114,12 @@ def discover(path: Path) -> Discovered | None:
 
 
 def _features(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in FEATURES and "feature" in p.name.lower())
+    return [p for p in _files(folder, FEATURES) if "feature" in p.name.lower()]
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return what is meant for people: macOS keeps ``._t.csv`` beside a table, Excel ``~$t.xlsx`` while it is open."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith((".", "~$")))
 
 
 def _names(paths: list[Path]) -> str:

@@ -19,6 +19,9 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 """Marks of direction and of width 0."""
 
+NO_FOLDERS = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx"})
+"""Folders, in lower case, of which no picture is the collection's: a Synology server keeps thumbnails in ``@eaDir``."""
+
 _SEEN = str.maketrans("", "", _UNSEEN)
 _DEEPEST = 128
 """Folders in folders in which a file of nearly the same name is looked for."""
@@ -244,8 +247,8 @@ def walk_pictures(folder: Path, passed_over: list[str] | None = None) -> Iterato
     """Yield ``(relative path with slashes, file)`` of every picture below a folder, in the order of their
     names.
 
-    Names that begin with a dot are skipped (``._a.jpg`` is a file system's note, not a picture), links to
-    folders are not followed.
+    Names that begin with a dot are skipped (``._a.jpg`` is a file system's note, not a picture), and so are folders
+    that systems keep for themselves (`NO_FOLDERS`); links to folders are not followed.
 
     Args:
         folder: where to look.
@@ -262,7 +265,7 @@ def walk_pictures(folder: Path, passed_over: list[str] | None = None) -> Iterato
 
     for parent, folders, names in os.walk(folder, onerror=fail):
         # os.walk goes down in the order that is left here.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.casefold() not in NO_FOLDERS)
         for name in sorted(names):
             suffix = Path(name).suffix.lower()
             if name.startswith("."):

@@ -129,6 +129,18 @@ def test_a_table_that_is_not_taken_says_why(tmp_path: Path) -> None:
     assert "only 'Bild', 'Text'; objects.xlsx: is a spreadsheet; save it as CSV" in note
 
 
+def test_what_systems_keep_beside_a_table_is_no_table(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.jsonl", {"image": "1.png", "text": "鹤"})
+    table(tmp_path / "._t.jsonl", {"image": "1.png", "text": "鹤"})
+    for name in ("region_features.npz", "._region_features.npz", "~$objects.xlsx"):
+        (tmp_path / name).touch()
+    assert discover(tmp_path) == Discovered(path, features=tmp_path / "region_features.npz")
+    path.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert discover(tmp_path) is None
+
+
 def test_splits_of_other_names_are_said(tmp_path: Path) -> None:
     path = table(tmp_path / "t.jsonl", *({"image": "1.png", "text": "鹤", "split": word} for word in ("训练", "测试")))
     with pytest.warns(Note, match=r"column 'split' has '测试', '训练', none of which is train, val or test: all rows"):

@@ -146,6 +146,18 @@ def test_an_address_is_read_from_a_copy(tmp_path: Path) -> None:
         path_below(tmp_path, "https://example.organ/a.png", prefix="https://example.org")
 
 
+def test_what_systems_keep_beside_pictures_is_no_part_of_a_collection(tmp_path: Path) -> None:
+    for name in (
+        "vases/1.png",
+        "vases/@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg",
+        "$RECYCLE.BIN/2.png",
+        "._3.png",
+        ".x/4.png",
+    ):
+        draw(tmp_path / name)
+    assert read_folder(tmp_path).image_ids == ("vases/1.png",)
+
+
 def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     for name in ("a.CR2", "sub/b.nef", "c.dng", "d.ARW", "e.psd", "notes.txt", ".hidden.cr2"):
         path = tmp_path / name
