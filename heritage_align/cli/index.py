@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -95,6 +96,8 @@ def build(
         )
         return
     rest = "" if report.finished else "; other shares are still missing"
+    if report.finished and not report.written:
+        rest = f"; whether pictures changed is not looked at: heritage-align index update {shlex.quote(str(out))} does"
     click.echo(
         f"{out}: {report.images} images, {len(report.skipped)} left out; shards: {report.written} written, "
         f"{report.found} were there{rest}"

@@ -36,6 +36,9 @@ def test_build_names_a_bad_picture_once_and_goes_on(call: Call, scan_file: Path,
     assert lines(result) == [f"{tmp_path / 'store'}: 10 images, 1 left out; shards: 3 written, 0 were there"]
     assert result.stderr.count("p3x.png: ") == 2  # its id, and the message that begins with its path
     assert result.stderr.count("left out") == 1
+    again = call("index", "build", scan_file, "--out", tmp_path / "store")
+    looked = f"whether pictures changed is not looked at: heritage-align index update {tmp_path / 'store'} does"
+    assert lines(again)[0].endswith(f"shards: 0 written, 3 were there; {looked}")
     again = document(call("index", "build", scan_file, "--out", tmp_path / "store", "--json"))
     assert (again["shards_written"], again["shards_found"], again["finished"]) == (0, 3, True)
     assert lines(call("index", "verify", tmp_path / "store")) == [f"{tmp_path / 'store'}: sound"]
