@@ -182,8 +182,8 @@ def path_below(root: Path, named: str, *, prefix: str | None = None) -> tuple[st
     posix = _bare(named).replace("\\", "/")
     if prefix is not None and prefix.strip():
         start = prefix.replace("\\", "/").rstrip("/").casefold()
-        ends = (at for at in range(len(posix) + 1) if posix[at : at + 1] in ("/", ""))
-        end = next((at for at in ends if posix[:at].casefold() == start), 0)  # folding may change the length (ß)
+        ends = (at for at in range(len(start) + 1) if posix[at : at + 1] in ("/", ""))
+        end = next((at for at in ends if posix[:at].casefold() == start), 0)  # folding may make it longer (ß)
         posix = posix[end:].lstrip("/") if end else posix
     if posix.casefold().startswith("file:"):
         posix = _path_of(posix)
