@@ -17,6 +17,7 @@ import pickle
 import re
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
@@ -27,9 +28,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from heritage_align.errors import CheckpointError
+from heritage_align.errors import CheckpointError, Note
 from heritage_align.plain_numpy import STAND_INS
-from heritage_align.weight_files import refuse_foreign
+from heritage_align.weight_files import is_safetensors, is_text, refuse_foreign
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return all tensors of a file, those of nested dictionaries under names joined by slashes.
 
     Args:
-        path: a ``.safetensors`` file, or what `torch.save` wrote. Tensors may be views of the file.
+        path: a file of safetensors, or what `torch.save` wrote, whatever it is called. Tensors may be views of the
+            file.
 
     Raises:
         CheckpointError: the file is missing, damaged, something else (a Git LFS pointer, a web page), holds objects
@@ -81,19 +83,48 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_content(path: Path) -> Any:
     """Return what a file holds, safetensors as a dictionary; raises CheckpointError as `read_tensors`."""
     refuse_foreign(path)
-    if path.suffix.lower() == ".safetensors":
+    if is_text(path):
+        raise CheckpointError(f"{path}: is a text, and holds no weights: name the file of weights")
+    zipped = zipfile.is_zipfile(path)
+    if is_safetensors(path) or (path.suffix.lower() == ".safetensors" and not zipped):
         try:
             with safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: cannot read the checkpoint: {_first_line(error)}") from error
+    if zipped and (record := _damaged_record(path)) is not None:
+        raise CheckpointError(f"{path}: is damaged: {record} is not what was written; copy or download it again")
     try:
         # A mapped file leaves the optimizer's state, twice the size of the weights, on the disk.
         with torch.serialization.safe_globals(_PLAIN), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to load it by other means, which would run what it says
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            if path.suffix.lower() == ".safetensors":  # torch goes by the name
+                with path.open("rb") as stream:
+                    return torch.load(stream, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged file makes the unpickler raise whatever there is
         raise CheckpointError(f"{path}: {refusal(error)}") from error
+
+
+def _damaged_record(path: Path) -> str | None:
+    """Return the first record of a zip archive that differs from its checksum; torch itself compares none.
+
+    `torch.serialization.set_crc32_options` can leave the checksums out: then the small record ``version`` has none
+    either.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        version = [name for name in names if name.endswith("/version")]
+        for name in [*version, *names] if version else ():
+            try:
+                with archive.open(name) as stream:
+                    while stream.read(2**20):
+                        pass
+            except (zipfile.BadZipFile, zlib.error, EOFError):
+                return None if name == version[0] else name
+            except (NotImplementedError, RuntimeError):  # another compression, a password: torch says that
+                return None
+    return None
 
 
 def refusal(error: Exception) -> str:
@@ -106,6 +137,8 @@ def refusal(error: Exception) -> str:
     refused = f"refused, because it {holds}; only tensors and plain values are read: have its state dict saved alone"
     if "TorchScript" in said:
         return "refused, because it is a TorchScript archive, which holds code; only tensors and plain values are read"
+    if "not in a subdirectory" in said:
+        return "is a zip archive that torch did not write; if the checkpoint is in it, unpack it"
     if named or isinstance(error, pickle.UnpicklingError) or "weights_only" in said or "pickle" in said:
         return refused
     return f"cannot read the checkpoint, it is damaged or of another kind: {_first_line(error)}"
@@ -116,15 +149,16 @@ def fitted(state: Mapping[str, T], expected: Collection[str], source: str) -> di
 
     Args:
         state: by the file's names.
-        expected: the model's names.
+        expected: the model's names; with its tensors, such as a state dict, the kinds of numbers are compared too.
         source: what errors call the file.
 
     Returns:
         What is behind the beginning that all of `expected`, or most of it, has: the caller says what is missing and
-        what is too much.
+        what is too much. Of two models, one of which is a second copy (averaged weights), a `Note` says which is taken.
 
     Raises:
-        CheckpointError: two models are in the file, and nothing says which is meant; or two names become one.
+        CheckpointError: two models are in the file, and nothing says which is meant; two names become one; or a tensor
+            holds whole or complex numbers, of quantised weights for example, where the model has floating ones.
     """
     wanted = frozenset(expected)
     plain = {name: _INSIDE.sub("", name.replace("/", ".")).lstrip(".") for name in state}
@@ -144,24 +178,62 @@ def fitted(state: Mapping[str, T], expected: Collection[str], source: str) -> di
     chosen = (idle if len(whole) > 1 else whole) or [name for name, _ in counts.most_common(1)]
     if not chosen:
         return dict(state)
+    others = tuple(beginning for beginning in whole if beginning != chosen[0])
+    if others:
+        taken = f"of the one behind {chosen[0]!r}" if chosen[0] else "of the one without a beginning"
+        warnings.warn(
+            f"{source}: holds {len(whole)} models; the weights {taken} are taken, not those behind "
+            f"{', '.join(map(repr, others))}: to use these, save them alone",
+            Note,
+            stacklevel=2,
+        )
+    nested = tuple(beginning for beginning in others if beginning.startswith(chosen[0]))
     found: dict[str, T] = {}
     for name, short in plain.items():
         if not short.startswith(chosen[0]) or _holder(name) not in holders[chosen[0]]:
+            continue
+        if nested and short.startswith(nested):
             continue
         own = short.removeprefix(chosen[0])
         if own in found:
             raise CheckpointError(f"{source}: holds {own!r} twice, the second time as {name!r}")
         found[own] = state[name]
+    if isinstance(expected, Mapping):
+        _refuse_other_kinds(found, expected, source)
     return found
 
 
+def _refuse_other_kinds(found: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:
+    for name, value in found.items():
+        own = expected.get(name)
+        if not isinstance(own, Tensor) or not isinstance(value, Tensor):
+            continue
+        if own.is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{source}: {name} holds {kind} numbers, the model floating ones; quantised weights are not read: "
+                "save them as float32 or float16"
+            )
+
+
 def refuse_not_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise CheckpointError that names the first tensors with NaN or infinite numbers, and how many these are."""
-    broken = [
-        (name, int((~value.isfinite()).sum()), value.numel())
-        for name, value in state.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    ]
+    """Raise CheckpointError for weights that no score can come of.
+
+    The first tensors with NaN or infinite numbers, or float64 ones that are infinite as float32, are named with how
+    many these are; and a file in which every tensor of floating numbers is zeros, which was never trained or written.
+    """
+    broken, floating, some = [], 0, False
+    for name, value in state.items():
+        if not value.is_floating_point():
+            continue
+        single = value.float() if value.dtype.itemsize in (1, 8) else value  # float8 has no isfinite
+        finite = single.isfinite()
+        if not bool(finite.all()):
+            broken.append((name, int((~finite).sum()), value.numel()))
+        floating += value.numel() > 1
+        some = some or bool(single.any())
+    if floating and not some:
+        raise CheckpointError(f"{source}: holds zeros alone; these weights were not written, or never trained")
     if broken:
         name, count, total = broken[0]
         more = f", and {len(broken) - 1} tensors more" if len(broken) > 1 else ""

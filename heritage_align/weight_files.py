@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
@@ -15,19 +16,85 @@ from heritage_align.foreign_files import foreign
 T = TypeVar("T")
 
 
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "RAR"}
+_FORMATS = {b"\x89HDF\r\n\x1a\n": "HDF5 (Keras, TensorFlow)", b"GGUF": "GGUF (llama.cpp)", b"\x93NUMPY": "numpy (.npy)"}
+_ZIP, _TAR = b"PK\x03\x04", b"ustar"
+_LONGEST_HEADER = 100_000_000
+"""Bytes, as safetensors allows."""
+
+
 def refuse_foreign(path: Path) -> None:
-    """Raise CheckpointError where there is no such file, or one that is something else (`foreign_files`)."""
+    """Raise CheckpointError where there is no such file, one that is something else (`foreign_files`, or weights of
+    another library), or one that is cut off."""
     if path.is_dir():
         inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
         raise CheckpointError(f"{path}: is a folder (it holds {inside}), expected a file of weights")
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint file")
     try:
-        instead = foreign(path)
+        instead = foreign(path) or _other_format(path) or _cut_off(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
     if instead is not None:
         raise CheckpointError(f"{path}: {instead}")
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell a file of safetensors by its beginning, whatever it is called; raises OSError."""
+    return _header_end(path) is not None
+
+
+def is_text(path: Path) -> bool:
+    """Tell a file of settings, an index or a model card, whose beginning is one of a text; raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    return head[:1] in b"{[#<" and all(byte >= 32 or byte in b"\t\n\r" for byte in head)
+
+
+def _header_end(path: Path) -> int | None:
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    length = int.from_bytes(head[:8], "little")
+    return 8 + length if head[8:] == b"{" and length <= _LONGEST_HEADER else None
+
+
+def _other_format(path: Path) -> str | None:
+    """Return what a file is instead of weights of torch, as the rest of a sentence; None where it may be these."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    packed = next((name for mark, name in _PACKED.items() if head.startswith(mark)), None)
+    if head[257:262] == _TAR:
+        packed = "tar"
+    if packed is not None:
+        return f"is packed ({packed}): unpack it, and name the file of weights in it"
+    known = next((name for mark, name in _FORMATS.items() if head.startswith(mark)), None)
+    if path.suffix.lower() == ".onnx":
+        known = "ONNX"
+    if known is None:
+        return None
+    return f"is a file of {known}, which is not read: have the weights saved as .safetensors, or by torch.save"
+
+
+def _cut_off(path: Path) -> str | None:
+    """Return that a file ends too early, where its beginning or its form tells, as the rest of a sentence."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if head == _ZIP and not zipfile.is_zipfile(path):
+        return f"is cut off: it has {size} bytes, and its directory, which is at the end, is missing; copy it again"
+    begin = _header_end(path)
+    if begin is None:
+        return None
+    end = begin
+    if begin <= size:
+        with path.open("rb") as stream:
+            header = stream.read(begin)[8:]
+        try:
+            spans = [entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__"]
+            end += max((int(stop) for _, stop in spans), default=0)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+            return None  # the library says what is wrong
+    return f"is cut off: it has {size} bytes and should have {end}; copy it again" if size < end else None
 
 
 def read_settings(path: Path) -> dict[str, Any]:

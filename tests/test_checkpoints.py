@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_not_finite
-from heritage_align.errors import CheckpointError
+from heritage_align.errors import CheckpointError, Note
 from heritage_align.foreign_files import foreign
 
 STATE = {"visual.conv.weight": torch.ones(2, 3), "bert.emb": torch.zeros(4), "logit_scale": torch.tensor(2.0)}
@@ -197,16 +198,98 @@ def test_files_that_are_missing_cut_or_of_another_kind(tmp_path: Path) -> None:
     whole = (tmp_path / "w.pt").read_bytes()
     for length in (1, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "w.pt").write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=r"w\.pt: (refused|cannot read)"):
+        said = f"is cut off: it has {length} bytes" if length > 3 else "refused"
+        with pytest.raises(CheckpointError, match=rf"w\.pt: {said}"):
             read_tensors(tmp_path / "w.pt")
     with zipfile.ZipFile(tmp_path / "z.pt", "w") as archive:
-        archive.writestr("a.txt", "a")
-    with pytest.raises(CheckpointError, match=r"z\.pt: (refused|cannot read)"):
+        archive.writestr("a.pt", whole)
+    with pytest.raises(CheckpointError, match=r"z\.pt: is a zip archive that torch did not write; .* unpack it"):
         read_tensors(tmp_path / "z.pt")
+    save_file(STATE, tmp_path / "w.safetensors")
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    for length in (20, len(whole) - 1):
+        (tmp_path / "w.safetensors").write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=f"is cut off: it has {length} bytes and should have"):
+            read_tensors(tmp_path / "w.safetensors")
     for content, found in (([1], "list"), ({"epoch": 1}, r"keys \['epoch'\]"), (torch.ones(2), "Tensor")):
         torch.save(content, tmp_path / "c.pt")
         with pytest.raises(CheckpointError, match=f"expected a state dict, or a file that holds one, found {found}"):
             read_tensors(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("w.h5", b"\x89HDF\r\n\x1a\n" + bytes(600), "is a file of HDF5 (Keras, TensorFlow), which is not read"),
+        ("w.gguf", b"GGUF\x03" + bytes(600), "is a file of GGUF (llama.cpp), which is not read"),
+        ("w.onnx", b"\x08\x07\x12\x07pytorch" + bytes(600), "is a file of ONNX, which is not read"),
+        ("w.bin", b"\x93NUMPY\x01\x00" + bytes(600), "is a file of numpy (.npy), which is not read"),
+        ("w.pt", b"\x1f\x8b\x08" + bytes(600), "is packed (gzip): unpack it"),
+        ("w.pt", b"w.pt".ljust(257, b"\0") + b"ustar" + bytes(600), "is packed (tar): unpack it"),
+        ("w.bin", b'{"weight_map": {}}', "is a text, and holds no weights"),
+        ("README.md", b"# A model\n", "is a text, and holds no weights"),
+    ],
+)
+def test_weights_of_other_programs_are_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=re.escape(f"{tmp_path / name}: {said}")):
+        read_tensors(tmp_path / name)
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "w.pt")
+    torch.save(STATE, tmp_path / "w.safetensors")
+    for path in tmp_path.iterdir():
+        assert read_tensors(path).keys() == STATE.keys()
+
+
+def test_a_hole_in_a_file_is_found_by_its_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({**STATE, "large": torch.ones(4096)}, path)
+    data = path.read_bytes()
+    place = data.index(b"\x00\x00\x80\x3f" * 64)  # 64 float32 of 1
+    path.write_bytes(data[:place] + bytes(256) + data[place + 256 :])
+    with pytest.raises(CheckpointError, match=r"w\.pt: is damaged: w/data/\d+ is not what was written"):
+        read_tensors(path)
+    torch.serialization.set_crc32_options(False)  # a file without checksums is no damaged one
+    try:
+        torch.save(STATE, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_tensors(path).keys() == STATE.keys()
+
+
+@pytest.mark.parametrize(
+    ("document", "left"),
+    [
+        ({"state_dict": STATE, "ema": behind("")}, "'ema.'"),
+        ({"model": {**STATE, **behind("ema.")}}, "'model.ema.'"),
+    ],
+    ids=["beside", "inside"],
+)
+def test_of_averaged_weights_a_note_says_that_they_are_left(document: Any, left: str, tmp_path: Path) -> None:
+    with pytest.warns(Note, match=f"holds 2 models; .* not those behind {left}: to use these, save them alone"):
+        found = read(tmp_path / "c.pt", document)
+    assert found.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64], ids=str)
+def test_numbers_of_another_kind_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    state = {**STATE, "steps": torch.tensor(3)}
+    changed = {**state, "bert.emb": state["bert.emb"].to(kind)}
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=f"bert.emb holds {name} numbers, the model floating ones"):
+        read(tmp_path / "c.pt", changed, state)
+    assert read(tmp_path / "c.pt", {**state, "bert.emb": state["bert.emb"].double()}, state).keys() == state.keys()
+
+
+def test_weights_that_say_nothing_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"w\.pt: holds zeros alone"):
+        refuse_not_finite({"a": torch.zeros(3), "scale": torch.tensor(0.0)}, "w.pt")
+    refuse_not_finite({"a": torch.zeros(3), "b": torch.tensor([0.0, 1.0])}, "w.pt")
+    refuse_not_finite({"a": torch.ones(4).to(torch.float8_e4m3fn)}, "w.pt")
+    with pytest.raises(CheckpointError, match=r"a holds 2 of 2 numbers that are NaN or infinite"):
+        refuse_not_finite({"a": torch.full((2,), 1e300, dtype=torch.float64)}, "w.pt")
 
 
 def test_a_weight_that_is_not_finite_is_named_with_its_number() -> None:

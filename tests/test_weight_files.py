@@ -56,7 +56,7 @@ def test_no_file_a_pointer_and_a_cut_file_are_named(tmp_path: Path) -> None:
     whole = write(tmp_path / "loom.safetensors", **{KEY: "{}"}).read_bytes()
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole[:-5])
-    with pytest.raises(CheckpointError, match=r"cut\.safetensors: cannot be read as a loom"):
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors: is cut off: it has \d+ bytes"):
         read_metadata(cut, KEY, "a loom", loom)
 
 

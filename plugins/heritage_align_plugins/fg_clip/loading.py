@@ -90,11 +90,12 @@ def load_model(files: Files, description: Description) -> Model:
         CheckpointError: weights are missing, of another shape, damaged, NaN or infinite.
     """
     model = build(description)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tensors = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     state: dict[str, torch.Tensor] = {}
     for path in files.weights():
         state |= read_tensors(path)
-    found = fitted(state, expected, files.name)
+    found = fitted(state, tensors, files.name)
     missing = sorted(expected.keys() - found.keys())
     if missing:
         more = "; ..." if len(missing) > 3 else ""
