@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -36,6 +36,9 @@ from heritage_align.memory import checked_amount
 from heritage_align.model_source import ModelSource
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.renaming import change_names
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 CONFIG_VERSION = 1
 DEFAULTED = ("index", "executor")
@@ -268,6 +271,7 @@ def resolve(document: Mapping[str, Any], registry: Registry, source: str = "conf
     parsed: _Document | None = None
     try:
         parsed = _Document.model_validate(document)
+        problems.sentences += _truths(document, parsed, "")
     except ValidationError as error:
         problems.sentences += _located(error, "", _Document)
     slots: dict[str, Any] = {}
@@ -287,7 +291,7 @@ def resolve(document: Mapping[str, Any], registry: Registry, source: str = "conf
             found = [_component(p, kind, r, registry, problems) for p, r in listed]
             slots[slot] = tuple(c for c in found if c is not None)
     search = document.get("search")
-    if isinstance(search, Mapping) and search.get("last") is not None:
+    if isinstance(search, Mapping) and isinstance(search.get("last"), Mapping):  # else among the document's faults
         slots["last"] = _component(LAST, "reranker", search["last"], registry, problems)
     if problems.sentences or parsed is None:
         raise ConfigError(problems.sentences, source) from problems.cause
@@ -335,6 +339,9 @@ def _component(place: str, kind: Kind, raw: Any, registry: Registry, problems: _
     except ValidationError as error:
         problems.sentences += _located(error, place, model)
         return None
+    if truths := _truths(raw, settings, place):
+        problems.sentences += truths
+        return None
     nested: dict[str, Component] = {}
     for inner, (inner_kind, inner_raw) in settings.nested().items():
         component = _component(f"{place}.{inner}", inner_kind, inner_raw, registry, problems)
@@ -353,9 +360,38 @@ def _located(error: ValidationError, place: str, model: type[BaseModel]) -> list
         elif fault["type"] == "missing":
             problems.append(f"{where}: is missing")
         else:
-            message = fault["msg"].removeprefix("Value error, ")
-            problems.append(f"{where}: {message} (got {_shown(fault['input'])})")
+            problems.append(f"{where}: {_expected(fault, keys, model)} (got {_shown(fault['input'])})")
     return problems
+
+
+def _expected(fault: ErrorDetails, keys: Sequence[str], model: type[BaseModel]) -> str:
+    """Return what is wrong with a value; in words of YAML where pydantic has those of Python."""
+    kind, value = fault["type"], fault["input"]
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        slot = model is _Document and (keys[0] in SLOTS or ".".join(keys) == LAST)
+        name = value if isinstance(value, str) and value.strip() else "..."
+        return f"expected a mapping with a name, for example {{name: {name}}}" if slot else "expected settings by name"
+    if kind in ("list_type", "tuple_type"):
+        return f"expected a list, for example [{value if isinstance(value, str) and value.strip() else '...'}]"
+    if kind == "string_type":
+        return "expected a text" if value is None else "expected a text; put it into quotes"
+    if kind == "string_pattern_mismatch":
+        named = [m.model_fields[keys[-1]].description for m in _models_at(model, keys[:-1]) if keys[-1] in m.model_fields]
+        return f"expected {named[0]}" if named and named[0] else fault["msg"]
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _truths(raw: Mapping[str, Any], settings: BaseModel, place: str) -> list[str]:
+    """Return a fault for each true or false in the place of a number: YAML reads yes and no so, pydantic 1 and 0."""
+    faults = []
+    for key, value in raw.items():
+        found = getattr(settings, key, None) if key in type(settings).model_fields else None
+        where = f"{place}.{key}" if place else str(key)
+        if isinstance(value, bool) and type(found) in (int, float):
+            faults.append(f"{where}: expected a number (got {value})")
+        elif isinstance(value, Mapping) and isinstance(found, BaseModel):
+            faults += _truths(value, found, where)
+    return faults
 
 
 def _shown(value: Any) -> str:
@@ -367,13 +403,18 @@ def _shown(value: Any) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Return the keys that are allowed at a place; list positions and union tags are passed over."""
+    """Return the keys that are allowed at a place."""
+    return [key for m in _models_at(model, path) for key in m.model_fields]
+
+
+def _models_at(model: type[BaseModel], path: Sequence[str]) -> list[type[BaseModel]]:
+    """Return the models of a place; list positions and union tags are passed over."""
     models = [model]
     for key in path:
         fields = [m.model_fields[key] for m in models if key in m.model_fields]
         if fields:
             models = [inner for info in fields for inner in _models_in(info.annotation)]
-    return [key for m in models for key in m.model_fields]
+    return models
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

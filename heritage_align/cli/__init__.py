@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -83,6 +84,16 @@ class _LazyGroup(click.Group):
                 raise  # the reader of our output has gone (`| head`): click ends quietly
             place = f"{error.filename}: " if error.filename is not None else ""
             click.echo(f"error: {place}{error.strerror or error}", err=True)
+        except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError, on the CPU and on a GPU
+            said = str(error)
+            if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", said):
+                raise
+            why = next(iter(said.splitlines()), "")
+            click.echo(
+                f"error: there is not enough memory{f' ({why})' if why else ''}; runtime.batch_size, and the sizes and "
+                "counts that the configuration names, make less of it do (heritage-align config fill shows them)",
+                err=True,
+            )
         except KeyboardInterrupt:
             click.echo("\ninterrupted", err=True)
             raise click.exceptions.Exit(130) from None  # 128 + SIGINT, as shells count it

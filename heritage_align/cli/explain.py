@@ -16,6 +16,7 @@ from heritage_align.cli.options import (
     check_file,
     config_argument,
     json_option,
+    phrase_option,
     print_json,
     read_config,
     set_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("image")
 @click.argument("text")
 @set_option
-@click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
+@phrase_option
 @click.option("--out", type=FileOrFolder(), help="Picture to write; IMAGE.explained.png here by default.")
 @annotation_options
 @network_option

@@ -53,6 +53,16 @@ def not_blank(_context: click.Context, parameter: click.Parameter, value: str | 
     return value
 
 
+def has_words(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a text, or one of several, that shows nothing."""
+    from heritage_align.text import is_blank
+
+    texts = value if isinstance(value, tuple) else () if value is None else (value,)
+    if any(map(is_blank, texts)):
+        raise click.BadParameter("is empty; give a text", param=parameter)
+    return value
+
+
 config_argument = click.argument("config", metavar="CONFIG")
 """Argument ``config``: a YAML file or the name of a recipe, for `read_config`."""
 set_option = click.option(
@@ -69,6 +79,13 @@ data_option = click.option(
     callback=not_blank,
     help="A CSV or JSON-lines table of paths and texts, a folder with one, a folder of pictures, or a IIIF manifest; "
     "instead of the config's data. Columns by --set, e.g. data.text=title.",
+)
+phrase_option = click.option(
+    "--phrase",
+    "phrases",
+    multiple=True,
+    callback=has_words,
+    help="A phrase of the text; may be given several times.",
 )
 features_option = click.option(
     "--features",

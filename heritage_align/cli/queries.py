@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -25,6 +26,7 @@ READ_BYTES = 2**16
 LONGEST_LINE = 2**20
 """Bytes; a file with a longer line is no file of queries."""
 SUFFIXES = (".jsonl", ".trec")
+A_LINE = "expected a text, or an id, a tab and a text, in each line"
 
 
 def answer_queries(
@@ -103,19 +105,26 @@ def load_query(path: Path, config: Config) -> Image:
 
 
 def check_source(source: str) -> None:
-    """Raise DataError, before a model is loaded, if a file of queries cannot be read."""
+    """Raise DataError, before a model is loaded, if a file of queries cannot be read or is something else."""
     with _opened(source):
         pass
+    if source == "-":
+        return
+    from heritage_align.data.table_rows import refuse_others
+
+    if Path(source).is_file():
+        refuse_others(Path(source), "save the queries as a text, one a line")
 
 
 def batches_of_queries(source: str) -> Iterator[list[TextItem]]:
     """Yield queries as soon as their lines are there: a program may write one and wait for its answer.
 
     A line is a text, or an id, a tab and a text; without an id the line's number is one. Blank lines are passed over.
+    Of a file the encoding is found out, as a table's is; standard input is UTF-8.
     """
     seen: set[str] = set()
     with _opened(source) as stream:
-        for lines in _batches_of_lines(stream, source):
+        for lines in _batches_of_texts(stream, source):
             items = []
             for number, line in lines:
                 item = _query(line, number, source)
@@ -129,24 +138,65 @@ def batches_of_queries(source: str) -> Iterator[list[TextItem]]:
                 yield items[start : start + BATCH]
 
 
-def _query(line: bytes, number: int, source: str) -> TextItem | None:
+def _query(text: str, number: int, source: str) -> TextItem | None:
     from heritage_align.text import is_blank
     from heritage_align.types import TextItem
 
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{_named(source)}:{number}: is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
-        ) from None
+    if "\0" in text:
+        raise DataError(f"{_named(source)}:{number}: holds a NUL character; is this a text file?")
     if is_blank(text):
         return None
+    if text.startswith(("{", "[")) and _is_json(text):
+        raise DataError(f"{_named(source)}:{number}: is JSON; {A_LINE}")
     identifier, tab, rest = text.partition("\t")
     if not tab:
         return TextItem(str(number), text)
     if not identifier.strip() or is_blank(rest):
-        raise DataError(f"{_named(source)}:{number}: expected a text, or an id, a tab and a text; got {text!r}")
+        raise DataError(f"{_named(source)}:{number}: {A_LINE}; got {text!r}")
     return TextItem(identifier.strip(), rest)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _batches_of_texts(stream: BinaryIO, source: str) -> Iterator[list[tuple[int, str]]]:
+    """Yield lines without their ends, numbered from 1; raises DataError for the first that cannot be decoded."""
+    if source != "-" and stream.seekable():
+        yield from _batches_of_file(Path(source))
+        return
+    for lines in _batches_of_lines(stream, source):
+        texts = []
+        for number, line in lines:
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{_named(source)}:{number}: is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
+                ) from None
+            if "\r" in text:
+                raise DataError(f"{_named(source)}:{number}: holds carriage returns; on standard input lines end with LF")
+            texts.append((number, text))
+        yield texts
+
+
+def _batches_of_file(path: Path) -> Iterator[list[tuple[int, str]]]:
+    from heritage_align.data.encodings import decoded_lines
+
+    lines = decoded_lines(path)
+    while batch := list(islice(lines, BATCH)):
+        texts = []
+        for number, line, fault in batch:
+            if fault is not None:
+                raise DataError(f"{path}:{number}: {fault}")
+            if len(line) > LONGEST_LINE:
+                raise DataError(f"{path}:{number}: is longer than {LONGEST_LINE:,} characters; is this a text file?")
+            texts.append((number, line.strip("\r\n")))
+        yield texts
 
 
 def _batches_of_lines(stream: BinaryIO, source: str) -> Iterator[list[tuple[int, bytes]]]:

@@ -17,8 +17,10 @@ from heritage_align.cli.options import (
     check_file,
     config_argument,
     data_option,
+    has_words,
     json_option,
     not_blank,
+    phrase_option,
     print_json,
     read_config,
     set_option,
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Rank the answers to --image by their vectors alone: quicker, and without opening a picture.",
 )
-@click.option("--text", "besides", callback=not_blank, help="With --image: what the pictures should show besides.")
+@click.option("--text", "besides", callback=has_words, help="With --image: what the pictures should show besides.")
 @click.option("--weight", type=float, help="Of --text, 0 to 1; 0.5 by default.")
 @click.option(
     "--queries",
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
     help="Many queries, one a line (a text, or an id, a tab and a text), - for standard input; answers are JSON lines.",
 )
 @click.option("--out", type=FileOrFolder(), help="With --queries: a .jsonl or .trec file for the answers.")
-@click.option("--phrase", "phrases", multiple=True, help="A phrase of the text; may be given several times.")
+@phrase_option
 @click.option("--top-k", type=int, help="Answers; the config's search.top_k by default.")
 @click.option(
     "--candidates", type=int, help="Images that are scored in full; the config's search.candidates by default."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from heritage_align.data.problems import Problems
-from heritage_align.text import is_blank
+from heritage_align.text import is_blank, is_unicode
 
 T = TypeVar("T")
 
@@ -105,10 +105,8 @@ class UniqueIds:
 
 
 def _check_encodable(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{text!r} holds a lone surrogate, which no UTF-8 file can") from None
+    if not is_unicode(text):
+        raise ValueError(f"{text!r} holds a lone surrogate, which no UTF-8 file can")
 
 
 def shown(value: Any) -> str:

@@ -62,14 +62,15 @@ def table_rows(
         raise DataError(f"{path}: is a spreadsheet; {_AS_CSV}")
     if suffix not in SEPARATED and suffix not in JSON:
         raise DataError(f"{path}: is not {', '.join([*SEPARATED, *JSON[:-1]])} or {JSON[-1]}")
-    _refuse_others(path)
+    refuse_others(path, _AS_CSV)
     lines = _sound(decoded_lines(path, encoding, quiet=quiet), path, problems)
     if suffix in JSON:
         return _json_rows(path, lines, problems)
     return _separated_rows(path, lines, problems, delimiter, SEPARATED[suffix])
 
 
-def _refuse_others(path: Path) -> None:
+def refuse_others(path: Path, remedy: str) -> None:
+    """Raise DataError for what is no text: a spreadsheet, a packed file, a web page; `remedy` says what to do."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would be waited for, and can be read only once
             raise DataError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or a device'}, not a file")
@@ -80,7 +81,7 @@ def _refuse_others(path: Path) -> None:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
-            raise DataError(f"{path}: is {kind}, whatever its name ends with; {_AS_CSV}")
+            raise DataError(f"{path}: is {kind}, whatever its name ends with; {remedy}")
     if instead is not None:
         raise DataError(f"{path}: {instead}")
 

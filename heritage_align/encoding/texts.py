@@ -12,7 +12,7 @@ from heritage_align.errors import DataError
 from heritage_align.fragment_groups import grouped
 from heritage_align.ops import Ragged
 from heritage_align.protocols import Encoder, FragmentEncoder, Fragmenter, FragmentGrouper
-from heritage_align.text import is_blank
+from heritage_align.text import is_blank, is_unicode
 from heritage_align.types import TextFeatures, TextItem
 
 
@@ -36,11 +36,17 @@ def encode_texts(
         place: of the encoder's settings in the configuration, for that warning.
 
     Raises:
-        DataError: names the first text that is blank or not a string.
+        DataError: names the first text that is blank, not a string, or, it or a phrase of it, no Unicode.
     """
     for item in items:
         if not isinstance(item.text, str) or is_blank(item.text):
             raise DataError(f"text {item.id!r} is empty or not a string: {item.text!r}")
+        for text in (item.text, *item.phrases):
+            if not is_unicode(text):
+                raise DataError(
+                    f"text {item.id!r} is no Unicode: {text!r} holds a lone surrogate; what is typed in a terminal of "
+                    "another encoding than the system's has them"
+                )
     note_texts(encoder, items, place)
     ids = tuple(item.id for item in items)
     if fragmenter is None:

@@ -41,6 +41,19 @@ def is_blank(text: str) -> bool:
     return not _UNSEEN.sub("", text).strip()
 
 
+def is_unicode(text: str) -> bool:
+    r"""Say whether a text can be written as UTF-8: one with a lone surrogate, of JSON or of other bytes, cannot.
+
+    >>> is_unicode("鹤"), is_unicode("\ud83d")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def to_simplified(text: str) -> str:
     """Return a text with traditional Chinese characters in their simplified forms, by OpenCC's tables of words.
 

@@ -57,12 +57,40 @@ def test_names_that_are_no_config(refused: Refused, tmp_path: Path) -> None:
         ("name=a/b", "name: names files"),
         ("similarity.temperature", "is not of the form a.b=value"),
         ("similarity=[[[", "the value is not YAML"),
-        ("filters.0.name=sift", "filters: Input should be a valid list"),
+        ("filters.0.name=sift", "filters: expected a list, for example [...]"),
+        ("filters=sift", "filters: expected a list, for example [sift]"),
+        ("encoder=cn_clip", "encoder: expected a mapping with a name, for example {name: cn_clip} (got 'cn_clip')"),
+        ("search.last=keypoints", "1 problem\n  search.last: expected a mapping with a name, for example {name: keypoints}"),
+        ("search=5", "search: expected settings by name (got 5)"),
+        ("runtime.device=tpu", "runtime.device: expected auto, cpu, cuda or cuda:N (got 'tpu')"),
+        ("name=2024", "name: expected a text; put it into quotes (got 2024)"),
+        ("name=", "name: expected a text (got None)"),
+        ("search.top_k=yes", "search.top_k: expected a number (got True)"),
+        ("proposer.count=true", "proposer.count: expected a number (got True)"),
+        ("encoder.context_length=100", "encoder: context_length: tiny has positions for 64 tokens, got 100"),
+        ("encoder.image_size=1000000", "encoder.image_size: Input should be less than or equal to 4096"),
         ("runtime.seed=99999999999999999999999", "an integer of more than 64 bits"),
     ],
 )
 def test_overrides_that_do_not_fit(refused: Refused, laclip_file: Path, override: str, message: str) -> None:
     assert message in refused("config", "check", laclip_file, "--set", override)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 3")],
+    ids=["python", "torch"],
+)
+def test_memory_that_does_not_suffice_is_one_line(
+    refused: Refused, laclip_file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("heritage_align.cli.config.read_config", fail)
+    shown = refused("config", "check", laclip_file)
+    assert "error: there is not enough memory" in shown
+    assert "runtime.batch_size" in shown
 
 
 def test_components_and_plugins_that_there_are_not(refused: Refused) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from heritage_align.cli import cli, queries
+from heritage_align.cli.queries import batches_of_queries
+from heritage_align.errors import DataError
 from heritage_align.runs import from_trec
 from heritage_align.types import Hit
 
@@ -96,15 +99,51 @@ def test_a_program_gets_an_answer_before_it_asks_again(scan_file: Path, scan_sto
         assert process.wait() == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "gb18030", "big5"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+def test_files_of_any_encoding_and_line_ends(encoding: str, end: str, tmp_path: Path) -> None:
+    texts = ["藍地纏枝蓮紋", "", "紅色的牡丹花", "白鶴"]
+    (tmp_path / "q.txt").write_bytes(end.join([*texts, ""]).encode(encoding))
+    items = [item for batch in batches_of_queries(str(tmp_path / "q.txt")) for item in batch]
+    assert [(item.id, item.text) for item in items] == [("1", texts[0]), ("3", texts[2]), ("4", texts[3])]
+
+
+def test_old_line_ends_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("鹤\r莲\r".encode())))
+    with pytest.raises(DataError, match="standard input:1: holds carriage returns"):
+        list(batches_of_queries("-"))
+
+
+def test_a_text_that_is_no_unicode_is_named(call: Call, scan_file: Path, scan_store: Path) -> None:
+    """A terminal of another encoding hands such texts over."""
+    for asked in (["红\udc80"], ["鹤", "--phrase", "\udc80"]):
+        result = call("search", scan_file, "--store", scan_store, *asked)
+        assert result.exit_code == 2
+        assert "text 'query' is no Unicode" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_text_besides_that_is_empty_is_called_a_text(call: Call, scan_file: Path, pictures: Path) -> None:
+    for option, text in (("--text", "\u200b"), ("--text", ""), ("--phrase", " ")):
+        result = call("search", scan_file, "--store", "none", "--image", pictures, option, text)
+        assert result.exit_code == 2
+        assert f"Invalid value for '{option}': is empty; give a text" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "holds no query"),
         (b"\n  \n", "holds no query"),
-        ("鹤\n".encode() + b"\xff\xfe\n", "queries.txt:2: is not UTF-8: byte 0xff at 0"),
+        ("鹤".encode() * 9 + b"\n\xff\xfe\n", "queries.txt:2: is not UTF-8 (byte 1: 0xff cannot be read)"),
         (b"a\tcrane\nb\tpeony\na\tcloud\n", "queries.txt:3: query id 'a' occurs twice"),
         (b"\tcrane\n", "queries.txt:1: expected a text, or an id, a tab and a text"),
         (b"a\t \n", "queries.txt:1: expected a text, or an id, a tab and a text"),
+        (b'{"id": 1, "text": "crane"}\n', "queries.txt:1: is JSON; expected a text, or an id, a tab and a text"),
+        (b"crane " * 30 + b"\na\0b\n", "queries.txt:2: holds a NUL character; is this a text file?"),
+        (b"PK\x03\x04" + bytes(30), "queries.txt: is a spreadsheet or another zip archive, whatever its name ends"),
+        (b"<!doctype html><html>", "queries.txt: is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 1\n", "queries.txt: is a Git LFS pointer"),
     ],
 )
 @pytest.mark.parametrize("name", ["answers.jsonl", "answers.trec"])
@@ -154,7 +193,7 @@ def test_a_line_without_an_end_is_refused(call: Call, scan_file: Path, scan_stor
     path = tmp_path / "picture.raw"
     path.write_bytes("鹤\n".encode() + bytes(3 * 2**20))
     result = call("search", scan_file, "--store", scan_store, "--queries", path)
-    assert "picture.raw:2: is longer than 1,048,576 bytes" in result.stderr
+    assert "picture.raw:2: is longer than 1,048,576 characters" in result.stderr
 
 
 def test_a_terminal_without_chinese(scan_file: Path, scan_store: Path) -> None:

@@ -90,6 +90,15 @@ class Architecture:
             raise ValueError(f"image_size: {self.name} needs a multiple of {self.stride}, got {image_size}")
         return replace(self, image_resolution=image_size)
 
+    def reading(self, context_length: int) -> Architecture:
+        """Return the same model for texts of another length in tokens; raises ValueError beyond its positions."""
+        if context_length > self.text_max_position_embeddings:
+            raise ValueError(
+                f"context_length: {self.name} has positions for {self.text_max_position_embeddings} tokens, "
+                f"got {context_length}"
+            )
+        return replace(self, context_length=context_length)
+
     def asdict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; `architecture_from_dict` reads it back."""
         return asdict(self)

@@ -40,7 +40,7 @@ class CnClipConfig(ComponentConfig):
         "untrained ones; may be left out where the model is motif-small or a .safetensors file",
     )
     image_size: int | None = Field(
-        None, ge=1, description="side of the square input in pixels; position embeddings are interpolated"
+        None, ge=1, le=4096, description="side of the square input in pixels; position embeddings are interpolated"
     )
     context_length: int | None = Field(
         None, ge=3, description="tokens of a text that are read, [CLS] and [SEP] included; 52 in the training"
@@ -113,7 +113,8 @@ class CnClipConfig(ComponentConfig):
         """Return dimensions and files; a model without patches does not give them.
 
         Raises:
-            ValueError: `regions` is roi and the model has no patches to pool.
+            ValueError: `regions` is roi and the model has no patches to pool; or `image_size` or `context_length`
+                does not suit the model.
         """
         weights = self.weights_file() if self.checkpoint is not None else None
         named = {"model": model_file(self.model), "checkpoint": weights}
@@ -123,6 +124,8 @@ class CnClipConfig(ComponentConfig):
         architecture = self.architecture()
         if self.image_size is not None:
             architecture = architecture.at(self.image_size)
+        if self.context_length is not None:
+            architecture = architecture.reading(self.context_length)
         dense = ["patches"] if architecture.patch_grid else []
         if self.regions == "roi":
             if not dense:

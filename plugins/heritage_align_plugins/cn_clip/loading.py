@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -44,12 +43,8 @@ def load_configured(config: CnClipConfig, seed: int) -> LoadedModel:
         ValueError: `image_size` or `context_length` does not suit the model.
     """
     architecture = config.architecture()
-    length = config.context_length or architecture.context_length
-    if length > architecture.text_max_position_embeddings:
-        raise ValueError(
-            f"context_length: {architecture.name} has positions for "
-            f"{architecture.text_max_position_embeddings} tokens, got {length}"
-        )
+    if config.context_length is not None:
+        architecture = architecture.reading(config.context_length)
     file, size = config.weights_file(), config.image_size
     suffix = f"@{size}px" if size not in (None, architecture.image_resolution) else ""
     if file is None:
@@ -62,4 +57,4 @@ def load_configured(config: CnClipConfig, seed: int) -> LoadedModel:
         model, name = load_model(architecture, weights, str(file), size), f"sha256:{weights.sha256}{suffix}"
     if size is not None:
         architecture = architecture.at(size)
-    return LoadedModel(model, replace(architecture, context_length=length), name, reader_of(config.characters))
+    return LoadedModel(model, architecture, name, reader_of(config.characters))

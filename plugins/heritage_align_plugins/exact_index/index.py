@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from heritage_align.plugin import BuildContext
+from heritage_align.plugin import BuildContext, DataError
 from heritage_align_plugins.exact_index.config import ExactIndexConfig
 
 # fp32 copy of a piece of stored vectors, small enough to stay in the second-level cache between its conversion and its
@@ -44,14 +44,15 @@ class ExactIndex:
             k: answers a query.
 
         Raises:
-            ValueError: k below 1, queries that are no matrix or not finite, or widths that differ.
+            ValueError: k below 1, queries that are no matrix, or widths that differ.
+            DataError: queries are not finite.
         """
         if k < 1:
             raise ValueError(f"k: expected at least 1, got {k}")
         if queries.ndim != 2:
             raise ValueError(f"queries: expected (n_queries, dim), got {tuple(queries.shape)}")
         if queries.numel() and not math.isfinite(float(queries.abs().amax())):
-            raise ValueError("queries: hold NaN or infinity, which would make any order of the answers")
+            raise DataError("queries: hold NaN or infinity, which would make any order of the answers")
         queries = queries.to(self._device, torch.float32)
         if self._device.type != "cpu" and len(blocks) == 1 and blocks[0].device == self._device:
             return search_resident(blocks[0], queries, k, GPU_PIECE_BYTES)

@@ -51,7 +51,7 @@ class TransformersConfig(ComponentConfig):
         "model's own processor decides, and CLIP's crops the borders away, which leaves no patch features",
     )
     image_size: int | None = Field(
-        None, ge=1, description="side of the square input in pixels; position embeddings are interpolated"
+        None, ge=1, le=4096, description="side of the square input in pixels; position embeddings are interpolated"
     )
     context_length: int | None = Field(
         None,
