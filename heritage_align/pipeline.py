@@ -19,7 +19,7 @@ from heritage_align.config import Config, load_config, resolve_component
 from heritage_align.encoding import encode_texts
 from heritage_align.encoding.sources import ImageSource, OnError, dataset_sources
 from heritage_align.encoding.stage import Masks
-from heritage_align.errors import ConfigError
+from heritage_align.errors import ConfigError, Note
 from heritage_align.front_end import FrontEnd, build_component
 from heritage_align.identity import digest_of, folding_settings, identity_of, shaping_settings, text_settings
 from heritage_align.planning import gives, missing_pieces, needs, plan
@@ -211,7 +211,7 @@ class Pipeline:
         try:
             self._registry.manager.hook.heritage_align_stage_finished(stage=stage, items=items, seconds=seconds)
         except Exception as error:  # an observer's fault must not cost hours of encoding
-            warnings.warn(f"a plugin failed to observe stage {stage!r}: {error!r}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"a plugin failed to observe stage {stage!r}: {error!r}", Note, stacklevel=2)
 
 
 def resolve_device(name: str) -> str:

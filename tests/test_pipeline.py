@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heritage_align.component import ComponentConfig, Facts
 from heritage_align.config import Config, load_config
-from heritage_align.errors import ConfigError, DataError, ImageError
+from heritage_align.errors import ConfigError, DataError, ImageError, Note
 from heritage_align.hookspecs import ComponentSpec, hookimpl
 from heritage_align.pipeline import ImageSource, Pipeline, dataset_sources, resolve_device
 from heritage_align.plugins import PluginInfo, Registry, default_registry
@@ -293,7 +293,7 @@ def test_an_observer_that_raises_costs_a_warning_and_not_the_run(registry: Regis
     pipeline = Pipeline(config(registry), registry)
     ids, images = pictures()
     sources = [ImageSource(i, lambda image=image: image) for i, image in zip(ids, images)]
-    with pytest.warns(RuntimeWarning, match=r"observe stage 'encode'.*disk is full"):
+    with pytest.warns(Note, match=r"observe stage 'encode'.*disk is full"):
         parts: list[ImageFeatures] = list(pipeline.encode_stream(sources, on_error=lambda *_: None))
     assert sum(len(part) for part in parts) == len(ids)
 

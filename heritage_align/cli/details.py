@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from heritage_align.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def load_details(images: Sequence[str], boxes: Sequence[tuple[Box, bool]], confi
 
     pictures = [picture_of(image, config) for image in images]
     if not boxes:
-        return [Detail(picture, image) for image, picture in zip(images, pictures)]
+        return _told([Detail(picture, image) for image, picture in zip(images, pictures)])
     if len(images) == 1:
         images, pictures = [*images] * len(boxes), pictures * len(boxes)
     details = []
@@ -77,22 +79,50 @@ def load_details(images: Sequence[str], boxes: Sequence[tuple[Box, bool]], confi
         box = (x0, y0, x1, y1)
         details.append(Detail(picture, image, box))
         details[-1].inside()
+    return _told(details)
+
+
+def _told(details: list[Detail]) -> list[Detail]:
+    """Say which details are plain: an answer to one is like any other."""
+    for detail in details:
+        part = detail.crop()
+        if all(low == high for low, high in part.convert("RGB").getextrema()):
+            what = detail.name if detail.box is None else f"the part of {detail.name}"
+            click.echo(
+                f"note: {what} is of one colour ({part.width} x {part.height} pixels): there is nothing in it to look "
+                "for, and its answers are places of a like colour",
+                err=True,
+            )
     return details
 
 
 def picture_of(image: str, config: Config) -> Image:
-    """Open a picture: a file, or the id of a picture of the config's data."""
+    """Open a picture: a file, by its path or ``file:`` address, or the id of a picture of the config's data."""
     from heritage_align.cli.queries import load_query
+    from heritage_align.data.pictures import path_of_address
+
+    if Path(image).exists():
+        return load_query(Path(image), config)
+    found = _of_the_data(image, config)
+    if found is not None:
+        return found
+    if image.casefold().startswith("file:"):
+        return load_query(Path(path_of_address(image)), config)
+    if "://" in image:
+        raise DataError(f"{image}: is an address, and no picture of the data; save the picture, and name its file")
+    return load_query(Path(image), config)
+
+
+def _of_the_data(image: str, config: Config) -> Image | None:
     from heritage_align.pipeline import build_dataset
 
-    if not Path(image).exists() and config.data is not None:
-        try:
-            dataset = build_dataset(config)
-        except (ConfigError, DataError):  # its files need not be there for a picture that is none of them
-            return load_query(Path(image), config)
-        if image in dataset.image_ids:
-            return dataset.load_image(image)
-    return load_query(Path(image), config)
+    if config.data is None:
+        return None
+    try:
+        dataset = build_dataset(config)
+    except (ConfigError, DataError):  # its files need not be there for a picture that is none of them
+        return None
+    return dataset.load_image(image) if image in dataset.image_ids else None
 
 
 def _numbers(text: str) -> Box | None:

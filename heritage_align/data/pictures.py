@@ -186,7 +186,7 @@ def path_below(root: Path, named: str, *, prefix: str | None = None) -> tuple[st
         end = next((at for at in ends if posix[:at].casefold() == start), 0)  # folding may make it longer (ß)
         posix = posix[end:].lstrip("/") if end else posix
     if posix.casefold().startswith("file:"):
-        posix = _path_of(posix)
+        posix = path_of_address(posix)
     elif "://" in posix:
         raise ValueError(
             f"{named!r} is an address, not a file below {root}; where the pictures are there already, set data.prefix "
@@ -215,7 +215,7 @@ def _bare(named: str) -> str:
     return path or named
 
 
-def _path_of(address: str) -> str:
+def path_of_address(address: str) -> str:
     """Return the path of a ``file:`` address; one of another computer begins with ``//``, one with a drive with it."""
     rest = address.partition(":")[2]
     computer, path = ("", rest) if not rest.startswith("//") else (rest[2:].partition("/")[0], rest[2:])

@@ -20,7 +20,7 @@ from heritage_align.data.pixels import DecodedPicture, file_pixels
 from heritage_align.encoding.resampling import Resampler
 from heritage_align.encoding.sources import ImageSource
 from heritage_align.encoding.uploads import Uploads
-from heritage_align.errors import ConfigError
+from heritage_align.errors import ConfigError, Note
 from heritage_align.protocols import Encoder, PixelRecipe, RecipeEncoder
 from heritage_align.types import Regions
 
@@ -193,5 +193,5 @@ def preparation_for(encoder: Encoder, preprocess: Preprocess, device: str, *, pi
     fault = f"encoder {name} prepares pictures in a way of its own, picture by picture on the CPU"
     if preprocess == "fast":
         raise ConfigError([f"runtime.preprocess: 'fast', but {fault}; use auto or exact"])
-    warnings.warn(f"{fault}, which may keep the GPU waiting", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"{fault}, which may keep the GPU waiting", Note, stacklevel=2)
     return Exact(encoder, device)

@@ -8,6 +8,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from heritage_align.errors import Note
 from heritage_align.pipeline import Pipeline
 from heritage_align.search.resident import Progress, ResidentVectors, shards_that_fit, upload_regions
 from heritage_align.search.scoring import wanted_by
@@ -112,6 +113,6 @@ class DeviceScorer:
         warnings.warn(
             f"{self._store.path}: {self._device} ran out of memory; the store passes through it from now on. "
             "A smaller runtime.device_memory keeps a part of it there",
-            RuntimeWarning,
+            Note,
             stacklevel=3,
         )

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from heritage_align.errors import Note
 from heritage_align.store.files import write_atomically
 
 HISTORY = "history.jsonl"
@@ -28,7 +29,7 @@ def write_history(history: Sequence[Mapping[str, float]], folder: Path) -> None:
         from matplotlib.ticker import MaxNLocator
     except ImportError:
         message = f"{PLOT} is not drawn without matplotlib: pip install 'heritage-align[plots]'"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, Note, stacklevel=2)
         return
     names = [name for name in dict.fromkeys(key for record in history for key in record) if name not in _NO_CURVES]
     losses = [name for name in names if name.startswith("loss")]

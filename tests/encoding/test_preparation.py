@@ -17,7 +17,7 @@ from PIL import Image
 from heritage_align.data.pixels import DecodedPicture
 from heritage_align.encoding import ImageSource, ImageStage, encode_images, preparation
 from heritage_align.encoding.preparation import Exact, Fast, Preparation, preparation_for
-from heritage_align.errors import ConfigError, ImageError
+from heritage_align.errors import ConfigError, ImageError, Note
 from heritage_align.protocols import ImageFile, PixelRecipe, RecipeEncoder
 from heritage_align.testing.samples import ToyEncoder
 from heritage_align.types import ImageFeatures, Regions
@@ -191,6 +191,6 @@ def test_the_setting_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.simplefilter("error")
         preparation_for(encoder, "auto", "cuda:1")
         preparation_for(encoder, "exact", "cuda:1")
-    with pytest.warns(RuntimeWarning, match=r"testing/toy/1 prepares .* may keep the GPU waiting"):
+    with pytest.warns(Note, match=r"testing/toy/1 prepares .* may keep the GPU waiting"):
         preparation_for(plain, "auto", "cuda:1")
     assert chosen == [("Fast", "cuda:1"), ("Exact", "cuda:1"), ("Exact", "cuda:1")]

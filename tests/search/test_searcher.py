@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from heritage_align.component import ComponentConfig
-from heritage_align.errors import DataError, StoreError
+from heritage_align.errors import DataError, Note, StoreError
 from heritage_align.hookspecs import ComponentSpec
 from heritage_align.pipeline import Pipeline
 from heritage_align.planning import scores_in_place
@@ -187,7 +187,7 @@ def test_a_device_out_of_memory_streams_and_says_so_once(
     monkeypatch.setattr(pipeline.similarity, "score", fails_on_many)
     monkeypatch.setattr("heritage_align.search.streaming.LEAST_BYTES", 10)
     scorer._streamer._chunk_bytes = 1000  # a chunk of all seven is halved until it fits
-    with pytest.warns(RuntimeWarning, match=r"ran out of memory; the store passes through it"):
+    with pytest.warns(Note, match=r"ran out of memory; the store passes through it"):
         first = scorer.score(texts, rows)
     torch.testing.assert_close(first, expected, atol=1e-6, rtol=0)
     with warnings.catch_warnings():
@@ -197,7 +197,7 @@ def test_a_device_out_of_memory_streams_and_says_so_once(
     assert asked.count(7) <= 2
     assert scorer.resident_rows == 0
     again = DeviceScorer(pipeline, store, ResidentVectors(store, device, 0, []), 10**6, None, device)
-    with pytest.warns(RuntimeWarning, match="ran out of memory"):
+    with pytest.warns(Note, match="ran out of memory"):
         everything = again.score_all(texts)
     torch.testing.assert_close(everything, expected_all, atol=1e-6, rtol=0)
     monkeypatch.setattr("heritage_align.search.streaming.LEAST_BYTES", 2**20)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from heritage_align.errors import DataError
+from heritage_align.errors import DataError, Note
 from heritage_align.training.history import HISTORY, PLOT, history_files, write_history
 from heritage_align.training.progress import EpochLog
 from heritage_align.training.state import LAST
@@ -219,7 +219,7 @@ def test_the_history_is_written_and_drawn(toy: ModuleType, tmp_path: Path) -> No
 
 def test_without_matplotlib_the_picture_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.warns(RuntimeWarning, match=r"history\.svg is not drawn .*pip install 'heritage-align\[plots\]'"):
+    with pytest.warns(Note, match=r"history\.svg is not drawn .*pip install 'heritage-align\[plots\]'"):
         write_history([{"epoch": 1, "loss": 1.0}], tmp_path)
     (tmp_path / HISTORY).touch()
     assert history_files(tmp_path) == {"history": tmp_path / HISTORY}

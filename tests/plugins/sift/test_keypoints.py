@@ -438,8 +438,41 @@ class TestByDefault:
         assert "note:" not in done.stderr
         assert self.hits(run(*asked, "--data", folder)) == hits
         assert self.hits(run(*asked, "--set", KEYPOINTS)) == hits
-        shifted = self.hits(run(*asked, "--set", "search.last={name: keypoints, least: 1000}"))
+        asked_more = run(*asked, "--set", "search.last={name: keypoints, least: 1000}")
+        shifted = self.hits(asked_more)
         assert [hit["last"] for hit in shifted] == [0.0] * 10  # settings of one's own are kept
+        assert "note: no picture that was looked at shows the detail itself" in asked_more.stderr
+
+    def test_a_plain_detail_is_noted(self, asked: tuple[object, ...], tmp_path: Path) -> None:
+        for size, mode in (((1, 1), "RGB"), ((64, 20), "RGBA")):
+            Image.new(mode, size).save(tmp_path / "detail.png")
+            for more in ((), ("--no-last-look",), ("--whole",)):
+                done = run(*asked, *more)
+                self.hits(done)
+                shown = f"detail.png is of one colour ({size[0]} x {size[1]} pixels)"
+                assert shown in done.stderr
+        LARGE.save(tmp_path / "detail.png")
+        done = run(*asked, "--box", "0,0,1,1")
+        assert f"the part of {tmp_path / 'detail.png'} is of one colour (1 x 1 pixels)" in done.stderr
+
+    def test_a_picture_that_cannot_be_opened_is_one_line(
+        self, asked: tuple[object, ...], folder: Path, tmp_path: Path
+    ) -> None:
+        other = shutil.copytree(folder, tmp_path / "other")
+        (other / "3.png").write_bytes(b"x")
+        said = run(*asked, "--data", other).stderr.splitlines()
+        assert len(said) == 1
+        assert said[0].startswith("note: search.last: 1 of 10 pictures are not looked at, the first: ")
+
+    def test_an_address_is_a_file_or_is_named(self, asked: tuple[object, ...], tmp_path: Path) -> None:
+        spaced = tmp_path / "a detail.png"
+        DETAIL.save(spaced)
+        by_address = [spaced.as_uri() if one == tmp_path / "detail.png" else one for one in asked]
+        assert [hit["id"] for hit in self.hits(run(*by_address))] == [hit["id"] for hit in self.hits(run(*asked))]
+        web = ["https://example.org/a.png" if one == tmp_path / "detail.png" else one for one in asked]
+        done = run(*web)
+        assert done.exit_code == 2
+        assert "https://example.org/a.png: is an address, and no picture of the data; save the picture" in done.stderr
 
     def test_it_can_be_left_out(self, asked: tuple[object, ...], folder: Path, store: Path) -> None:
         plain = [hit.id for hit in Searcher.open(pipeline(folder), store).search_details([Detail(DETAIL)], top_k=10)]
