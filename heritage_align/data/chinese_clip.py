@@ -17,7 +17,7 @@ from heritage_align.data.collection import Collection
 from heritage_align.data.encoded_pictures import LmdbPictures, TsvPictures
 from heritage_align.data.fields import UniqueIds, as_id, as_list, as_text, as_texts, optional, required
 from heritage_align.data.lines import Row, jsonl_rows
-from heritage_align.data.lmdb_file import LmdbFile
+from heritage_align.data.lmdb_file import LmdbFile, is_lmdb
 from heritage_align.data.pictures import FilePictures, Pictures, walk_pictures
 from heritage_align.data.plain_pickle import read_plain_pickle
 from heritage_align.data.problems import Problems
@@ -94,6 +94,8 @@ def _encoded_pictures(source: Path) -> Pictures | None:
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
     if source.is_file():
+        if is_lmdb(source):
+            raise DataError(f"{source}: is the data.mdb of an LMDB, without its folder: move it to {source}/data.mdb")
         return TsvPictures(source)
     return LmdbPictures(source) if (source / "data.mdb").exists() else None
 

@@ -21,7 +21,7 @@ _HEAD = 2**16  # bytes of a TSV's line that are looked at: an id is far shorter
 
 
 def decode_base64(data: bytes) -> bytes:
-    """Decode standard or URL-safe base64, with or without padding.
+    """Decode standard or URL-safe base64, with or without padding, in one line or in several.
 
     Chinese-CLIP's own reader takes the URL-safe alphabet and silently drops ``+`` and ``/``, which ruins a
     picture written in the standard one.
@@ -29,11 +29,11 @@ def decode_base64(data: bytes) -> bytes:
     Raises:
         ValueError: a character outside both alphabets, or a length that no base64 text has.
     """
-    text = data.strip().translate(_URL_SAFE).rstrip(b"=")
+    text = data.translate(_URL_SAFE, b"\r\n").strip().rstrip(b"=")
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"is not base64: {error}") from error
+        raise ValueError(f"is not base64, as Chinese-CLIP's pictures are: {error}") from error
 
 
 class TsvPictures:

@@ -37,6 +37,18 @@ def read_folder(folder: Path, *, name: str | None = None) -> Collection:
     told = describe_passed_over(others)
     if told and not files:
         raise DataError(f"{folder}: has no pictures that can be read: {told}")
+    if not files and (splits := _packed_splits(folder)):
+        raise DataError(
+            f"{folder}: has no picture files, but packed ones (TSV, LMDB) of {', '.join(splits)}: name the data set that "
+            "reads them in a config, with its split (docs/data.md)"
+        )
     if told:
         warnings.warn(f"{folder}: {told}", Note, stacklevel=2)
     return Collection(name or folder.resolve().name, FilePictures(files))
+
+
+def _packed_splits(folder: Path) -> list[str]:
+    """Return the splits whose pictures a folder has as Chinese-CLIP packs them."""
+    packed = {path.name.removesuffix("_imgs.tsv").removeprefix("MR_") for path in folder.glob("*_imgs.tsv")}
+    packed |= {path.parent.parent.name for path in folder.glob("lmdb/*/imgs/data.mdb")}
+    return sorted(packed)

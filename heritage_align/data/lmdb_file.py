@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from heritage_align.data.spans import FileSpans
 from heritage_align.errors import DataError
+from heritage_align.foreign_files import foreign
 
 _HEAD = struct.Struct("<QHHHH")  # page number, unused, flags, lower, upper; of an overflow page lower is its count
 _META = struct.Struct("<IIQQ")  # magic, version, address, map size; two databases and the last page follow
@@ -37,6 +38,13 @@ class _Place(NamedTuple):
     elsewhere: bool
 
 
+def is_lmdb(file: Path) -> bool:
+    """Tell whether a file begins as the ``data.mdb`` of an LMDB does; raises OSError."""
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD.size + _META.size)
+    return len(head) == _HEAD.size + _META.size and _META.unpack_from(head, _HEAD.size)[0] == _MAGIC
+
+
 class LmdbFile:
     """The entries of an LMDB folder: keys in byte order, values read when they are asked for. Safe in threads.
 
@@ -54,6 +62,12 @@ class LmdbFile:
         file = folder / "data.mdb"
         if not file.is_file():
             raise DataError(f"{folder}: cannot be opened as an LMDB: there is no data.mdb in it")
+        try:
+            instead = foreign(file)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+        if instead is not None:
+            raise DataError(f"{folder}: cannot be opened as an LMDB: data.mdb {instead}")
         self._spans = FileSpans(file)
         with self._spans.opened() as self._read:
             self._page, root, entries = self._newest()

@@ -12,10 +12,13 @@ from heritage_align.protocols import ArtworkDataset, Dataset
 from heritage_align.search.relevance import LEAST_QUERIES, Calibration, ScoreLaw, depth_of, script_of
 from heritage_align.search.searcher import Searcher
 from heritage_align.store import Store
+from heritage_align.text import plain_characters
 from heritage_align.types import TextItem
 
 BATCH = 256
 """Queries answered together."""
+SAME = 1e-6
+"""Of a score: what batches and threads make of it differs by less."""
 
 
 def known_texts(dataset: Dataset, store: Store) -> list[TextItem]:
@@ -50,20 +53,21 @@ def calibrate(
 
     Args:
         searcher: of the store, by the recipe that is calibrated.
-        items: unrelated texts; those with `image_ids` are unrelated once these pictures are left out (`known_texts`).
+        items: unrelated texts, of which equal ones are asked once; those with `image_ids` are unrelated once these pictures are left out (`known_texts`).
         source: what they are, in words that are kept.
         count: texts that are asked at most, drawn by chance, the same ones every time.
         progress: called with the texts that are done since the last call.
 
     Raises:
-        DataError: fewer than `LEAST_QUERIES` texts that another picture could answer than their own.
+        DataError: fewer than `LEAST_QUERIES` different texts that another picture could answer than their own; or all
+            have the same best score.
         StoreError: as `Searcher.search`.
     """
     if count < LEAST_QUERIES:
         raise DataError(f"calibrate: count is {count}, expected at least {LEAST_QUERIES}")
     depth = depth_of(searcher.pipeline, searcher.store, searcher.pipeline.config.search.candidates)
     reach = len(searcher.store) if depth is None else depth
-    usable = [item for item in items if len(item.image_ids) < reach]
+    usable = [item for item in _different(items) if len(item.image_ids) < reach]
     # By chance, not every so many-th: data sets have their languages in turn.
     chosen = random.Random(0).sample(usable, count) if len(usable) > count else usable
     best: dict[str, list[float]] = {"han": [], "other": []}
@@ -83,13 +87,27 @@ def calibrate(
     if asked < LEAST_QUERIES:
         raise DataError(
             f"calibrate: {source}: {asked} of {len(items)} can be asked as unrelated texts, expected at least "
-            f"{LEAST_QUERIES}; give more, by --data, --texts or --everyday"
+            f"{LEAST_QUERIES} different ones; give more, by --data, --texts or --everyday"
+        )
+    every = [*best["han"], *best["other"]]
+    if max(every) - min(every) <= SAME * max(1.0, abs(max(every))):
+        raise DataError(
+            f"calibrate: {source}: the best answers of {asked} different texts all score {max(every):.4f}: such scores "
+            "tell nothing, and the encoder's weights may be at fault"
         )
     laws = {"any": _law([*best["han"], *best["other"]], [*known["han"], *known["other"]])}
     for script, scores in best.items():
         if LEAST_QUERIES <= len(scores) < asked:
             laws[script] = _law(scores, known[script])
     return Calibration(laws, source, depth)
+
+
+def _different(items: Sequence[TextItem]) -> list[TextItem]:
+    """Return the first item of each text: one text asked sixty times is one draw."""
+    first: dict[str, TextItem] = {}
+    for item in items:
+        first.setdefault(plain_characters(item.text).strip(), item)
+    return list(first.values())
 
 
 def _law(best: list[float], known: list[float]) -> ScoreLaw:

@@ -14,6 +14,7 @@ import pytest
 
 from heritage_align.data.chinese_clip import read_chinese_clip
 from heritage_align.data.encoded_pictures import TsvPictures, decode_base64
+from heritage_align.data.folder import read_folder
 from heritage_align.errors import DataError, ImageError
 
 lmdb = pytest.importorskip("lmdb")
@@ -76,6 +77,7 @@ def test_base64_of_any_alphabet_and_padding(data: bytes) -> None:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         assert decode_base64(encode(data)) == data
         assert decode_base64(encode(data).rstrip(b"=") + b"\r\n") == data
+    assert decode_base64(base64.encodebytes(data)) == data  # in lines of 76
     with pytest.raises(ValueError, match="is not base64"):
         decode_base64(b"ab!d")
 
@@ -260,3 +262,13 @@ def test_missing_files_are_named_with_what_is_there(tmp_path: Path, png: Png) ->
     write_texts(tmp_path, [])
     with pytest.raises(DataError, match="has no pictures"):
         read_chinese_clip(tmp_path, "test")
+
+
+def test_a_folder_of_packed_pictures_is_named_with_the_config_that_reads_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no pictures$"):
+        read_folder(tmp_path)
+    (tmp_path / "MR_train_imgs.tsv").write_text("1\tAAAA\n")
+    (tmp_path / "lmdb" / "test" / "imgs").mkdir(parents=True)
+    (tmp_path / "lmdb" / "test" / "imgs" / "data.mdb").touch()
+    with pytest.raises(DataError, match=r"has no picture files, but packed ones \(TSV, LMDB\) of test, train: name"):
+        read_folder(tmp_path)

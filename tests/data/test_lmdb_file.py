@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from heritage_align.data.chinese_clip import read_chinese_clip
 from heritage_align.data.encoded_pictures import LmdbPictures, TsvPictures
 from heritage_align.data.lmdb_file import LmdbFile
 from heritage_align.errors import DataError, ImageError
@@ -85,7 +86,32 @@ def test_a_file_that_was_cut_is_refused_with_the_numbers(tmp_path: Path) -> None
             messages[keep] = str(error)
     assert len(messages) >= 7
     for keep, message in messages.items():
-        assert message.startswith(f"{tmp_path}: cannot be opened as an LMDB: data.mdb is cut off: it has {keep} bytes")
+        said = f"data.mdb is cut off: it has {keep} bytes" if keep else "data.mdb is empty (0 bytes)"
+        assert message.startswith(f"{tmp_path}: cannot be opened as an LMDB: {said}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\nsize 1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>".ljust(9000), "is a web page"),
+        (bytes(9000), "begins with zeros alone"),
+    ],
+)
+def test_what_a_download_leaves_in_its_place_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(content)
+    with pytest.raises(DataError, match=f"cannot be opened as an LMDB: data.mdb {said}"):
+        LmdbFile(tmp_path)
+
+
+def test_a_file_without_its_folder_is_no_tsv(tmp_path: Path) -> None:
+    """`lmdb.open(..., subdir=False)` makes one."""
+    (tmp_path / "lmdb" / "test").mkdir(parents=True)
+    with lmdb.open(str(tmp_path / "lmdb" / "test" / "imgs"), subdir=False, map_size=2**20):
+        pass
+    (tmp_path / "test_texts.jsonl").write_text('{"text_id": 1, "text": "a"}\n')
+    with pytest.raises(DataError, match=r"imgs: is the data\.mdb of an LMDB, without its folder: move it to"):
+        read_chinese_clip(tmp_path, "test")
 
 
 def test_any_damage_is_an_error_or_leaves_bytes_that_can_be_read(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from heritage_align.search import (
     write_calibration,
 )
 from heritage_align.search.relevance import read_calibration, script_of
-from heritage_align.types import GoldenPair, Hit, TextItem
+from heritage_align.types import GoldenPair, Hit, Run, TextItem
 from heritage_align.updating import update_index
 
 HUNDRED = ScoreLaw(tuple(float(n) for n in range(1, 101)))
@@ -226,6 +226,25 @@ def test_texts_are_drawn_from_all_and_progress_is_told(searcher: Searcher, texts
     assert found == calibrate(searcher, texts + everyday_texts()[:539], "mixed", count=300)
     assert len(found.laws["han"].best) + len(found.laws["other"].best) == 300
     assert min(len(found.laws["han"].best), len(found.laws["other"].best)) > 100
+
+
+def test_a_text_that_is_there_many_times_is_one(searcher: Searcher, texts: list[TextItem]) -> None:
+    same = [TextItem(f"{n}", texts[0].text + " " * (n % 3)) for n in range(60)]
+    with pytest.raises(DataError, match="1 of 60 can be asked as unrelated texts, expected at least 50 different ones"):
+        calibrate(searcher, same, "one text")
+    assert calibrate(searcher, [*texts, *same], "captions").laws == calibrate(searcher, texts, "captions").laws
+
+
+def test_scores_that_are_all_the_same_tell_nothing(
+    searcher: Searcher, texts: list[TextItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(items: list[TextItem], **options: Any) -> Run:
+        ids = list(searcher.store.ids)
+        return Run(tuple(item.id for item in items), [ids for _ in items], [[0.5] * len(ids) for _ in items])
+
+    monkeypatch.setattr(searcher, "search", search)
+    with pytest.raises(DataError, match=r"the best answers of 61 different texts all score 0\.5000"):
+        calibrate(searcher, texts, "captions")
 
 
 def test_too_few_texts_are_counted(searcher: Searcher, texts: list[TextItem]) -> None:

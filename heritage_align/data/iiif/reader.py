@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heritage_align.data.collection import Collection
-from heritage_align.data.iiif.canvases import Canvas, canvases_of, id_of, listed, type_of
+from heritage_align.data.iiif.canvases import Canvas, canvases_of, id_of, kinds_of, listed, type_of
 from heritage_align.data.iiif.pictures import IiifPictures
 from heritage_align.data.iiif.resources import Resources, is_remote
 from heritage_align.data.iiif.texts import FIELDS, Text, texts_of
@@ -85,14 +85,17 @@ def read_iiif(
 
 
 def is_iiif(path: Path) -> bool:
-    """Say whether a file is a manifest or collection, by its first level."""
+    """Say whether a file is a IIIF document, by its first level; one that is no manifest or collection is refused by
+    `read_iiif` by its type, where as a table it would lack its columns."""
     if path.suffix.lower() not in (".json", ".jsonld") or not path.is_file():
         return False
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(path.read_bytes())  # of UTF-8, UTF-16 or UTF-32
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and type_of(document) in ("manifest", "collection")
+    if not isinstance(document, dict):
+        return False
+    return type_of(document) in ("manifest", "collection") or "iiif.io/api/" in kinds_of(document, "@context")
 
 
 def _first_document(source: str, resources: Resources) -> dict[str, Any]:
@@ -123,9 +126,12 @@ class _Reader:
         members = [document.get(key) for key in ("items", "manifests", "collections", "members", "first", "next")]
         for member in (one for value in members for one in listed(value)):
             address = id_of(member)
-            if address is None or address in seen or depth >= _DEEPEST:
+            if address is None or address in seen:
                 continue
             seen.add(address)
+            if depth >= _DEEPEST:
+                self.faults.append(f"{address}: is more than {_DEEPEST} collections deep")
+                continue
             whole = member if isinstance(member, dict) and _is_whole(member) else self._fetched(address, place)
             if whole is not None:
                 yield from self.manifests(whole, address, seen, depth + 1)

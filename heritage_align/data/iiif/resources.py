@@ -91,7 +91,7 @@ class Resources:
         """Return a JSON document; raises ImageError as `read`, and where it is none."""
         data = self.read(address, MOST_DOCUMENT)
         try:
-            return json.loads(data.decode("utf-8-sig"))
+            return json.loads(data)  # of UTF-8, UTF-16 or UTF-32, by its beginning
         except (ValueError, RecursionError) as error:
             raise ImageError(f"{address}: is not JSON: {str(error)[:100]}") from error
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from heritage_align.data.npy_file import read_header
 from heritage_align.errors import DataError
+from heritage_align.foreign_files import foreign
 
 Array = NDArray[Any]
 
@@ -61,6 +62,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 def _opened(path: Path, use: Callable[[Any], Any]) -> Any:
     try:
+        if (instead := foreign(path)) is not None:
+            raise DataError(f"{path}: {instead}")
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: is no .npz archive, or not a whole one")
         with np.load(path, allow_pickle=False) as archive:
@@ -71,8 +74,6 @@ def _opened(path: Path, use: Callable[[Any], Any]) -> Any:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib, struct and numpy's parser of headers raise a dozen different ones
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        if "allow_pickle" in first_line:  # numpy's advice would run what the file says
-            first_line = "it holds Python objects, which could run code"
         raise DataError(f"{path}: cannot be read as arrays: {first_line}") from error
 
 
@@ -92,8 +93,13 @@ def _read(path: Path, archive: Any, key: str) -> Any:
     with archive.zip.open(f"{key}.npy") as stream:
         is_array = stream.peek(len(MAGIC_PREFIX)).startswith(MAGIC_PREFIX)
         shape, _, dtype = read_header(stream) if is_array else ((), False, np.dtype(np.uint8))
+    if dtype.hasobject:  # numpy's own advice would run what the file says
+        raise DataError(
+            f"{path}: {key!r} holds Python objects, which could run code: save it as numbers or texts "
+            f"(numpy.asarray({key}.tolist()))"
+        )
     claimed, there = math.prod(shape) * dtype.itemsize, archive.zip.getinfo(f"{key}.npy").file_size
-    if claimed > there and not dtype.hasobject:  # pickles, which numpy refuses, are shorter
+    if claimed > there:
         raise DataError(f"{path}: {key!r} is not whole: {dtype} {shape} are {claimed} bytes, there are {there}")
     return archive[key]
 
@@ -104,4 +110,5 @@ def _present(files: list[str], name: str) -> str | None:
 
 def single(values: Array) -> Array:
     """Return float64 as float32, which is what models take, and float16 as it is."""
-    return values.astype(np.float32) if values.dtype.itemsize > 4 else values
+    with np.errstate(over="ignore"):  # what is infinite as float32 is named with its picture and region
+        return values.astype(np.float32) if values.dtype.itemsize > 4 else values

@@ -32,10 +32,12 @@ def best_first(start: int, stop: int, objectness: Array | None, count: int | Non
 
 
 def means(values: Array, offsets: Array, images: Sequence[int]) -> NDArray[np.float32]:
-    """Return ``(len(images), dim)``, the mean row of each image, none of which is empty."""
+    """Return ``(len(images), dim)``, the mean row of each image, none of which is empty; NaN and infinity as they
+    come, without numpy's warnings."""
     found = np.empty((len(images), values.shape[1]), dtype=np.float32)
-    for row, image in enumerate(images):
-        found[row] = values[offsets[image] : offsets[image + 1]].mean(axis=0, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for row, image in enumerate(images):
+            found[row] = values[offsets[image] : offsets[image + 1]].mean(axis=0, dtype=np.float32)
     return found
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from heritage_align.data import read_iiif
+from heritage_align.data.iiif.reader import is_iiif
 from heritage_align.data.iiif.resources import Resources, is_remote
 from heritage_align.data.iiif.texts import in_languages, without_markup
 from heritage_align.errors import DataError, ImageError, Note
@@ -172,6 +173,41 @@ def test_canvases_without_a_picture_are_counted(folder: Path) -> None:
     (folder / "m.json").write_text(json.dumps(document))
     with pytest.warns(Note, match="2 canvases without a picture left out"):
         assert len(read_iiif(folder / "m.json").image_ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        ({"@context": "http://iiif.io/api/image/3/context.json", "type": "ImageService3"}, "imageservice3"),
+        ({"@context": ["http://www.w3.org/ns/anno.jsonld", "http://iiif.io/api/presentation/3/context.json"],
+          "type": "Canvas"}, "canvas"),
+        ({"@context": "http://iiif.io/api/image/2/context.json", "width": 9}, "an object without a type"),
+    ],
+)  # fmt: skip
+def test_another_document_of_iiif_is_no_table(document: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    (tmp_path / "info.json").write_text(json.dumps(document))
+    assert is_iiif(tmp_path / "info.json")
+    with pytest.raises(DataError, match=f"info.json: is no IIIF manifest or collection, but {kind}"):
+        read_iiif(tmp_path / "info.json")
+    (tmp_path / "info.json").write_text(json.dumps([document]))
+    assert not is_iiif(tmp_path / "info.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_manifests_of_other_encodings(encoding: str, folder: Path) -> None:
+    document = json.dumps(manifest_3("https://example.org/o", 2))
+    (folder / "m.json").write_text(document, encoding=encoding)
+    assert is_iiif(folder / "m.json")
+    assert len(read_iiif(folder / "m.json").image_ids) == 2
+
+
+def test_collections_without_end_are_said(folder: Path) -> None:
+    document: Any = manifest_3("https://example.org/o", 2)
+    for number in range(30):
+        document = {"id": f"https://example.org/c{number}", "type": "Collection", "items": [document]}
+    (folder / "m.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"no canvas that shows a picture: .* is more than 20 collections deep"):
+        read_iiif(folder / "m.json")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_pixels_need_the_pictures_sizes(tmp_path: Path) -> None:
         ({"ids": None}, "has no array 'ids'"),
         ({"ids": [["a", "b"]]}, "has no array 'ids'"),
         ({"ids": [1.5, 2.5]}, "'ids' hold float64, expected strings or integers"),
-        ({"ids": np.array(["a", 1], dtype=object)}, "cannot be read as arrays: it holds Python objects"),
+        ({"ids": np.array(["a", 1], dtype=object)}, "'ids' holds Python objects"),
         ({"ids": ["a", "a"]}, "image id 'a' occurs twice"),
         ({"features": None}, "has no array of features; known names: features, values, x"),
         ({"features": FLAT.astype(np.int32)}, "features hold int32, expected floating numbers"),
@@ -147,13 +147,38 @@ def test_files_at_fault_are_named(change: dict[str, Any], reason: str, tmp_path:
         read_region_features(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04N."])
-def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04", r"is no \.npz archive, or not a whole one"),
+        (b"\x80\x04N.", r"is no \.npz archive, or not a whole one"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+    ],
+)
+def test_what_is_no_archive_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     path.write_bytes(content)
     for read in (read_region_features, feature_dim):
-        with pytest.raises(DataError, match=r"f\.npz: is no \.npz archive, or not a whole one"):
+        with pytest.raises(DataError, match=rf"f\.npz: {said}"):
             read(path)
+
+
+@pytest.mark.parametrize("name", ["ids", "features"])
+def test_an_array_of_objects_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    """Ids out of a table of pandas are objects."""
+    values = np.array(["a", "b"], dtype=object) if name == "ids" else np.array([[None] * 4] * 4, dtype=object)
+    with pytest.raises(DataError, match=rf"f\.npz: '{name}' holds Python objects.*numpy\.asarray\({name}\.tolist"):
+        read_region_features(one(tmp_path / "f.npz", **{name: values}))
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_one_error(tmp_path: Path) -> None:
+    signs = np.array([1e300, -1e300, 1e300, -1e300])[:, None]
+    features = read_region_features(one(tmp_path / "f.npz", features=(FLAT.astype(np.float64) + 1) * signs))
+    with pytest.raises(DataError, match="image 'a', region 0: features are NaN or infinite"):
+        features.select(["a", "b"])
 
 
 def member(dtype: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
