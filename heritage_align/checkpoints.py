@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from heritage_align.errors import CheckpointError, Note
 from heritage_align.plain_numpy import STAND_INS
@@ -41,6 +41,7 @@ _WRAPPERS = frozenset({"module", "model", "state_dict", "model_state_dict", "mod
 """Words of a beginning that says nothing of which model it is. Of two models the one behind these alone is meant."""
 
 _DEEPEST = 16
+_LONGEST_LINE = 300
 _MOST_NAMES = 1_000_000
 """Names that a file's dictionaries may have together. Few bytes can hold one dictionary under 10^16 of them."""
 _PLAIN: list[Any] = [
@@ -214,6 +215,28 @@ def _refuse_other_kinds(found: Mapping[str, Any], expected: Mapping[str, Any], s
                 f"{source}: {name} holds {kind} numbers, the model floating ones; quantised weights are not read: "
                 "save them as float32 or float16"
             )
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Put a file's tensors into the model that it describes, whatever floating numbers they are kept as.
+
+    Args:
+        model: of fp32.
+        state: by the file's names, which may have beginnings (`fitted`).
+        source: what errors call the file.
+
+    Raises:
+        CheckpointError: names or shapes are not the model's; as `fitted` and `refuse_not_finite`.
+    """
+    own = fitted(state, model.state_dict(), source)
+    single = {name: value.float() if value.is_floating_point() else value for name, value in own.items()}
+    refuse_not_finite(own, source)
+    try:
+        model.load_state_dict(single)
+    except RuntimeError as error:  # a paragraph for each sort of name
+        said = " ".join(str(error).split())
+        said = said if len(said) <= _LONGEST_LINE else f"{said[: _LONGEST_LINE - 3]}..."
+        raise CheckpointError(f"{source}: its tensors do not fit the model that it describes: {said}") from error
 
 
 def refuse_not_finite(state: Mapping[str, Tensor], source: str) -> None:

@@ -107,6 +107,7 @@ __all__ = [
     "hookimpl",
     "indexed_files",
     "leads_outside",
+    "load_into",
     "mean_of_groups",
     "moved",
     "needs",
@@ -128,7 +129,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from heritage_align.answers import settled_answers
-    from heritage_align.checkpoints import fitted, read_tensors, refusal, refuse_not_finite
+    from heritage_align.checkpoints import fitted, load_into, read_tensors, refusal, refuse_not_finite
     from heritage_align.component import ComponentConfig, Facts, RerankerConfig
     from heritage_align.config import Component, Config, resolve_component
     from heritage_align.errors import (
@@ -209,7 +210,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "heritage_align.answers": ("settled_answers",),
-    "heritage_align.checkpoints": ("fitted", "read_tensors", "refusal", "refuse_not_finite"),
+    "heritage_align.checkpoints": ("fitted", "load_into", "read_tensors", "refusal", "refuse_not_finite"),
     "heritage_align.component": ("ComponentConfig", "Facts", "RerankerConfig"),
     "heritage_align.config": ("Component", "Config", "resolve_component"),
     "heritage_align.errors": (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heritage_align.config import Component, Config
 from heritage_align.data.subset import hold_out
-from heritage_align.errors import ConfigError, DataError
+from heritage_align.errors import CheckpointError, ConfigError, DataError
 from heritage_align.front_end import build_component
 from heritage_align.pipeline import resolve_device
 from heritage_align.planning import feature_width_clashes, missing_pieces
@@ -36,7 +36,7 @@ def run_training(
     Raises:
         ConfigError: no trainer, no data, or a piece that is missing.
         DataError: the data cannot be trained on, or `resume` is False and the folder holds a run.
-        CheckpointError: the folder holds a run of another configuration.
+        CheckpointError: the folder holds a run of another configuration, or one that has ended and lacks its model.
     """
     registry = registry or default_registry()
     component = trainer_of(config)
@@ -59,10 +59,20 @@ def run_training(
         distributed.barrier()
         outcome = trainer.train(TrainingJob(config, train, validation, folder, resume, registry, quiet, context))
         if distributed.rank() == 0:
+            _refuse_missing(outcome, folder)
             write_text(folder / TRAINING, config.to_yaml())  # a run that went on may have got other epochs
             write_trained(outcome.document, folder, registry)
             write_text(folder / METRICS, json.dumps(dict(outcome.metrics), indent=1) + "\n")
     return outcome
+
+
+def _refuse_missing(outcome: TrainingOutcome, folder: Path) -> None:
+    """Refuse the result of a run that was at its end already, and whose model has been removed since."""
+    gone = [path for path in outcome.files.values() if not path.exists()]
+    if gone:
+        raise CheckpointError(
+            f"{gone[0]}: is missing, and the run is at its end: put it back, or delete {folder} and train again"
+        )
 
 
 def trainer_of(config: Config) -> Component:

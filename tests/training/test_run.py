@@ -28,6 +28,7 @@ class Notes:
 
     jobs: ClassVar[list[TrainingJob]] = []
     fault: Exception | None = None
+    files: ClassVar[dict[str, Path]] = {}
 
     def __init__(self, config: TrainerConfig, context: BuildContext) -> None:
         self.seed = context.seed
@@ -37,7 +38,7 @@ class Notes:
         if self.fault is not None:
             raise self.fault
         document = {key: value for key, value in job.config.as_dict().items() if key != "train"}
-        return TrainingOutcome(document, {"recall": 12.5})
+        return TrainingOutcome(document, {"recall": 12.5}, self.files)
 
 
 class Plugin:
@@ -152,6 +153,17 @@ def test_faults_before_anything_is_trained(train: Train, tmp_path: Path) -> None
         train(data=motifs(artworks=1), validation_share=0.9)
     assert Notes.jobs == []
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_the_result_that_is_gone_is_named(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is at its end writes no model again: it was said to be written."""
+    monkeypatch.setattr(Notes, "files", {"model": tmp_path / "model.safetensors"})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is missing, and the run is at its end.*train again"):
+        train(data=motifs())
+    (tmp_path / "model.safetensors").touch()
+    assert train(data=motifs()).files == Notes.files
 
 
 def test_settings_that_cannot_be(train: Train) -> None:

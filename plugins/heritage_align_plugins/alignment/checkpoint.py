@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from heritage_align.plugin import CheckpointError, Encoder, refuse_not_finite, write_atomically
+from heritage_align.plugin import CheckpointError, Encoder, load_into, write_atomically
 from heritage_align_plugins.alignment.description import Description, read_description
 from heritage_align_plugins.alignment.model import AlignmentModel
 
@@ -47,10 +47,9 @@ def load_model(path: Path, base_text: Encoder | None = None) -> tuple[AlignmentM
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if model.gain is not None:
-            state.setdefault("gain", torch.ones_like(model.gain))  # files from before there was one
-        model.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error
-    refuse_not_finite(state, str(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: its tensors cannot be read: {error}") from error
+    if model.gain is not None:
+        state.setdefault("gain", torch.ones_like(model.gain))  # files from before there was one
+    load_into(model, state, str(path))
     return model.eval(), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from heritage_align.plugin import CheckpointError, file_digest, refuse_not_finite, write_atomically
+from heritage_align.plugin import CheckpointError, file_digest, load_into, write_atomically
 from heritage_align_plugins.cl2cm.description import Description, read_description
 from heritage_align_plugins.cl2cm.model import StudentModel
 from heritage_align_plugins.cl2cm.vocabulary import Vocabulary
@@ -31,8 +31,7 @@ def load_student(path: Path) -> tuple[StudentModel, Vocabulary, Description, str
     model = StudentModel(description.text, len(vocabulary), description.image_dim, description.dim)
     try:
         state = load_file(path)
-        model.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its tensors do not fit the model that it describes: {error}") from error
-    refuse_not_finite(state, str(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: its tensors cannot be read: {error}") from error
+    load_into(model, state, str(path))
     return model.eval(), vocabulary, description, file_digest(path)

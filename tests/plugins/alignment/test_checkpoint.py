@@ -85,7 +85,25 @@ def test_tensors_that_do_not_fit_what_is_described(tmp_path: Path, change: str) 
     else:
         document["settings"]["dim"] = 5
     save_file(tensors, path, {FORMAT: json.dumps(document)})
-    with pytest.raises(CheckpointError, match="its tensors do not fit the model that it describes"):
+    with pytest.raises(CheckpointError, match="its tensors do not fit the model that it describes") as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_weights_of_another_precision_are_those_of_fp32(tmp_path: Path, kind: torch.dtype) -> None:
+    """Kept as fp16 to save room, under the beginning that DataParallel puts before names."""
+    path = tmp_path / "model.safetensors"
+    save_model(made("bag"), path, features=True)
+    tensors, described = load_file(path), metadata(path)
+    kept = {f"module.{k}": v.to(kind) if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file(kept, path, described)
+    model, _ = load_model(path)
+    for name, value in model.state_dict().items():
+        assert value.dtype == tensors[name].dtype
+        assert torch.allclose(value.float(), tensors[name].float(), atol=1e-2)
+    save_file({k: v.to(torch.int8) if v.is_floating_point() else v for k, v in tensors.items()}, path, described)
+    with pytest.raises(CheckpointError, match="holds int8 numbers, the model floating ones"):
         load_model(path)
 
 
