@@ -376,7 +376,9 @@ def _expected(fault: ErrorDetails, keys: Sequence[str], model: type[BaseModel]) 
     if kind == "string_type":
         return "expected a text" if value is None else "expected a text; put it into quotes"
     if kind == "string_pattern_mismatch":
-        named = [m.model_fields[keys[-1]].description for m in _models_at(model, keys[:-1]) if keys[-1] in m.model_fields]
+        named = [
+            m.model_fields[keys[-1]].description for m in _models_at(model, keys[:-1]) if keys[-1] in m.model_fields
+        ]
         return f"expected {named[0]}" if named and named[0] else fault["msg"]
     return fault["msg"].removeprefix("Value error, ")
 

@@ -86,7 +86,7 @@ def _told(details: list[Detail]) -> list[Detail]:
     """Say which details are plain: an answer to one is like any other."""
     for detail in details:
         part = detail.crop()
-        if all(low == high for low, high in part.convert("RGB").getextrema()):
+        if part.convert("RGB").getcolors(1) is not None:  # None of more than one
             what = detail.name if detail.box is None else f"the part of {detail.name}"
             click.echo(
                 f"note: {what} is of one colour ({part.width} x {part.height} pixels): there is nothing in it to look "

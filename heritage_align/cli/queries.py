@@ -179,7 +179,9 @@ def _batches_of_texts(stream: BinaryIO, source: str) -> Iterator[list[tuple[int,
                     f"{_named(source)}:{number}: is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
                 ) from None
             if "\r" in text:
-                raise DataError(f"{_named(source)}:{number}: holds carriage returns; on standard input lines end with LF")
+                raise DataError(
+                    f"{_named(source)}:{number}: holds carriage returns; on standard input lines end with LF"
+                )
             texts.append((number, text))
         yield texts
 

@@ -60,7 +60,10 @@ def test_names_that_are_no_config(refused: Refused, tmp_path: Path) -> None:
         ("filters.0.name=sift", "filters: expected a list, for example [...]"),
         ("filters=sift", "filters: expected a list, for example [sift]"),
         ("encoder=cn_clip", "encoder: expected a mapping with a name, for example {name: cn_clip} (got 'cn_clip')"),
-        ("search.last=keypoints", "1 problem\n  search.last: expected a mapping with a name, for example {name: keypoints}"),
+        (
+            "search.last=keypoints",
+            "1 problem\n  search.last: expected a mapping with a name, for example {name: keypoints}",
+        ),
         ("search=5", "search: expected settings by name (got 5)"),
         ("runtime.device=tpu", "runtime.device: expected auto, cpu, cuda or cuda:N (got 'tpu')"),
         ("name=2024", "name: expected a text; put it into quotes (got 2024)"),
