@@ -39,8 +39,8 @@ def read_folder(folder: Path, *, name: str | None = None) -> Collection:
         raise DataError(f"{folder}: has no pictures that can be read: {told}")
     if not files and (splits := _packed_splits(folder)):
         raise DataError(
-            f"{folder}: has no picture files, but packed ones (TSV, LMDB) of {', '.join(splits)}: name the data set that "
-            "reads them in a config, with its split (docs/data.md)"
+            f"{folder}: has no picture files, but packed ones (TSV, LMDB) of {', '.join(splits)}: name the data set "
+            "that reads them in a config, with its split (docs/data.md)"
         )
     if told:
         warnings.warn(f"{folder}: {told}", Note, stacklevel=2)

@@ -53,7 +53,8 @@ def calibrate(
 
     Args:
         searcher: of the store, by the recipe that is calibrated.
-        items: unrelated texts, of which equal ones are asked once; those with `image_ids` are unrelated once these pictures are left out (`known_texts`).
+        items: unrelated texts, of which equal ones are asked once; those with `image_ids` are unrelated once these
+            pictures are left out (`known_texts`).
         source: what they are, in words that are kept.
         count: texts that are asked at most, drawn by chance, the same ones every time.
         progress: called with the texts that are done since the last call.

@@ -238,7 +238,7 @@ def test_a_text_that_is_there_many_times_is_one(searcher: Searcher, texts: list[
 def test_scores_that_are_all_the_same_tell_nothing(
     searcher: Searcher, texts: list[TextItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def search(items: list[TextItem], **options: Any) -> Run:
+    def search(items: list[TextItem], **_: Any) -> Run:
         ids = list(searcher.store.ids)
         return Run(tuple(item.id for item in items), [ids for _ in items], [[0.5] * len(ids) for _ in items])
 
