@@ -17,12 +17,14 @@ from heritage_align.hookspecs import Kind
 from heritage_align.model_source import CARD, ModelPart, ModelSource
 from heritage_align.plugins import Registry, missing_requirements
 from heritage_align.recipes import recipe_names
-from heritage_align.weight_files import indexed_files, leads_outside
+from heritage_align.weight_files import indexed_files, leads_outside, not_weights
 
 _WITHOUT_MODELS = ("dataset", "index", "executor", "trainer")
 _NAMED: dict[Kind, str] = {"encoder": "encoder", "reranker": LAST}
 """Kinds of components whose models have names of their own -> the place where one stands."""
 _INDEX = ".index.json"
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+"""Endings of files that are refused where they are cut off, or those of another program."""
 
 
 class ModelFile(NamedTuple):
@@ -31,7 +33,7 @@ class ModelFile(NamedTuple):
     Attributes:
         part: what it is to the model.
         name: path in the model's folder.
-        state: ``missing``, or ``broken`` where it is something else than its name says (a Git LFS pointer).
+        state: ``missing``, or ``broken`` where it is something else than its name says (a Git LFS pointer) or cut off.
         bytes, sha256: of a file that is there.
         detail: what is wrong with it.
     """
@@ -161,7 +163,7 @@ def _file(what: str, folder: Path, name: str) -> ModelFile:
         there = False
     if not there:
         return ModelFile(what, name, "missing")
-    instead = foreign(path)
+    instead = not_weights(path) if path.suffix.lower() in WEIGHTS else foreign(path)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(2**20):

@@ -32,11 +32,17 @@ def refuse_foreign(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint file")
     try:
-        instead = foreign(path) or _other_format(path) or _cut_off(path)
+        instead = not_weights(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
     if instead is not None:
         raise CheckpointError(f"{path}: {instead}")
+
+
+def not_weights(path: Path) -> str | None:
+    """Return what a file is instead of whole weights, as the rest of a sentence that begins with its name; None where
+    nothing is known. Raises OSError."""
+    return foreign(path) or _other_format(path) or _cut_off(path)
 
 
 def is_safetensors(path: Path) -> bool:

@@ -116,6 +116,14 @@ def test_a_pointer_is_not_the_file(cache: Path) -> None:
     assert "is a Git LFS pointer of the file of 718.1 MiB" in result.stdout
 
 
+def test_weights_that_are_cut_off_are_not_ok(cache: Path) -> None:
+    whole = (cache / "model.safetensors").read_bytes()
+    put(cache, "model.safetensors", whole[:-1])
+    result = check(NAME)
+    assert result.exit_code == 2
+    assert f"is cut off: it has {len(whole) - 1} bytes and should have {len(whole)}" in result.stdout
+
+
 def test_half_a_tokenizer_is_none(cache: Path) -> None:
     (cache / "tokenizer.json").unlink()
     put(cache, "vocab.json", b"{}")
