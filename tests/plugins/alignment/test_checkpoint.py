@@ -149,9 +149,7 @@ def test_a_vocabulary_at_fault(tmp_path: Path, vocabulary: Any) -> None:
 @pytest.mark.parametrize("content", [b"", b"12345678", b"PK\x03\x04", b"\xff" * 40])
 def test_no_safetensors_at_all(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match=r"model\.safetensors: (cannot be read|is empty|is cut off)"
-    ):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: (cannot be read|is empty|is cut off)"):
         load_model(tmp_path / "model.safetensors")
 
 
