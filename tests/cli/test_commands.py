@@ -161,7 +161,7 @@ def test_hits_of_a_detail_become_annotations(
     assert len(items) == 3
     for item, line in zip(items, shown):
         assert "xywh=percent:" in json.dumps(item["target"])
-        assert line.partition("  [")[0].split()[-1] in json.dumps(item["target"])
+        assert line.split()[2] in json.dumps(item["target"])
 
 
 def test_several_details_and_a_text(call: Call, scan_file: Path, scan_store: Path, pictures: Path) -> None:
