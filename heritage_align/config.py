@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -36,9 +36,6 @@ from heritage_align.memory import checked_amount
 from heritage_align.model_source import ModelSource
 from heritage_align.plugins import Registry, default_registry
 from heritage_align.renaming import change_names
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 CONFIG_VERSION = 1
 DEFAULTED = ("index", "executor")
@@ -364,7 +361,7 @@ def _located(error: ValidationError, place: str, model: type[BaseModel]) -> list
     return problems
 
 
-def _expected(fault: ErrorDetails, keys: Sequence[str], model: type[BaseModel]) -> str:
+def _expected(fault: Mapping[str, Any], keys: Sequence[str], model: type[BaseModel]) -> str:
     """Return what is wrong with a value; in words of YAML where pydantic has those of Python."""
     kind, value = fault["type"], fault["input"]
     if kind in ("dict_type", "model_type", "model_attributes_type"):
