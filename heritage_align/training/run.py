@@ -67,11 +67,12 @@ def run_training(
 
 
 def _refuse_missing(outcome: TrainingOutcome, folder: Path) -> None:
-    """Refuse the result of a run that was at its end already, and whose model has been removed since."""
-    gone = [path for path in outcome.files.values() if not path.exists()]
+    """Refuse a result without its files: of a run that had ended before, and whose model has been removed since."""
+    gone = [path for path in outcome.files.values() if not path.is_file()]
     if gone:
         raise CheckpointError(
-            f"{gone[0]}: is missing, and the run is at its end: put it back, or delete {folder} and train again"
+            f"{gone[0]}: is missing, and the trainer says that it wrote it: put it back if it was removed since, or "
+            f"delete {folder} and train again"
         )
 
 

@@ -239,7 +239,7 @@ FAULTS = [
     wrong("check_features_of_another_width_are_refused", "Projector", "SaysOnlyNo", "with the features do not fit"),
     wrong("check_outcome_is_a_system", "Trainer", "NoSuchEncoder", "unknown encoder 'trained'"),
     wrong("check_outcome_is_a_system", "Trainer", "NeverMeasured", "metrics recall are not finite"),
-    wrong("check_outcome_is_a_system", "Trainer", "LostModel", "says that it wrote model"),
+    wrong("check_outcome_is_a_system", "Trainer", "LostModel", "and the trainer says that it wrote it"),
     wrong("check_outcome_is_a_system", "Trainer", "WritesElsewhere", "wrote model outside the run's folder"),
     wrong("check_training_repeats", "Trainer", "OtherLuck", "in another folder it measures"),
     wrong("check_training_repeats", "Trainer", "AddsUp", "in the same folder it measures"),

@@ -160,7 +160,7 @@ def test_a_file_of_the_result_that_is_gone_is_named(
 ) -> None:
     """A run that is at its end writes no model again: it was said to be written."""
     monkeypatch.setattr(Notes, "files", {"model": tmp_path / "model.safetensors"})
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: is missing, .* at its end.*train again"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is missing, .* says that it wrote it.*train again"):
         train(data=motifs())
     (tmp_path / "model.safetensors").touch()
     assert train(data=motifs()).files == Notes.files
