@@ -42,32 +42,34 @@ def refuse_foreign(path: Path) -> None:
 def not_weights(path: Path) -> str | None:
     """Return what a file is instead of whole weights, as the rest of a sentence that begins with its name; None where
     nothing is known. Raises OSError."""
-    return foreign(path) or _other_format(path) or _cut_off(path)
+    head = _head(path)
+    return foreign(path) or _other_format(path, head) or _cut_off(path, head)
 
 
 def is_safetensors(path: Path) -> bool:
     """Tell a file of safetensors by its beginning, whatever it is called; raises OSError."""
-    return _header_end(path) is not None
+    return _header_end(_head(path)) is not None
 
 
 def is_text(path: Path) -> bool:
     """Tell a file of settings, an index or a model card, whose beginning is one of a text; raises OSError."""
-    with path.open("rb") as stream:
-        head = stream.read(512)
+    head = _head(path)
     return head[:1] in b"{[#<" and all(byte >= 32 or byte in b"\t\n\r" for byte in head)
 
 
-def _header_end(path: Path) -> int | None:
+def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
-        head = stream.read(9)
+        return stream.read(512)
+
+
+def _header_end(head: bytes) -> int | None:
+    """Return where the header of a file of safetensors ends, None for the beginning of another file."""
     length = int.from_bytes(head[:8], "little")
-    return 8 + length if head[8:] == b"{" and length <= _LONGEST_HEADER else None
+    return 8 + length if head[8:9] == b"{" and length <= _LONGEST_HEADER else None
 
 
-def _other_format(path: Path) -> str | None:
+def _other_format(path: Path, head: bytes) -> str | None:
     """Return what a file is instead of weights of torch, as the rest of a sentence; None where it may be these."""
-    with path.open("rb") as stream:
-        head = stream.read(512)
     packed = next((name for mark, name in _PACKED.items() if head.startswith(mark)), None)
     if head[257:262] == _TAR:
         packed = "tar"
@@ -81,14 +83,12 @@ def _other_format(path: Path) -> str | None:
     return f"is a file of {known}, which is not read: have the weights saved as .safetensors, or by torch.save"
 
 
-def _cut_off(path: Path) -> str | None:
+def _cut_off(path: Path, head: bytes) -> str | None:
     """Return that a file ends too early, where its beginning or its form tells, as the rest of a sentence."""
     size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(4)
-    if head == _ZIP and not zipfile.is_zipfile(path):
+    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
         return f"is cut off: it has {size} bytes, and its directory, which is at the end, is missing; copy it again"
-    begin = _header_end(path)
+    begin = _header_end(head)
     if begin is None:
         return None
     end = begin

@@ -18,7 +18,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,12 +26,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
+from details import compared, show, write_report
 from PIL import Image, ImageEnhance
 
 from heritage_align.bench.goals import judged_value
-from heritage_align.bench.machine import commit, machine_facts
-from heritage_align.evaluation.significance import paired_randomisation
+from heritage_align.bench.machine import commit
 from heritage_align.indexing import build_index
 from heritage_align.pipeline import Pipeline, dataset_sources
 from heritage_align.recipes import load_recipe
@@ -82,10 +80,7 @@ def measured(
         hits = everything.search_details([Detail(image)], top_k=len(images))
         right[ALL].append(found(hits, image_id))
         scores += [hit.last or 0.0 for hit in hits if hit.id != image_id]
-    table: dict[str, Any] = {}
-    for name, hits_of in right.items():
-        test = paired_randomisation(np.array(right[WHOLE]), np.array(hits_of))
-        table[name] = {"R@1": 100 * float(np.mean(hits_of)), "difference": 100 * test.difference, "p": test.p_value}
+    table = {name: compared(np.array(right[WHOLE]), np.array(hits_of)) for name, hits_of in right.items()}
     rates = {str(least): float(np.mean(np.array(scores) >= least)) for least in LEAST}
     return {"systems": table, "accidents": rates, "comparisons": len(scores), "seconds": float(np.median(seconds))}
 
@@ -125,32 +120,24 @@ def main() -> None:
                 print(
                     f"{side:.0%} of the shorter side, {len(images)} details, {row['seconds']:.2f} s a query", flush=True
                 )
-                for name, values in row["systems"].items():
-                    print(f"  {name:<26}{values['R@1']:>6.1f}{values['difference']:>+7.1f}  p {values['p']:.4f}")
+                show(row["systems"])
                 print(f"  accidents of {row['comparisons']}: {json.dumps(row['accidents'])}", flush=True)
     state = commit()
     worst = max(row["accidents"]["1"] for row in results.values())
-    report = {
-        "commit": state,
-        "machine": machine_facts(torch.device("cpu")),
-        "load_average_after": list(os.getloadavg()),
-        "settings": {"photographs": len(images), "sha256": digest.hexdigest(), "seed": arguments.seed},
-        "results": results,
-        "goals": [
-            *(
-                judged_value(
-                    f"details of {side:.0%}: points of windows and keypoints above whole pictures",
-                    results[f"{side:g}"]["systems"][LOOKED]["difference"], 3.0, 10.0, at_least=True, commit=state,
-                )
-                for side in SIDES
-            ),
-            judged_value("accidents of score 1, per comparison", worst, 0.1, 0.01, at_least=False, commit=state),
-        ],
-    }  # fmt: skip
-    for goal in report["goals"]:
-        print(f"{goal['goal']}: {goal['value']:.3f}, {goal['verdict']}")
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {arguments.output}")
+    judged = [
+        judged_value(
+            f"details of {side:.0%}: points of windows and keypoints above whole pictures",
+            results[f"{side:g}"]["systems"][LOOKED]["difference"],
+            3.0,
+            10.0,
+            at_least=True,
+            commit=state,
+        )
+        for side in SIDES
+    ]
+    judged.append(judged_value("accidents of score 1, per comparison", worst, 0.1, 0.01, at_least=False, commit=state))
+    settings = {"photographs": len(images), "sha256": digest.hexdigest(), "seed": arguments.seed}
+    write_report(arguments.output, settings, results, judged, state)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,36 @@ class Collection:
         return np.array(firsts)
 
 
+def compared(base: Hits, hits: Hits, groups: Sequence[str] | None = None) -> dict[str, float]:
+    """Return R@1 in per cent, and the paired test against another system on the same details."""
+    test = paired_randomisation(base, hits, groups=groups)
+    return {"R@1": 100 * float(hits.mean()), "difference": 100 * test.difference, "p": test.p_value}
+
+
+def show(rows: dict[str, dict[str, float]]) -> None:
+    """Print what `compared` gave of each system."""
+    for name, row in rows.items():
+        print(f"  {name:<34}{row['R@1']:>6.1f}{row['difference']:>+7.1f}  p {row['p']:.4f}", flush=True)
+
+
+def write_report(
+    output: Path, settings: dict[str, Any], results: dict[str, Any], judged: list[dict[str, Any]], state: str
+) -> None:
+    """Print the verdicts and write the JSON, with the machine as it is after the measurement."""
+    report = {
+        "commit": state,
+        "machine": machine_facts(torch.device("cpu")),
+        "load_average_after": list(os.getloadavg()),
+        "settings": settings,
+        "results": results,
+        "goals": judged,
+    }
+    for goal in judged:
+        print(f"{goal['goal']}: {goal['value']:.3f}, {goal['verdict']}")
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {output}")
+
+
 def measured(collection: Collection, answers: dict[str, list[list[str]]]) -> dict[str, Any]:
     """Return R@1 of every system, and its test against whole pictures."""
     groups = [collection.data.artwork_of[query.pair.image_id] for query in collection.queries]
@@ -142,8 +172,7 @@ def measured(collection: Collection, answers: dict[str, list[list[str]]]) -> dic
         rows: dict[str, Any] = {}
         for name, ids in answers.items():
             hits = collection.first(ids, **which)[asked]
-            test = paired_randomisation(base, hits, groups=labels)
-            rows[name] = {"R@1": 100 * hits.mean(), "difference": 100 * test.difference, "p": test.p_value}
+            rows[name] = compared(base, hits, labels)
         table[kind] = {"details": int(asked.sum()), "chance": 100 * share[asked].mean(), "systems": rows}
     return table
 
@@ -263,24 +292,13 @@ def main() -> None:
     results = {**measured(collection, answers), **results}
     for kind in ("same motif", "same colour"):
         print(f"{kind}, {results[kind]['details']} details, by chance {results[kind]['chance']:.1f}")
-        for name, row in results[kind]["systems"].items():
-            print(f"  {name:<30}{row['R@1']:>6.1f}{row['difference']:>+7.1f}  p {row['p']:.4f}")
+        show(results[kind]["systems"])
     print("seconds a query", json.dumps(results["seconds a query"]))
     print("with a text", json.dumps(results["with a text"]))
     print("first stage", json.dumps(results["first stage"]))
     state = commit()
-    report = {
-        "commit": state,
-        "machine": machine_facts(torch.device("cpu")),
-        "load_average_after": list(os.getloadavg()),
-        "settings": {k: getattr(arguments, k) for k in ("artworks", "variants", "details")},
-        "results": results,
-        "goals": goals(results, state),
-    }
-    for goal in report["goals"]:
-        print(f"{goal['goal']}: {goal['value']:.3f}, {goal['verdict']}")
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {arguments.output}")
+    settings = {k: getattr(arguments, k) for k in ("artworks", "variants", "details")}
+    write_report(arguments.output, settings, results, goals(results, state), state)
 
 
 if __name__ == "__main__":

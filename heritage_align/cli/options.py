@@ -41,12 +41,11 @@ class FileOrFolder(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value).strip():
-            self.fail("is empty; name a file or folder", param, ctx)
+        not_blank(ctx, param, str(value))
         return super().convert(value, param, ctx)
 
 
-def not_blank(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def not_blank(_context: click.Context | None, parameter: click.Parameter | None, value: str | None) -> str | None:
     """Refuse an empty path, which an unset shell variable gives and which would mean the folder we are in."""
     if value is not None and not value.strip():
         raise click.BadParameter("is empty; name a file or folder", param=parameter)

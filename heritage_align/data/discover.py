@@ -95,14 +95,17 @@ def discover(path: Path) -> Discovered | None:
         if splits:
             return Discovered(path, splits=splits, features=path, role="precomputed")
         rest = [p for p in _files(path, (*TABLES, *SPREADSHEETS)) if p not in features]
-        tables = [p for p in rest if _column(_filled(p), IMAGE_COLUMNS)]
+        columns_of = {p: _filled(p) for p in rest}
+        tables = [p for p in rest if _column(columns_of[p], IMAGE_COLUMNS)]
         if not tables:
             _say_not_taken(path, [p for p in rest if p.suffix.lower() in _OF_ROWS])
             return None
         if len(tables) > 1:
             raise DataError(f"{path}: holds several tables ({_names(tables)}); name the one that is meant")
         path = tables[0]
-    filled = _filled(path)
+        filled = columns_of[path]
+    else:
+        filled = _filled(path)
     known = {"image": IMAGE_COLUMNS, "text": TEXT_COLUMNS, **{key: (key,) for key in ("phrases", "split", "language")}}
     found = {key: name for key, names in known.items() if (name := _column(filled, names)) is not None}
     columns = {key: name for key, name in found.items() if name != key}

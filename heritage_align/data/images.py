@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
@@ -267,18 +267,21 @@ def _unidentified(stream: IO[bytes]) -> str:
     if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}:
         return "is a HEIC picture, which needs pillow-heif: pip install 'heritage-align[heif]'"
     wanted = f"not a picture in a supported format ({', '.join(_formats())})"
-    for place, signature, kind in _OTHER_FILES:
-        if head[place:].startswith(signature):
-            return f"is {kind}, {wanted}"
+    if (kind := _signed(head, _OTHER_FILES)) is not None:
+        return f"is {kind}, {wanted}"
     if b"<svg" in head:
         return f"is an SVG drawing, {wanted}"
     instead = foreign_head(head)
     if instead is not None:
         return instead
-    for place, signature, kind in _OF_FORMATS:
-        if head[place:].startswith(signature):
-            return f"has a broken header, or is a {kind} file of a kind that is not read"
+    if (kind := _signed(head, _OF_FORMATS)) is not None:
+        return f"has a broken header, or is a {kind} file of a kind that is not read"
     return f"is {wanted}"
+
+
+def _signed(head: bytes, signatures: Iterable[tuple[int, bytes, str]]) -> str | None:
+    """Return the name of the first signature (place, bytes, name) that a file's beginning has."""
+    return next((kind for place, signature, kind in signatures if head.startswith(signature, place)), None)
 
 
 @cache

@@ -96,7 +96,7 @@ def calibrate(
             f"calibrate: {source}: the best answers of {asked} different texts all score {max(every):.4f}: such scores "
             "tell nothing, and the encoder's weights may be at fault"
         )
-    laws = {"any": _law([*best["han"], *best["other"]], [*known["han"], *known["other"]])}
+    laws = {"any": _law(every, [*known["han"], *known["other"]])}
     for script, scores in best.items():
         if LEAST_QUERIES <= len(scores) < asked:
             laws[script] = _law(scores, known[script])

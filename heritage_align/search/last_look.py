@@ -59,9 +59,11 @@ class LastLook:
         """
         with self._lock:
             if self._dataset is None:
-                config, store = self._pipeline.config, self._store
-                found = None if store is None else pictures_of(config, store, "search.last: looks at pictures")
-                self._dataset = found or self._pipeline.dataset()
+                if self._store is None:
+                    self._dataset = self._pipeline.dataset()
+                else:
+                    use = "search.last: looks at pictures"
+                    self._dataset = pictures_of(self._pipeline.config, self._store, use)
             self._known = self._known or frozenset(self._dataset.image_ids)
             return self._dataset
 
